@@ -1,0 +1,180 @@
+# make            the program, build/ds4, and the libraries
+# make test       the whole test suite        make check    format, tidy, layers, sizes
+# make asan ubsan tsan                        make fuzz T=gguf [SECONDS=60]
+# make check-macos   cross-compile every C file for aarch64-macos
+# make install PREFIX=/usr/local
+#
+# One archive a layer (src/NAME -> libNAME.a), so that a test of a low layer
+# needs nothing of the higher ones. B=DIR builds elsewhere.
+
+B      ?= build
+CC     ?= cc
+CXX    ?= c++
+PREFIX ?= /usr/local
+OPT    ?= -O2 -g
+WERROR ?= -Werror
+PKG    ?= pkg-config
+SAN    ?=
+
+OS   := $(shell uname -s)
+ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes $(WERROR)
+# Contraction would let the compiler choose where to round: results must not
+# depend on the compiler.
+BASE_FLAGS = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -pthread -ffp-contract=off -MMD -MP
+PACKAGES := libpcre2-8 json-c libxxhash libedit
+LIBS_NEEDED := $(shell for p in $(PACKAGES); do $(PKG) --exists $$p || echo $$p; done)
+ifneq ($(LIBS_NEEDED),)
+ifeq ($(filter clean help check-layers check-sizes,$(MAKECMDGOALS)),)
+$(error missing: $(LIBS_NEEDED). Run ./bootstrap setup, which installs them)
+endif
+endif
+PKG_CFLAGS := $(shell $(PKG) --cflags $(PACKAGES) 2>/dev/null)
+PKG_LIBS   := $(shell $(PKG) --libs $(PACKAGES) 2>/dev/null)
+ALL_CFLAGS = $(BASE_FLAGS) $(WARN) $(OPT) $(SAN) $(PKG_CFLAGS) $(CFLAGS)
+ALL_LIBS   = $(SAN) $(PKG_LIBS) -lm -pthread $(LDFLAGS)
+
+# ---- sources, lowest layer first; includes may only point to the left --------
+
+LAYERS := base quant gguf text ops backend/cpu model engine quantize cli
+ENGINE_LAYERS := base quant gguf text ops backend/cpu model engine
+kernel_files_x86_64  := k_avx2 k_avx512
+kernel_files_aarch64 := k_neon
+kernel_files_arm64   := k_neon
+all_kernels := $(kernel_files_x86_64) $(kernel_files_aarch64)
+other_kernels := $(filter-out $(kernel_files_$(ARCH)),$(all_kernels))
+
+layer_src = $(filter-out $(foreach k,$(other_kernels),src/backend/cpu/$k.c),$(wildcard src/$(1)/*.c))
+layer_obj = $(patsubst src/%.c,$(B)/obj/%.o,$(call layer_src,$(1)))
+layer_lib = $(B)/lib/$(subst /,-,$(1)).a
+
+.PHONY: all test check asan ubsan tsan fuzz check-macos check-neon check-format check-tidy \
+        check-layers check-sizes install clean help synth
+.SECONDARY:
+all: $(B)/ds4 $(B)/libds4.a $(B)/libds4.so
+
+define layer_rule
+$(call layer_lib,$(1)): $(call layer_obj,$(1))
+	@mkdir -p $$(@D); rm -f $$@; $$(AR) rcs $$@ $$^
+endef
+$(foreach l,$(LAYERS),$(eval $(call layer_rule,$(l))))
+
+$(B)/obj/backend/cpu/k_avx2.o:   ISA = -mavx2 -mfma -mf16c -mbmi2
+$(B)/obj/backend/cpu/k_avx512.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
+$(B)/obj/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ISA) -c -o $@ $<
+
+libs = $(foreach l,$(1),$(call layer_lib,$l))
+# Archives refer to lower ones only, so the highest comes first.
+reverse = $(if $(1),$(call reverse,$(wordlist 2,99,$(1))) $(firstword $(1)))
+
+$(B)/ds4: $(call libs,$(LAYERS))
+	$(CC) -o $@ $(call libs,$(call reverse,$(LAYERS))) $(ALL_LIBS)
+
+# Only ds4_* is visible outside the libraries.
+ifeq ($(OS),Darwin)
+$(B)/libds4.o: $(foreach l,$(ENGINE_LAYERS),$(call layer_obj,$l))
+	ld -r -exported_symbol '_ds4_*' -o $@ $^
+$(B)/libds4.so: $(B)/libds4.o
+	$(CC) -dynamiclib -o $@ $< $(ALL_LIBS)
+else
+$(B)/libds4.o: $(foreach l,$(ENGINE_LAYERS),$(call layer_obj,$l))
+	@mkdir -p $(@D)
+	$(LD) -r -o $@.tmp $^ && objcopy --wildcard --keep-global-symbol='ds4_*' $@.tmp $@; rm -f $@.tmp
+$(B)/libds4.so: $(B)/libds4.o
+	$(CC) -shared -Wl,-soname,libds4.so.0 -o $@ $< $(ALL_LIBS)
+endif
+$(B)/libds4.a: $(B)/libds4.o
+	@rm -f $@; $(AR) rcs $@ $<
+
+# ---- tests: tests/unit/LAYER-NAME.c needs the layers up to LAYER; props and
+# golden tests need all of the engine and the quantizer --------------------------
+
+UNIT  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
+WHOLE := $(patsubst tests/%.c,%,$(wildcard tests/golden/*.c tests/props/*.c))
+FUZZ  := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
+TEST_CFLAGS = $(ALL_CFLAGS) -Wno-conversion $(shell $(PKG) --cflags cmocka)
+TEST_LIBS   = $(ALL_LIBS) $(shell $(PKG) --libs cmocka)
+upto_cpu := base quant gguf text ops backend/cpu
+upto = $(if $(filter cpu,$(1)),$(upto_cpu),$(eval _u:=)$(foreach l,$(LAYERS),$(if $(filter done,$(_u)),,$l$(if $(filter $l,$(1)),$(eval _u:=done)))))
+test_layers = $(call upto,$(firstword $(subst -, ,$(1))))
+
+define unit_rule
+$(B)/tests/unit/$(1): tests/unit/$(1).c $(call libs,$(call test_layers,$(1)))
+	@mkdir -p $$(@D)
+	$$(CC) $$(TEST_CFLAGS) -MF $$@.d -o $$@ $$< $(call libs,$(call reverse,$(call test_layers,$(1)))) $$(TEST_LIBS)
+endef
+$(foreach t,$(UNIT),$(eval $(call unit_rule,$(t))))
+WHOLE_LAYERS := $(filter-out cli,$(LAYERS))
+$(foreach t,$(WHOLE),$(B)/tests/$(t)): $(B)/tests/%: tests/%.c $(call libs,$(WHOLE_LAYERS))
+	@mkdir -p $(@D)
+	$(CC) $(TEST_CFLAGS) -MF $@.d -o $@ $< $(call libs,$(call reverse,$(WHOLE_LAYERS))) $(TEST_LIBS)
+# Fuzz targets, as programs that replay their corpus (any compiler).
+$(foreach t,$(FUZZ),$(B)/tests/fuzz/$(t)): $(B)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(call libs,$(WHOLE_LAYERS))
+	@mkdir -p $(@D)
+	$(CC) $(TEST_CFLAGS) -MF $@.d -o $@ $(filter %.c,$^) $(call libs,$(call reverse,$(WHOLE_LAYERS))) $(TEST_LIBS)
+
+TESTS := $(foreach t,$(UNIT),$(B)/tests/unit/$(t)) $(foreach t,$(WHOLE),$(B)/tests/$(t)) \
+         $(foreach t,$(FUZZ),$(B)/tests/fuzz/$(t))
+.PHONY: tests
+tests: $(TESTS) $(B)/ds4
+
+test: all tests
+	tests/run $(B)
+
+# Sanitizer builds have their own folders and run the tests that fit them.
+asan:
+	$(MAKE) B=build/asan CC=clang OPT="-O1 -g" SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" tests
+	tests/run --quick build/asan
+ubsan:
+	$(MAKE) B=build/ubsan CC=clang OPT="-O1 -g" SAN="-fsanitize=undefined -fno-sanitize-recover=all" tests
+	tests/run --quick build/ubsan
+tsan:
+	$(MAKE) B=build/tsan CC=clang OPT="-O1 -g" SAN="-fsanitize=thread" tests
+	tests/run --quick build/tsan
+
+# Coverage-guided fuzzing: make fuzz T=gguf SECONDS=60
+SECONDS ?= 60
+fuzz:
+	@test -n "$(T)" || { echo "make fuzz T=$(subst $() ,|,$(FUZZ))"; exit 2; }
+	$(MAKE) B=build/fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link,address,undefined" \
+	    $(foreach l,$(WHOLE_LAYERS),build/fuzz/lib/$(subst /,-,$l).a)
+	clang $(BASE_FLAGS) -MF build/fuzz/$(T).d -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) \
+	    -o build/fuzz/$(T) tests/fuzz/$(T).c $(foreach l,$(call reverse,$(WHOLE_LAYERS)),build/fuzz/lib/$(subst /,-,$l).a) $(PKG_LIBS) -lm -pthread
+	mkdir -p build/fuzz/corpus-$(T)
+	build/fuzz/$(T) -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=2048 build/fuzz/corpus-$(T) tests/fuzz/corpus/$(T)
+
+# ---- checks ---------------------------------------------------------------------
+
+check: check-format check-layers check-sizes check-tidy
+check-format:
+	clang-format --dry-run -Werror $(shell git ls-files 'src/*.[ch]' 'include/*.h' 'tests/*.[ch]')
+check-tidy:
+	tools/check_tidy
+check-layers:
+	tools/check_layers
+check-sizes:
+	tools/check_sizes
+check-macos:
+	tools/check_macos
+check-neon:
+	tools/check_neon
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/ds4
+	install -m 755 $(B)/ds4 $(DESTDIR)$(PREFIX)/bin/ds4
+	ln -sf ds4 $(DESTDIR)$(PREFIX)/bin/ds4-bench
+	install -m 644 $(B)/libds4.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 755 $(B)/libds4.so $(DESTDIR)$(PREFIX)/lib/libds4.so.0
+	ln -sf libds4.so.0 $(DESTDIR)$(PREFIX)/lib/libds4.so
+	install -m 644 include/ds4.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 models/ds4-tiny.gguf $(DESTDIR)$(PREFIX)/share/ds4/
+
+clean:
+	rm -rf build
+help:
+	@sed -n '1,10s/^# \{0,1\}//p' Makefile
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

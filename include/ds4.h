@@ -1,0 +1,190 @@
+/* ds4.h - run DeepSeek V4 Flash.
+ *
+ * An engine is a loaded model and room for a fixed number of sessions. A
+ * session is one timeline of tokens and the KV state that goes with it. A
+ * step feeds tokens to any number of sessions at once; prompt chunks and
+ * single decoded tokens are the same thing and may share a step.
+ *
+ *     ds4_err err;
+ *     ds4_engine *e = ds4_engine_open(&(ds4_options){ .model = path }, &err);
+ *     ds4_session *s = ds4_session_open(e, &err);
+ *     ds4_session_feed(s, tokens, n, &err);
+ *     int32_t next = ds4_sample(s, &(ds4_sampling){ .temperature = 1, .rng = &seed });
+ *
+ * Every call that can fail returns NULL or false and fills *err; err may be
+ * NULL. Pointers passed in are borrowed for the call unless the comment says
+ * otherwise. Pointers handed out live as long as the object they came from.
+ *
+ * Threads: an engine and its sessions belong to one thread at a time, except
+ * ds4_cancel(), which any thread or signal handler may call, and the text
+ * functions, which only read. */
+#ifndef DS4_H
+#define DS4_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DS4_VERSION "0.1.0"
+
+typedef struct ds4_engine  ds4_engine;
+typedef struct ds4_session ds4_session;
+typedef struct ds4_vocab   ds4_vocab;    /* immutable: share it between threads */
+
+/* ---- errors ------------------------------------------------------------ */
+
+typedef enum {
+    DS4_OK,
+    DS4_EINVAL,      /* the caller's argument or request is wrong */
+    DS4_ENOMEM,      /* host or device memory is exhausted */
+    DS4_EIO,         /* a file could not be read or written */
+    DS4_EFORMAT,     /* a file is not what it claims to be */
+    DS4_ECONTEXT,    /* the tokens do not fit the session's context */
+    DS4_EDEVICE,     /* the device failed; the engine must be reopened */
+    DS4_ECANCELED,   /* ds4_cancel() was called */
+} ds4_code;
+
+typedef struct { ds4_code code; char msg[248]; } ds4_err;
+
+/* ---- engine ------------------------------------------------------------ */
+
+/* Called now and then during long work: what ("loading", "prefill", ...),
+ * how much is done of how much. total 0: unknown. */
+typedef void (*ds4_progress)(void *user, const char *what, uint64_t done, uint64_t total);
+
+typedef struct {
+    const char *model;      /* path of the GGUF */
+    const char *device;     /* "cpu", "check:cpu", "timed:cpu", "trace:cpu", "null";
+                               NULL picks the fastest one present */
+    const char *isa;        /* CPU kernels: "scalar", "avx2", "avx512", "neon"; NULL: best */
+    int  threads;           /* CPU threads; 0: one a physical core */
+    int  context;           /* tokens a session can hold; 0: 8192 or the model's limit */
+    int  sessions;          /* sessions that can be open at once; 0: 1 */
+    int  max_rows;          /* largest step, in tokens; 0: 512 */
+    int  max_logits;        /* most rows of logits a step can give; 0: one a session */
+    bool unrounded;         /* leave out the FP8/FP4 rounding of KV rows (tests) */
+    ds4_progress progress;  /* or NULL */
+    void *user;
+} ds4_options;
+
+ds4_engine *ds4_engine_open(const ds4_options *opt, ds4_err *err);
+void        ds4_engine_close(ds4_engine *e);          /* NULL is fine; closes its sessions */
+const char *ds4_engine_describe(const ds4_engine *e); /* one line, for humans */
+
+/* What a model needs before it is loaded: bytes by purpose, for opt's context,
+ * sessions, max_rows and device. Reads only the file's header. */
+typedef struct {
+    uint64_t weights;        /* mapped or uploaded */
+    uint64_t kv_session;     /* one session's KV state at opt->context */
+    uint64_t kv;             /* all sessions */
+    uint64_t activations;    /* of one step */
+    uint64_t scratch;        /* the device's own */
+    uint64_t total;
+    uint64_t available;      /* memory of the device now */
+    int      context, sessions, max_rows;   /* with defaults filled in */
+    int      max_context;    /* largest context that fits with these sessions */
+    bool     fits;
+} ds4_plan;
+bool ds4_plan_make(ds4_plan *plan, const ds4_options *opt, ds4_err *err);
+
+typedef struct {
+    const char *name;        /* general.name */
+    int n_layers, vocab, context_max;   /* context_max: the model's own limit */
+    int context, sessions, max_rows, max_logits;
+    uint64_t weight_bytes;   /* of all tensors */
+    uint64_t step_bytes;     /* weight bytes that decoding one token reads */
+    uint64_t kv_bytes;       /* of one session at full context */
+} ds4_info;
+ds4_info ds4_engine_info(const ds4_engine *e);
+
+/* With device "timed:NAME": writes a table of time, calls and GB/s by op
+ * since the engine was opened or last reset. NULL where it is not timed. */
+typedef struct { const char *op; uint64_t calls, ns, bytes; } ds4_op_time;
+const ds4_op_time *ds4_engine_ops(const ds4_engine *e, int *n);
+void ds4_engine_ops_reset(ds4_engine *e);
+
+/* ---- text -------------------------------------------------------------- */
+
+const ds4_vocab *ds4_engine_vocab(const ds4_engine *e);
+
+/* Encode UTF-8 text (any bytes are accepted). Writes at most cap ids and
+ * returns how many the text needs, so a call with cap 0 measures; SIZE_MAX
+ * when memory ran out. Control tokens are recognised only when special is
+ * true: text from a user is always encoded with false. */
+size_t      ds4_encode(const ds4_vocab *v, const char *text, size_t len, bool special,
+                       int32_t *out, size_t cap);
+/* The bytes of a token. NULL and 0 for an id outside the vocabulary. */
+const char *ds4_token_bytes(const ds4_vocab *v, int32_t token, size_t *len);
+
+/* ---- sessions ---------------------------------------------------------- */
+
+ds4_session   *ds4_session_open(ds4_engine *e, ds4_err *err);   /* takes a free slot */
+void           ds4_session_close(ds4_session *s);               /* NULL is fine */
+int            ds4_session_length(const ds4_session *s);
+const int32_t *ds4_session_tokens(const ds4_session *s);
+
+/* Append tokens, in as many steps as needed. Keeps the last row's logits. */
+bool ds4_session_feed(ds4_session *s, const int32_t *tokens, int n, ds4_err *err);
+
+/* Make the session hold exactly these tokens and the logits of the last one.
+ * Whatever prefix it already holds is kept as far as a resume point allows;
+ * the rest is evaluated. *reused (may be NULL): tokens not evaluated again. */
+bool ds4_session_sync(ds4_session *s, const int32_t *tokens, int n, int *reused, ds4_err *err);
+
+/* Go back to length n. Pooled rows cannot be un-pooled at any length: returns
+ * the length really reached, which is n or the closest resume point below. */
+int  ds4_session_rewind(ds4_session *s, int n);
+
+/* KV state to and from a stream. The format is versioned, checksummed and
+ * device-neutral; it holds the tokens, the state and the last logits. A load
+ * that fails leaves the session empty. */
+typedef struct {
+    bool (*io)(void *user, void *data, size_t len);  /* reads or writes all */
+    void  *user;
+} ds4_stream;
+bool ds4_session_save(ds4_session *s, ds4_stream out, ds4_err *err);
+bool ds4_session_load(ds4_session *s, ds4_stream in, ds4_err *err);
+
+/* ---- steps ------------------------------------------------------------- */
+
+typedef struct {
+    ds4_session   *session;
+    const int32_t *tokens;
+    int            n;        /* 1 for decode, up to max_rows for a prompt */
+    int            n_logits; /* logits of the last n_logits rows are computed */
+} ds4_work;
+
+/* Run one step for all items (each session at most once). All of them
+ * advance, or none does. */
+bool ds4_step(ds4_engine *e, const ds4_work *work, int n, ds4_err *err);
+void ds4_cancel(ds4_engine *e);   /* the step now running, or the next one, fails */
+
+/* Row i, counted from 0, of the logits that work item `item` of the last step
+ * asked for. Valid until the next step. */
+const float *ds4_step_logits(const ds4_engine *e, int item, int i);
+
+/* ---- sampling ---------------------------------------------------------- */
+
+typedef struct {
+    float temperature;       /* 0: greedy */
+    float top_p, min_p;      /* 0: off; top_p 1: off */
+    int   top_k;             /* 0: off */
+    uint64_t *rng;           /* owned by the caller; NULL: greedy */
+} ds4_sampling;
+
+typedef struct { int32_t token; float logprob; } ds4_choice;
+
+const float *ds4_logits(const ds4_session *s);  /* of the last token; NULL: none computed */
+int32_t      ds4_sample(const ds4_session *s, const ds4_sampling *how);
+/* The k likeliest tokens, best first; ties: lower id first. Returns how many. */
+int          ds4_top(const ds4_session *s, ds4_choice *out, int k);
+float        ds4_logprob(const ds4_session *s, int32_t token);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,54 @@
+/* kernels.h - the microkernels that the CPU ops are loops over.
+ *
+ * k_scalar.c is the truth: plain C, weights decoded to F32, sums in F32 over
+ * blocks and double across them. Each other file (k_avx2.c, k_avx512.c,
+ * k_neon.c) fills the same table for its instruction set; a NULL entry is
+ * taken from the next plainer set when the table is chosen.
+ *
+ * Law of all of them: an output is summed in an order that depends on its own
+ * length only, never on how many rows are computed together. So a batch gives
+ * the bits that single rows give, on every instruction set.
+ *
+ * Pointers may have any alignment; nothing outside the stated ranges is read
+ * or written (weights come straight from a file's mapping). */
+#ifndef KERNELS_H
+#define KERNELS_H
+#include "../../quant/kvrow.h"
+#include "../../quant/quant.h"
+
+/* out[i * ldo + j] = dot(weight row j, x row i), i < n_x, j < n_w.
+ * w: n_w rows of `cols` values in the format, ldw bytes apart; x: n_x rows ldx
+ * floats apart. ldo in floats. cols is a multiple of the format's block. */
+typedef void (*GemmFn)(float *out, size_t ldo, const void *w, size_t ldw, int n_w,
+                       const float *x, size_t ldx, int n_x, int cols);
+
+typedef struct {
+    const char *name;                    /* "avx512" */
+    GemmFn gemm[QUANT_END];              /* by weight type; F32 F16 BF16 Q8_0 Q2_K Q4_K
+                                            IQ2_XXS MXFP4 */
+    /* o[h * ldo + d] += sum_i p[h * ldp + i] * rows[i * ldr + d], i ascending */
+    void (*mix)(float *o, size_t ldo, const float *p, size_t ldp, const float *rows, size_t ldr,
+                int n_h, int n_rows, int dim);
+    float (*sum_sq)(const float *x, int n);
+    /* y = x * s * w (w NULL: 1); y may be x */
+    void (*scale)(float *y, const float *x, float s, const float *w, int n);
+    /* x[i] = exp(x[i] - m); returns the sum */
+    float (*exp_sum)(float *x, float m, int n);
+    /* h = silu(min(g, limit)) * clamp(u, -limit, limit) * s; h may be g or u */
+    void (*swiglu)(float *h, const float *g, const float *u, float limit, float s, int n);
+    /* y[i] += a * x[i] */
+    void (*axpy)(float *y, float a, const float *x, int n);
+    void (*kv_unpack)(const KvRowFormat *f, float *x, const void *row);
+    void (*idx_unpack)(const IdxRowFormat *f, float *x, const void *row);
+} Kernels;
+
+/* isa NULL: the best this CPU has. Fails for an unknown name and for a set
+ * that this CPU, or this build, does not have. */
+const Kernels *kernels_find(const char *isa, ds4_err *err);
+/* The names of the sets that can run here, best first, NULL at the end. */
+const char *const *kernels_list(void);
+
+/* The tables, NULL entries not yet filled in; only those of the architecture exist. */
+extern const Kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_neon;
+
+#endif
