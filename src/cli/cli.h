@@ -1,0 +1,81 @@
+/* cli.h - what the commands share: options, help, errors, progress, Ctrl-C.
+ *
+ * stdout carries the result only. Exit status: 0 done, 1 it failed (one line
+ * on stderr), 2 wrong usage, 130 interrupted. */
+#ifndef CLI_H
+#define CLI_H
+#include "../base/bytes.h"
+
+/* Each command is a function in its own file, listed in main.c's table;
+ * argv[0] is the command's name. Returns the exit status. */
+int cmd_run(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_render(int argc, char **argv);
+int cmd_logits(int argc, char **argv);
+int cmd_quantize(int argc, char **argv);
+int cmd_synth(int argc, char **argv);
+
+enum OptKind { OPT_FLAG, OPT_INT, OPT_U64, OPT_FLOAT, OPT_STR, OPT_TITLE };
+
+/* One option. names: "-c, --ctx"; arg: "N", NULL for a flag; value: bool *,
+ * int *, uint64_t *, float *, const char ** by kind. lo, hi bound the numbers
+ * (both 0: any). OPT_TITLE: names is a heading of the help text. */
+typedef struct {
+    enum OptKind kind;
+    const char *names, *arg;
+    void *value;
+    const char *help;
+    double lo, hi;
+} Option;
+
+/* A command's synopsis and its tables; a table ends with names NULL. Tables
+ * are shared: the model's options are the same for run, chat, bench, ... */
+typedef struct {
+    const char *usage;       /* "ds4 inspect [options] FILE" */
+    const char *about;       /* one paragraph */
+    const Option *tables[4];
+    int min_args, max_args;  /* positional arguments */
+} Usage;
+
+/* Parse; positional arguments go to args. Returns -1 to go on, else the exit
+ * status: 0 after --help, 2 after a message (an unknown option names the
+ * nearest known one). */
+int cli_parse(const Usage *u, int argc, char **argv, const char **args, int *n_args);
+
+/* Print "ds4: MESSAGE" to stderr; returns 1, or 130 for DS4_ECANCELED. */
+int cli_fail(const ds4_err *err);
+void cli_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* A ds4_progress that draws a bar with rate and time left on a terminal's
+ * stderr, and nothing elsewhere; NO_COLOR is honoured. cli_progress_end wipes it. */
+void cli_progress(void *user, const char *what, uint64_t done, uint64_t total);
+void cli_progress_end(void);
+
+/* Ctrl-C: on_interrupt (may be NULL) is called from the handler the first
+ * time; the second time the program ends with status 130. */
+void cli_catch_interrupt(void (*on_interrupt)(void));
+bool cli_interrupted(void);
+void cli_clear_interrupt(void);
+
+/* Write to stdout; false and a message when that fails (a closed pipe, a full disk). */
+bool cli_out(const void *p, size_t n, ds4_err *err);
+/* "12.3 GB", "640 MB". buf holds 16. */
+const char *cli_size(char buf[16], uint64_t bytes);
+
+/* The model options that most commands share, as a table over *opt, and the
+ * default model: -m, ./ds4flash.gguf, the bundled tiny model (said on stderr). */
+typedef struct {
+    ds4_options engine;
+    bool cpu;                /* --cpu */
+    const char *rounding;    /* "on", "off" */
+    char model_path[1024];
+} ModelOptions;
+const Option *cli_model_options(ModelOptions *m);
+bool cli_model_path(ModelOptions *m, ds4_err *err);   /* fills engine.model */
+ds4_engine *cli_open_engine(ModelOptions *m, ds4_err *err);   /* plan, then open, with progress */
+
+#endif
