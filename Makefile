@@ -37,8 +37,8 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) -lm -pthread $(LDFLAGS)
 
 # ---- sources, lowest layer first; includes may only point to the left --------
 
-LAYERS := base quant gguf text ops backend/cpu model engine quantize cli
-ENGINE_LAYERS := base quant gguf text ops backend/cpu model engine
+LAYERS := base quant gguf text ops backend/cpu backend model engine quantize cli
+ENGINE_LAYERS := base quant gguf text ops backend/cpu backend model engine
 kernel_files_x86_64  := k_avx2 k_avx512
 kernel_files_aarch64 := k_neon
 kernel_files_arm64   := k_neon
