@@ -1,8 +1,9 @@
-# make            the program, build/ds4, and the libraries
-# make test       the whole test suite        make check    format, tidy, layers, sizes
-# make asan ubsan tsan                        make fuzz T=gguf [SECONDS=60]
-# make check-macos   cross-compile every C file for aarch64-macos
-# make install PREFIX=/usr/local
+# make               the program, build/ds4, and the libraries
+# make test          all tests                   make check   format, tidy, layers, sizes
+# make asan ubsan tsan   the tests again, watched make fuzz T=gguf [SECONDS=60]
+# make check-macos   every C file, compiled for Macs
+# make check-neon    the NEON kernels' tests, run under qemu
+# make install [PREFIX=/usr/local] [DESTDIR=]
 #
 # One archive a layer (src/NAME -> libNAME.a), so that a test of a low layer
 # needs nothing of the higher ones. B=DIR builds elsewhere.
@@ -23,17 +24,23 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes $(WER
 # Contraction would let the compiler choose where to round: results must not
 # depend on the compiler.
 BASE_FLAGS = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -pthread -ffp-contract=off -MMD -MP
-PACKAGES := libpcre2-8 json-c libxxhash libedit
+PACKAGES := libpcre2-8 json-c libxxhash
+ifeq ($(OS),Darwin)
+SYSTEM_LIBS := -ledit
+else
+PACKAGES += libedit
+endif
 LIBS_NEEDED := $(shell for p in $(PACKAGES); do $(PKG) --exists $$p || echo $$p; done)
 ifneq ($(LIBS_NEEDED),)
-ifeq ($(filter clean help check-layers check-sizes,$(MAKECMDGOALS)),)
+NO_LIBS := clean help check-format check-layers check-sizes check-macos check-neon
+ifneq ($(or $(filter-out $(NO_LIBS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all)),)
 $(error missing: $(LIBS_NEEDED). Run ./bootstrap setup, which installs them)
 endif
 endif
 PKG_CFLAGS := $(shell $(PKG) --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS   := $(shell $(PKG) --libs $(PACKAGES) 2>/dev/null)
 ALL_CFLAGS = $(BASE_FLAGS) $(WARN) $(OPT) $(SAN) $(PKG_CFLAGS) $(CFLAGS)
-ALL_LIBS   = $(SAN) $(PKG_LIBS) -lm -pthread $(LDFLAGS)
+ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 
 # ---- sources, lowest layer first; includes may only point to the left --------
 
@@ -49,10 +56,16 @@ layer_src = $(filter-out $(foreach k,$(other_kernels),src/backend/cpu/$k.c),$(wi
 layer_obj = $(patsubst src/%.c,$(B)/obj/%.o,$(call layer_src,$(1)))
 layer_lib = $(B)/lib/$(subst /,-,$(1)).a
 
-.PHONY: all test check asan ubsan tsan fuzz check-macos check-neon check-format check-tidy \
-        check-layers check-sizes install clean help synth
+.PHONY: all tests test check asan ubsan tsan fuzz check-macos check-neon check-format check-tidy \
+        check-layers check-sizes install clean help
 .SECONDARY:
 all: $(B)/ds4 $(B)/libds4.a $(B)/libds4.so
+
+# Changes when the compiler or its flags do, and then everything is built anew.
+.PHONY: always
+$(B)/flags: always
+	@mkdir -p $(@D); echo '$(CC) $(ALL_CFLAGS) $(ALL_LIBS)' | cmp -s - $@ || \
+	    echo '$(CC) $(ALL_CFLAGS) $(ALL_LIBS)' >$@
 
 define layer_rule
 $(call layer_lib,$(1)): $(call layer_obj,$(1))
@@ -62,7 +75,7 @@ $(foreach l,$(LAYERS),$(eval $(call layer_rule,$(l))))
 
 $(B)/obj/backend/cpu/k_avx2.o:   ISA = -mavx2 -mfma -mf16c -mbmi2
 $(B)/obj/backend/cpu/k_avx512.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
-$(B)/obj/%.o: src/%.c
+$(B)/obj/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ISA) -c -o $@ $<
 
@@ -74,83 +87,91 @@ $(B)/ds4: $(call libs,$(LAYERS))
 	$(CC) -o $@ $(call libs,$(call reverse,$(LAYERS))) $(ALL_LIBS)
 
 # Only ds4_* is visible outside the libraries.
+ENGINE_OBJ := $(foreach l,$(ENGINE_LAYERS),$(call layer_obj,$l))
 ifeq ($(OS),Darwin)
-$(B)/libds4.o: $(foreach l,$(ENGINE_LAYERS),$(call layer_obj,$l))
+$(B)/libds4.o: $(ENGINE_OBJ)
 	ld -r -exported_symbol '_ds4_*' -o $@ $^
 $(B)/libds4.so: $(B)/libds4.o
-	$(CC) -dynamiclib -o $@ $< $(ALL_LIBS)
+	$(CC) -dynamiclib -install_name @rpath/libds4.so.0 -o $@ $< $(ALL_LIBS)
 else
-$(B)/libds4.o: $(foreach l,$(ENGINE_LAYERS),$(call layer_obj,$l))
-	@mkdir -p $(@D)
-	$(LD) -r -o $@.tmp $^ && objcopy --wildcard --keep-global-symbol='ds4_*' $@.tmp $@; rm -f $@.tmp
+$(B)/libds4.o: $(ENGINE_OBJ)
+	$(LD) -r -o $@.whole $^
+	objcopy --wildcard --keep-global-symbol='ds4_*' $@.whole $@
+	@rm -f $@.whole
 $(B)/libds4.so: $(B)/libds4.o
 	$(CC) -shared -Wl,-soname,libds4.so.0 -o $@ $< $(ALL_LIBS)
 endif
 $(B)/libds4.a: $(B)/libds4.o
 	@rm -f $@; $(AR) rcs $@ $<
 
-# ---- tests: tests/unit/LAYER-NAME.c needs the layers up to LAYER; props and
-# golden tests need all of the engine and the quantizer --------------------------
+# ---- tests: tests/unit/LAYER-NAME.c needs the layers up to LAYER; props, golden
+# and fuzz tests need all but the commands -------------------------------------
 
-UNIT  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
+UNIT  := $(patsubst tests/%.c,%,$(wildcard tests/unit/*.c))
 WHOLE := $(patsubst tests/%.c,%,$(wildcard tests/golden/*.c tests/props/*.c))
-FUZZ  := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
-TEST_CFLAGS = $(ALL_CFLAGS) -Wno-conversion $(shell $(PKG) --cflags cmocka)
+FUZZ  := $(patsubst tests/%.c,%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
+# The programs that start threads.
+THREADED := $(patsubst tests/%.c,%,$(shell grep -lE 'pool_new|pthread_create|threads' \
+              $(wildcard tests/unit/*.c tests/props/*.c) /dev/null))
+TEST_CFLAGS = $(ALL_CFLAGS) -Wno-conversion -Wno-sign-conversion $(shell $(PKG) --cflags cmocka)
 TEST_LIBS   = $(ALL_LIBS) $(shell $(PKG) --libs cmocka)
-upto_cpu := base quant gguf text ops backend/cpu
-upto = $(if $(filter cpu,$(1)),$(upto_cpu),$(eval _u:=)$(foreach l,$(LAYERS),$(if $(filter done,$(_u)),,$l$(if $(filter $l,$(1)),$(eval _u:=done)))))
-test_layers = $(call upto,$(firstword $(subst -, ,$(1))))
 
-define unit_rule
-$(B)/tests/unit/$(1): tests/unit/$(1).c $(call libs,$(call test_layers,$(1)))
-	@mkdir -p $$(@D)
-	$$(CC) $$(TEST_CFLAGS) -MF $$@.d -o $$@ $$< $(call libs,$(call reverse,$(call test_layers,$(1)))) $$(TEST_LIBS)
-endef
-$(foreach t,$(UNIT),$(eval $(call unit_rule,$(t))))
+# The first words of list 2, as far as word 1.
+upto = $(firstword $(2)) $(if $(filter $(1),$(firstword $(2))),,$(if $(2),$(call upto,$(1),$(wordlist 2,99,$(2)))))
+test_layers = $(strip $(call upto,$(patsubst cpu,backend/cpu,$(firstword $(subst -, ,$(notdir $(1))))),$(LAYERS)))
 WHOLE_LAYERS := $(filter-out cli,$(LAYERS))
-$(foreach t,$(WHOLE),$(B)/tests/$(t)): $(B)/tests/%: tests/%.c $(call libs,$(WHOLE_LAYERS))
-	@mkdir -p $(@D)
-	$(CC) $(TEST_CFLAGS) -MF $@.d -o $@ $< $(call libs,$(call reverse,$(WHOLE_LAYERS))) $(TEST_LIBS)
-# Fuzz targets, as programs that replay their corpus (any compiler).
-$(foreach t,$(FUZZ),$(B)/tests/fuzz/$(t)): $(B)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(call libs,$(WHOLE_LAYERS))
-	@mkdir -p $(@D)
-	$(CC) $(TEST_CFLAGS) -MF $@.d -o $@ $(filter %.c,$^) $(call libs,$(call reverse,$(WHOLE_LAYERS))) $(TEST_LIBS)
 
-TESTS := $(foreach t,$(UNIT),$(B)/tests/unit/$(t)) $(foreach t,$(WHOLE),$(B)/tests/$(t)) \
-         $(foreach t,$(FUZZ),$(B)/tests/fuzz/$(t))
-.PHONY: tests
-tests: $(TESTS) $(B)/ds4
+$(B)/obj/tests/%.o: tests/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(TEST_CFLAGS) -c -o $@ $<
+
+# test_rule NAME, LAYERS: a program of its own object, others it asks for, and the layers
+define test_rule
+$(B)/tests/$(1): $(B)/obj/tests/$(1).o $(3) $(call libs,$(2))
+	@mkdir -p $$(@D)
+	$$(CC) -o $$@ $$(filter %.o,$$^) $(call libs,$(call reverse,$(2))) $$(TEST_LIBS)
+endef
+$(foreach t,$(UNIT),$(eval $(call test_rule,$t,$(call test_layers,$t))))
+$(foreach t,$(WHOLE),$(eval $(call test_rule,$t,$(WHOLE_LAYERS))))
+# Fuzz targets, as programs that replay their corpus (any compiler).
+$(foreach t,$(FUZZ),$(eval $(call test_rule,$t,$(WHOLE_LAYERS),$(B)/obj/tests/fuzz/replay.o)))
+
+programs = $(foreach t,$(1),$(B)/tests/$t)
+tests: $(call programs,$(UNIT) $(WHOLE) $(FUZZ)) $(B)/ds4
+tests-threaded: $(call programs,$(THREADED))
+.PHONY: tests-threaded
 
 test: all tests
 	tests/run $(B)
 
 # Sanitizer builds have their own folders and run the tests that fit them.
 asan:
-	$(MAKE) B=build/asan CC=clang OPT="-O1 -g" SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" tests
+	$(MAKE) B=build/asan CC=clang OPT="-O1 -g -fno-omit-frame-pointer" \
+	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" tests
 	tests/run --quick build/asan
 ubsan:
 	$(MAKE) B=build/ubsan CC=clang OPT="-O1 -g" SAN="-fsanitize=undefined -fno-sanitize-recover=all" tests
 	tests/run --quick build/ubsan
 tsan:
-	$(MAKE) B=build/tsan CC=clang OPT="-O1 -g" SAN="-fsanitize=thread" tests
+	$(MAKE) B=build/tsan CC=clang OPT="-O1 -g" SAN="-fsanitize=thread" tests-threaded
 	tests/run --quick build/tsan
 
 # Coverage-guided fuzzing: make fuzz T=gguf SECONDS=60
 SECONDS ?= 60
 fuzz:
-	@test -n "$(T)" || { echo "make fuzz T=$(subst $() ,|,$(FUZZ))"; exit 2; }
-	$(MAKE) B=build/fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link,address,undefined" \
-	    $(foreach l,$(WHOLE_LAYERS),build/fuzz/lib/$(subst /,-,$l).a)
-	clang $(BASE_FLAGS) -MF build/fuzz/$(T).d -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) \
-	    -o build/fuzz/$(T) tests/fuzz/$(T).c $(foreach l,$(call reverse,$(WHOLE_LAYERS)),build/fuzz/lib/$(subst /,-,$l).a) $(PKG_LIBS) -lm -pthread
+	@test -f "tests/fuzz/$(T).c" || { echo "make fuzz T=NAME, one of: $(notdir $(FUZZ))"; exit 2; }
+	$(MAKE) B=build/fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link,address,undefined" build/fuzz/fuzz-$(T)
 	mkdir -p build/fuzz/corpus-$(T)
-	build/fuzz/$(T) -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=2048 build/fuzz/corpus-$(T) tests/fuzz/corpus/$(T)
+	build/fuzz/fuzz-$(T) -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=2048 \
+	    -artifact_prefix=build/fuzz/ build/fuzz/corpus-$(T) tests/fuzz/corpus/$(T)
+$(B)/fuzz-%: $(B)/obj/tests/fuzz/%.o $(call libs,$(WHOLE_LAYERS))
+	$(CC) -fsanitize=fuzzer -o $@ $< $(call libs,$(call reverse,$(WHOLE_LAYERS))) $(TEST_LIBS)
 
 # ---- checks ---------------------------------------------------------------------
 
 check: check-format check-layers check-sizes check-tidy
 check-format:
-	clang-format --dry-run -Werror $(shell git ls-files 'src/*.[ch]' 'include/*.h' 'tests/*.[ch]')
+	clang-format --dry-run -Werror $$(git ls-files 'src/*.[ch]' 'include/*.h' 'tests/*.[ch]' 'examples/*.c')
 check-tidy:
 	tools/check_tidy
 check-layers:
@@ -175,6 +196,6 @@ install: all
 clean:
 	rm -rf build
 help:
-	@sed -n '1,10s/^# \{0,1\}//p' Makefile
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
