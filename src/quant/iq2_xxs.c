@@ -1,0 +1,25 @@
+/* iq2_xxs.c - 8-tuples from a grid of 256, signs apart: 2.0625 bits a weight. */
+#include "blocks.h"
+#include "float.h"
+#include "formats.h"
+#include "iq2xxs_grid.h"
+
+void iq2_xxs_decode(float *dst, const void *src, size_t n)
+{
+    const BlockIQ2_XXS *b = src;
+    for (size_t i = 0; i < n; i += QK, b++) {
+        float d = f16_at(b->d);
+        for (int g = 0; g < 8; g++) {
+            uint32_t a = u32_at(b->g[g].signs);
+            float s = d * (0.5f + (float)(a >> 28)) * 0.25f;
+            for (int k = 0; k < 4; k++, dst += 8) {
+                uint64_t tuple = iq2xxs_grid[b->g[g].index[k]];
+                uint8_t signs = iq2xxs_signs(a >> 7 * k);
+                for (int j = 0; j < 8; j++) {
+                    float v = s * (float)(tuple >> 8 * j & 255);
+                    dst[j] = signs >> j & 1 ? -v : v;
+                }
+            }
+        }
+    }
+}
