@@ -1,0 +1,130 @@
+/* traffic.c - bytes an op reads. */
+#include "traffic.h"
+#include <stdlib.h>
+
+/* The signatures are the ops'; few need all of it. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+static uint64_t matrix(const Weight *w)
+{
+    uint64_t bytes = 0;
+    quant_bytes(w->type, (uint64_t)w->rows * (uint64_t)w->cols, &bytes);
+    return bytes;
+}
+
+static uint64_t two(const Weight *a, const Weight *b) { return matrix(a) + matrix(b); }
+
+uint64_t traffic_embed(Backend *be, const Step *step, Buf streams, const Weight *table)
+{
+    return table->rows ? matrix(table) / (uint64_t)table->rows * (uint64_t)step->n_rows : 0;
+}
+
+uint64_t traffic_hc_pre(Backend *be, const Step *step, Buf x, Buf mix, Buf streams,
+                        const HcWeights *hc, Buf norm)
+{
+    return matrix(&hc->proj);
+}
+
+uint64_t traffic_hc_post(Backend *be, const Step *step, Buf streams, Buf y, Buf mix)
+{
+    return 0;
+}
+
+uint64_t traffic_query(Backend *be, const Step *step, Buf q, Buf qr, Buf x, const Layer *l)
+{
+    return two(&l->q_a, &l->q_b);
+}
+
+uint64_t traffic_kv_row(Backend *be, const Step *step, KvLayer *kv, Buf x, const Layer *l)
+{
+    return matrix(&l->kv);
+}
+
+uint64_t traffic_compress(Backend *be, const Step *step, KvLayer *kv, Buf x, const Layer *l)
+{
+    return two(&l->comp.kv, &l->comp.gate);
+}
+
+uint64_t traffic_idx_row(Backend *be, const Step *step, KvLayer *kv, Buf x, const Layer *l)
+{
+    return two(&l->idx_comp.kv, &l->idx_comp.gate);
+}
+
+/* Calls f for each row of the step with its position. */
+static uint64_t sum_rows(const Step *step, const Shape *s, const KvLayer *kv,
+                         uint64_t (*f)(const Shape *, const KvLayer *, int pos))
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < step->n_spans; i++)
+        for (int j = 0; j < step->span[i].n; j++)
+            sum += f(s, kv, step->span[i].pos + j);
+    return sum;
+}
+
+static uint64_t scored(const Shape *s, const KvLayer *kv, int pos)
+{
+    int n = shape_visible(kv->ratio, pos);
+    return n > s->idx_topk ? (uint64_t)n * (uint64_t)kv->idx_row.bytes : 0;
+}
+
+static uint64_t attended(const Shape *s, const KvLayer *kv, int pos)
+{
+    int pooled = shape_visible(kv->ratio, pos);
+    if (shape_overlaps(kv->ratio))
+        pooled = MIN(pooled, s->idx_topk);
+    return (uint64_t)(MIN(s->window, pos + 1) + pooled) * (uint64_t)kv->row.bytes;
+}
+
+uint64_t traffic_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, Buf x,
+                        const Layer *l)
+{
+    uint64_t rows = sum_rows(step, be->shape, kv, scored);
+    return rows ? rows + two(&l->idx_q, &l->idx_w) : 0;
+}
+
+uint64_t traffic_attend(Backend *be, const Step *step, Buf o, Buf q, KvLayer *kv, Buf pick,
+                        const Layer *l)
+{
+    return sum_rows(step, be->shape, kv, attended);
+}
+
+uint64_t traffic_project(Backend *be, const Step *step, Buf y, Buf o, const Layer *l)
+{
+    return two(&l->o_a, &l->o_b);
+}
+
+uint64_t traffic_route(Backend *be, const Step *step, Buf ids, Buf gates, Buf x, const Layer *l)
+{
+    return matrix(&l->router);
+}
+
+uint64_t traffic_experts(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gates,
+                         const Layer *l)
+{
+    const Shape *s = be->shape;
+    size_t n = (size_t)step->n_rows * (size_t)s->n_active;
+    int32_t *id = malloc(n * sizeof *id);
+    unsigned char *seen = calloc(1, (size_t)s->n_experts);
+    uint64_t distinct = 0;
+
+    if (id && seen) {
+        be->op->read(be, id, ids, n * sizeof *id);
+        for (size_t i = 0; i < n; i++)
+            if (id[i] >= 0 && id[i] < s->n_experts && !seen[id[i]]++)
+                distinct++;
+    }
+    free(seen);
+    free(id);
+    return distinct * (matrix(&l->gate) + two(&l->up, &l->down));
+}
+
+uint64_t traffic_shared(Backend *be, const Step *step, Buf y, Buf x, const Layer *l)
+{
+    return matrix(&l->sh_gate) + two(&l->sh_up, &l->sh_down);
+}
+
+uint64_t traffic_logits(Backend *be, const Step *step, Buf out, Buf streams, const HcWeights *hc,
+                        Buf norm, const Weight *head)
+{
+    return two(&hc->proj, head);
+}

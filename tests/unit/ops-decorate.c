@@ -1,0 +1,128 @@
+/* The decorating backends, over backends whose ops do next to nothing. */
+#include "../../src/ops/decorate.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+static const Shape shape = {
+    .n_layers = 1, .dim = 8, .vocab = 4, .n_heads = 1, .head_dim = 8, .rope_dim = 2,
+    .q_rank = 8, .o_rank = 8, .o_groups = 1, .window = 4, .n_experts = 4, .n_active = 2,
+    .expert_dim = 32, .shared_dim = 32,
+};
+
+static const Span span = { .slot = 0, .pos = 0, .n = 2, .row = 0 };
+static const int32_t tokens[2] = { 1, 2 };
+static const Step step = { .n_rows = 2, .n_spans = 1, .span = &span, .token = tokens };
+
+/* A null backend whose embed writes `value` to every stream. */
+static struct Ops filling_ops;
+static float filling_value;
+
+static void filling_embed(Backend *be, const Step *st, Buf streams, const Weight *table)
+{
+    (void)table;
+    size_t n = (size_t)st->n_rows * N_STREAMS * (size_t)be->shape->dim;
+    float *x = (float *)(void *)((char *)streams.base + streams.off);
+    for (size_t i = 0; i < n; i++)
+        x[i] = filling_value;
+}
+
+static Backend *filling_open(float value)
+{
+    Backend *be = null_open(&shape, NULL);
+    filling_ops = *be->op;
+    filling_ops.embed = filling_embed;
+    filling_value = value;
+    be->op = &filling_ops;
+    return be;
+}
+
+static size_t stream_bytes(void) { return sizeof(float) * 2 * N_STREAMS * 8; }
+
+static void equal_backends_agree(void **state)
+{
+    (void)state;
+    Backend *be = check_open(null_open(&shape, NULL), null_open(&shape, NULL), NULL);
+    Buf streams = be->op->alloc(be, stream_bytes());
+
+    assert_true(be->op->begin(be, &step));
+    be->op->embed(be, &step, streams, &(Weight){ 0 });
+    assert_true(be->op->end(be, NULL));
+    assert_int_equal(check_report(be).compared, 1);
+    assert_int_equal(check_report(be).failed, 0);
+    be->op->free(be, streams);
+    backend_close(be);
+}
+
+static void a_wrong_op_is_found_and_its_value_replaced(void **state)
+{
+    (void)state;
+    Backend *be = check_open(filling_open(3), null_open(&shape, NULL), NULL);
+    Buf streams = be->op->alloc(be, stream_bytes());
+    float seen[2 * N_STREAMS * 8];
+
+    be->op->embed(be, &step, streams, &(Weight){ 0 });
+    assert_int_equal(check_report(be).failed, 1);
+    assert_string_equal(check_report(be).op, "embed");
+    be->op->read(be, seen, streams, sizeof seen);
+    assert_true(seen[0] == 0);             /* the reference's value */
+    be->op->free(be, streams);
+    backend_close(be);
+}
+
+static void not_a_number_never_passes(void **state)
+{
+    (void)state;
+    Backend *be = check_open(filling_open(0.0f / 0.0f), null_open(&shape, NULL), NULL);
+    Buf streams = be->op->alloc(be, stream_bytes());
+
+    be->op->embed(be, &step, streams, &(Weight){ 0 });
+    assert_int_equal(check_report(be).failed, 1);
+    be->op->free(be, streams);
+    backend_close(be);
+}
+
+static void timing_counts_calls_and_distinct_experts(void **state)
+{
+    (void)state;
+    Backend *be = timed_open(null_open(&shape, NULL), NULL);
+    const Layer layer = {
+        .gate = { .type = QUANT_Q8_0, .rows = 32, .cols = 32, .count = 4 },
+        .up   = { .type = QUANT_Q8_0, .rows = 32, .cols = 32, .count = 4 },
+        .down = { .type = QUANT_Q8_0, .rows = 32, .cols = 32, .count = 4 },
+    };
+    const int32_t ids[4] = { 0, 2, 2, 3 };
+    Buf id = be->op->alloc(be, sizeof ids);
+    int n = 0;
+
+    be->op->write(be, id, ids, sizeof ids);
+    be->op->experts(be, &step, (Buf){ 0 }, (Buf){ 0 }, id, (Buf){ 0 }, &layer);
+    const ds4_op_time *t = timed_table(be, &n);
+    assert_int_equal(n, N_OPS);
+    assert_string_equal(t[OP_experts].op, "experts");
+    assert_int_equal(t[OP_experts].calls, 1);
+    assert_int_equal(t[OP_experts].bytes, 3 * 3 * 32 * 34);
+    timed_reset(be);
+    assert_int_equal(timed_table(be, &n)[OP_experts].calls, 0);
+    be->op->free(be, id);
+    backend_close(be);
+}
+
+/* Not linked from src/backend, which opens devices by name. */
+void backend_close(Backend *be)
+{
+    if (be)
+        be->op->close(be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equal_backends_agree),
+        cmocka_unit_test(a_wrong_op_is_found_and_its_value_replaced),
+        cmocka_unit_test(not_a_number_never_passes),
+        cmocka_unit_test(timing_counts_calls_and_distinct_experts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
