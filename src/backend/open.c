@@ -55,12 +55,6 @@ Backend *backend_open(const char *device, const Shape *shape, const BackendOptio
     return NULL;
 }
 
-void backend_close(Backend *be)
-{
-    if (be)
-        be->op->close(be);
-}
-
 uint64_t backend_scratch(const char *device, const Shape *shape, const BackendOptions *opt)
 {
     const char *name = device ? device : "cpu";

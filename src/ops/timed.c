@@ -3,12 +3,6 @@
 #include "wrap.h"
 #include <stdlib.h>
 
-const char *const op_names[N_OPS] = {
-#define OP(name, params, args) #name,
-    OPS(OP)
-#undef OP
-};
-
 typedef struct { Wrap w; ds4_op_time op[N_OPS]; } Timed;
 
 static Timed *timed_of(Backend *be) { return (Timed *)(void *)be; }

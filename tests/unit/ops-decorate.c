@@ -109,13 +109,6 @@ static void timing_counts_calls_and_distinct_experts(void **state)
     backend_close(be);
 }
 
-/* Not linked from src/backend, which opens devices by name. */
-void backend_close(Backend *be)
-{
-    if (be)
-        be->op->close(be);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
