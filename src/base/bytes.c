@@ -38,15 +38,9 @@ void bytes_put(Bytes *b, const void *p, size_t n)
     b->n += n;
 }
 
-void bytes_str(Bytes *b, const char *s)
-{
-    bytes_put(b, s, strlen(s));
-}
+void bytes_str(Bytes *b, const char *s) { bytes_put(b, s, strlen(s)); }
 
-void bytes_byte(Bytes *b, unsigned char c)
-{
-    bytes_put(b, &c, 1);
-}
+void bytes_byte(Bytes *b, unsigned char c) { bytes_put(b, &c, 1); }
 
 static void put_le(Bytes *b, uint64_t v, size_t n)
 {
@@ -56,15 +50,9 @@ static void put_le(Bytes *b, uint64_t v, size_t n)
     bytes_put(b, le, n);
 }
 
-void bytes_u32(Bytes *b, uint32_t v)
-{
-    put_le(b, v, 4);
-}
+void bytes_u32(Bytes *b, uint32_t v) { put_le(b, v, 4); }
 
-void bytes_u64(Bytes *b, uint64_t v)
-{
-    put_le(b, v, 8);
-}
+void bytes_u64(Bytes *b, uint64_t v) { put_le(b, v, 8); }
 
 void bytes_f32(Bytes *b, float v)
 {
@@ -92,7 +80,7 @@ void bytes_printf(Bytes *b, const char *fmt, ...)
     char *to = n < 0 ? NULL : bytes_room(b, (size_t)n + 1);
     if (to) {
         vsnprintf(to, (size_t)n + 1, fmt, again);
-        b->n += (size_t)n;                 /* the terminator is not part of it */
+        b->n += (size_t)n; /* the terminator is not part of it */
     } else {
         b->failed = true;
     }

@@ -105,9 +105,6 @@ int cores_usable(void)
 
 #else
 
-int cores_usable(void)
-{
-    return MAX((int)sysconf(_SC_NPROCESSORS_ONLN), 1);
-}
+int cores_usable(void) { return MAX((int)sysconf(_SC_NPROCESSORS_ONLN), 1); }
 
 #endif

@@ -24,7 +24,7 @@ bool fail(ds4_err *err, ds4_code code, const char *fmt, ...)
 {
     if (!err)
         return false;
-    char msg[sizeof err->msg];             /* the arguments may point into *err */
+    char msg[sizeof err->msg]; /* the arguments may point into *err */
     va_list ap;
     va_start(ap, fmt);
     int full = vsnprintf(msg, sizeof msg, fmt, ap);

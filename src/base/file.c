@@ -159,7 +159,7 @@ bool file_write(File *f, const void *p, size_t n, ds4_err *err)
 
 static int sync_fd(int fd)
 {
-#ifdef F_FULLFSYNC                         /* macOS: fsync stops at the drive's cache */
+#ifdef F_FULLFSYNC /* macOS: fsync stops at the drive's cache */
     if (fcntl(fd, F_FULLFSYNC) == 0)
         return 0;
 #endif
@@ -194,7 +194,7 @@ bool file_commit(File *f, ds4_err *err)
         return io_fail(err, "close", f->path);
     if (rename(f->tmp, f->path) != 0)
         return io_fail(err, "rename to", f->path);
-    f->open = false;                       /* nothing left to remove */
+    f->open = false; /* nothing left to remove */
     sync_folder(f->path);
     return true;
 }

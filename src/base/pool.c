@@ -17,7 +17,11 @@
  * which one thread samples, is mostly covered without a sleep. */
 enum { MAX_THREADS = 1024, SPINS = 100, YIELDS = 300 };
 
-typedef struct { Pool *pool; int ith; pthread_t thread; } Worker;
+typedef struct {
+    Pool *pool;
+    int ith;
+    pthread_t thread;
+} Worker;
 
 struct Pool {
     int n;
@@ -40,7 +44,7 @@ static void relax(void)
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
-    __asm__ volatile("isb");               /* `yield` is a no-op on most cores */
+    __asm__ volatile("isb"); /* `yield` is a no-op on most cores */
 #endif
 }
 
@@ -159,10 +163,7 @@ void pool_free(Pool *p)
     release(p);
 }
 
-int pool_threads(const Pool *p)
-{
-    return p->n;
-}
+int pool_threads(const Pool *p) { return p->n; }
 
 void pool_run(Pool *p, PoolFn fn, void *arg)
 {
