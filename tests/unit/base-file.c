@@ -93,7 +93,7 @@ static void an_uncommitted_file_leaves_the_old_one_and_no_rest(void **state)
     assert_true(file_read(&b, in_dir("a"), 100, NULL));
     assert_true(str_eq(bytes_view(&b), STR("old")));
     bytes_release(&b);
-    file_release(&f);                       /* again is fine */
+    file_release(&f); /* again is fine */
 }
 
 static void writes_land_where_they_are_sent(void **state)

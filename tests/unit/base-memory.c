@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <cmocka.h>
-#undef fail                              /* cmocka's; ours is meant below */
+#undef fail /* cmocka's; ours is meant below */
 
 static void fail_returns_false_and_fills_the_error(void **state)
 {

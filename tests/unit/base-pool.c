@@ -11,12 +11,13 @@
 
 enum { MOST = 9 };
 
-typedef struct { Pool *pool; int seen[MOST], rounds, wrong[MOST]; int cell[MOST]; } Shared;
+typedef struct {
+    Pool *pool;
+    int seen[MOST], rounds, wrong[MOST];
+    int cell[MOST];
+} Shared;
 
-static void nap(long us)
-{
-    nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL);
-}
+static void nap(long us) { nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL); }
 
 static void mark(void *arg, int ith, int nth)
 {
@@ -47,7 +48,7 @@ static void workers_wake_from_sleep(void **state)
     (void)state;
     Shared s = { .pool = pool_new(3, NULL) };
     for (int run = 1; run <= 20; run++) {
-        nap(3000);                          /* long enough to sleep on the condition */
+        nap(3000); /* long enough to sleep on the condition */
         pool_run(s.pool, mark, &s);
         assert_int_equal(s.seen[0] + s.seen[1] + s.seen[2], 3 * run);
     }
