@@ -1,0 +1,241 @@
+/* k_avx512.c - the microkernels for AVX-512 (F, BW, DQ, VL).
+ *
+ * A decoder turns one block into F32, 16 values at a time, without rounding
+ * more than the format's definition does. Codes of up to 4 bits are looked up
+ * in a register: vpermps takes the low 4 bits of a lane and ignores the rest,
+ * so a table with period 4 needs no masking of 2-bit codes. */
+#include "gemm_x86.h"
+#include "vectors_x86.h"
+#include "../../quant/blocks.h"
+#include "../../quant/fp8.h"
+#include "../../quant/iq2xxs_grid.h"
+
+/* A half in all lanes. */
+static ALWAYS_INLINE Vec half_at(const uint8_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_set1_epi16((short)u16_at(p)));
+}
+
+static ALWAYS_INLINE __m512i bytes16(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+static ALWAYS_INLINE Vec look_up(Vec table, __m512i codes)
+{
+    return _mm512_permutexvar_ps(codes, table);
+}
+
+/* ---- decoders -------------------------------------------------------------------- */
+
+static ALWAYS_INLINE void q8_0_take(Sink *s, const uint8_t *block)
+{
+    const BlockQ8_0 *b = (const BlockQ8_0 *)block;
+    const Vec d = half_at(b->d);
+    UNROLL
+    for (int i = 0; i < 32; i += 16) {
+        __m128i q = _mm_loadu_si128((const __m128i *)(b->q + i));
+        sink_take(s, i, v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q))));
+    }
+}
+
+/* 128 values: 8 sub-blocks of 16; two that are 2 apart share the bytes of q. */
+static ALWAYS_INLINE void q2_k_half(Sink *s, int at, const uint8_t *q, const float *scale,
+                                    const float *min)
+{
+    const Vec codes = _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+    const __m512i v[2] = { bytes16(q), bytes16(q + 16) };
+    UNROLL
+    for (int k = 0; k < 8; k++) {
+        Vec table = _mm512_fmsub_ps(codes, v_set(scale[k]), v_set(min[k]));
+        __m512i shifted = _mm512_srlv_epi32(v[k % 2], _mm512_set1_epi32(k / 2 * 2));
+        sink_take(s, at + 16 * k, look_up(table, shifted));
+    }
+}
+
+static ALWAYS_INLINE void q2_k_take(Sink *s, const uint8_t *block)
+{
+    const BlockQ2_K *b = (const BlockQ2_K *)block;
+    const __m512i both = bytes16(b->scales);
+    _Alignas(64) float scale[16], min[16];
+    _mm512_store_ps(
+        scale,
+        v_mul(half_at(b->d), _mm512_cvtepi32_ps(_mm512_and_si512(both, _mm512_set1_epi32(15)))));
+    _mm512_store_ps(min, v_mul(half_at(b->dmin), _mm512_cvtepi32_ps(_mm512_srli_epi32(both, 4))));
+    q2_k_half(s, 0, b->q, scale, min);
+    q2_k_half(s, 128, b->q + 32, scale + 8, min + 8);
+}
+
+/* The 8 scales and 8 mins of 6 bits, as bytes. */
+static ALWAYS_INLINE __m128i q4_k_scales(const uint8_t *p)
+{
+    const uint32_t a = u32_at(p), b = u32_at(p + 4), c = u32_at(p + 8);
+    const uint32_t s1 = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
+    const uint32_t m1 = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
+    return _mm_setr_epi32((int)(a & 0x3f3f3f3f), (int)s1, (int)(b & 0x3f3f3f3f), (int)m1);
+}
+
+static ALWAYS_INLINE void q4_k_take(Sink *s, const uint8_t *block)
+{
+    const BlockQ4_K *b = (const BlockQ4_K *)block;
+    const Vec codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const Vec d = _mm512_insertf32x8(half_at(b->d), _mm512_castps512_ps256(half_at(b->dmin)), 1);
+    _Alignas(64) float scale[16];
+    _mm512_store_ps(scale, v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(q4_k_scales(b->s)))));
+    UNROLL
+    for (int j = 0; j < 8; j += 2) {
+        Vec low = _mm512_fmsub_ps(codes, v_set(scale[j]), v_set(scale[j + 8]));
+        Vec high = _mm512_fmsub_ps(codes, v_set(scale[j + 1]), v_set(scale[j + 9]));
+        __m512i v0 = bytes16(b->q + 16 * j), v1 = bytes16(b->q + 16 * j + 16);
+        sink_take(s, 32 * j, look_up(low, v0));
+        sink_take(s, 32 * j + 16, look_up(low, v1));
+        sink_take(s, 32 * j + 32, look_up(high, _mm512_srli_epi32(v0, 4)));
+        sink_take(s, 32 * j + 48, look_up(high, _mm512_srli_epi32(v1, 4)));
+    }
+}
+
+static ALWAYS_INLINE Vec e2m1_table(float s)
+{
+    return v_mul(v_set(s), _mm512_setr_ps(0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.f, -0.5f, -1, -1.5f, -2,
+                                          -3, -4, -6));
+}
+
+static ALWAYS_INLINE void mxfp4_take(Sink *s, const uint8_t *block)
+{
+    const BlockMXFP4 *b = (const BlockMXFP4 *)block;
+    const Vec table = e2m1_table(e8m0_decode(b->e));
+    const __m512i v = bytes16(b->q);
+    sink_take(s, 0, look_up(table, v));
+    sink_take(s, 16, look_up(table, _mm512_srli_epi32(v, 4)));
+}
+
+/* The sign masks of a block's 32 tuples, in order. Lane g of the block is
+ * group g: 4 grid indices, then 4 x 7 sign bits and the scale. */
+static ALWAYS_INLINE __m256i iq2_signs(__m512i groups)
+{
+    const __m512i words = _mm512_srli_epi64(groups, 32);
+    const __m512i low =
+        _mm512_or_si512(_mm512_and_si512(words, _mm512_set1_epi64(0x7f)),
+                        _mm512_and_si512(_mm512_slli_epi64(words, 1), _mm512_set1_epi64(0x7f00)));
+    const __m512i high = _mm512_or_si512(
+        _mm512_and_si512(_mm512_slli_epi64(words, 2), _mm512_set1_epi64(0x7f0000)),
+        _mm512_and_si512(_mm512_slli_epi64(words, 3), _mm512_set1_epi64(0x7f000000)));
+    const __m256i t = _mm512_cvtepi64_epi32(_mm512_or_si512(low, high));
+    /* Bit 7 makes the number of bits even: the parity of each half looked up. */
+    const __m256i parity = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0));
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i p0 = _mm256_shuffle_epi8(parity, _mm256_and_si256(t, nibble));
+    const __m256i p1 =
+        _mm256_shuffle_epi8(parity, _mm256_and_si256(_mm256_srli_epi16(t, 4), nibble));
+    return _mm256_xor_si256(t, _mm256_xor_si256(p0, p1));
+}
+
+static ALWAYS_INLINE void iq2_xxs_take(Sink *s, const uint8_t *block)
+{
+    const BlockIQ2_XXS *b = (const BlockIQ2_XXS *)block;
+    const __m512i groups = _mm512_loadu_si512(b->g), sign = _mm512_set1_epi32(INT32_MIN);
+    _Alignas(32) uint16_t signs[16];
+    _Alignas(32) float scale[8];
+    _mm256_store_si256((__m256i *)signs, iq2_signs(groups));
+    /* d (0.5 + s) / 4 */
+    const __m256 n = _mm512_cvtepi64_ps(_mm512_srli_epi64(groups, 60));
+    const __m256 d = _mm512_castps512_ps256(half_at(b->d));
+    _mm256_store_ps(scale, _mm256_mul_ps(_mm256_mul_ps(d, _mm256_add_ps(n, _mm256_set1_ps(0.5f))),
+                                         _mm256_set1_ps(0.25f)));
+    UNROLL
+    for (int i = 0; i < 16; i++) {
+        const uint8_t *index = b->g[i / 2].index + i % 2 * 2;
+        __m128i tuples =
+            _mm_set_epi64x((long long)iq2xxs_grid[index[1]], (long long)iq2xxs_grid[index[0]]);
+        __m512i w = _mm512_castps_si512(
+            v_mul(v_set(scale[i / 2]), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(tuples))));
+        w = _mm512_mask_xor_epi32(w, _load_mask16(signs + i), w, sign);
+        sink_take(s, 16 * i, _mm512_castsi512_ps(w));
+    }
+}
+
+GEMM(gemm_q8_0, 32, sizeof(BlockQ8_0), q8_0_take, NULL)
+GEMM(gemm_q2_k, QK, sizeof(BlockQ2_K), q2_k_take, NULL)
+GEMM(gemm_q4_k, QK, sizeof(BlockQ4_K), q4_k_take, NULL)
+GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), iq2_xxs_take, NULL)
+GEMM(gemm_mxfp4, 32, sizeof(BlockMXFP4), mxfp4_take, NULL)
+
+/* ---- rows of the KV store ---------------------------------------------------------- */
+
+/* E4M3 codes to F32 times s: the exponents differ by 120, and the product also
+ * makes subnormals normal. */
+static ALWAYS_INLINE Vec from_e4m3(__m128i codes, Vec s)
+{
+    const __m512i c = _mm512_cvtepu8_epi32(codes), seven = _mm512_set1_epi32(0x7f);
+    const __m512i rest = _mm512_and_si512(c, seven);
+    const __m512i sign = _mm512_slli_epi32(_mm512_xor_si512(c, rest), 24);
+    const __m512i bits = _mm512_or_si512(sign, _mm512_slli_epi32(rest, 20));
+    Vec v = v_mul(_mm512_castsi512_ps(bits), v_set(0x1p120f));
+    v = _mm512_mask_mov_ps(v, _mm512_cmpeq_epi32_mask(rest, seven), v_set(NAN));
+    return v_mul(s, v);
+}
+
+static void kv_unpack(const KvRowFormat *f, float *x, const void *row)
+{
+    if (!f->packed) {
+        memcpy(x, row, (size_t)f->bytes);
+        return;
+    }
+    const int nope = f->dim - f->rope;
+    const uint8_t *codes = row, *tail = codes + nope, *scale = tail + 2 * f->rope;
+    for (int b = 0; b < nope; b += f->block) {
+        const Vec s = v_set(e8m0_decode(*scale++));
+        for (int i = b; i < b + f->block; i += LANES) {
+            int n = b + f->block - i;
+            if (n >= LANES) {
+                v_store(x + i, from_e4m3(_mm_loadu_si128((const __m128i *)(codes + i)), s));
+                continue;
+            }
+            v_store_n(x + i, from_e4m3(_mm_maskz_loadu_epi8(v_mask(n), codes + i), s), n);
+        }
+    }
+    x += nope;
+    for (int i = 0; i < f->rope; i += LANES) {
+        int n = f->rope - i;
+        if (n >= LANES)
+            v_store(x + i, v_from_bf16(v_halves(tail + 2 * i)));
+        else
+            v_store_n(x + i, v_from_bf16(v_halves_n(tail + 2 * i, n)), n);
+    }
+}
+
+static void idx_unpack(const IdxRowFormat *f, float *x, const void *row)
+{
+    if (!f->packed) {
+        memcpy(x, row, (size_t)f->bytes);
+        return;
+    }
+    const uint8_t *codes = row, *scale = codes + f->dim / 2;
+    for (int b = 0; b < f->dim; b += 32, codes += 16) {
+        const Vec table = e2m1_table(e8m0_decode(*scale++));
+        const __m128i v = _mm_loadu_si128((const __m128i *)codes), high = _mm_srli_epi16(v, 4);
+        v_store(x + b, look_up(table, _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(v, high))));
+        v_store(x + b + 16, look_up(table, _mm512_cvtepu8_epi32(_mm_unpackhi_epi8(v, high))));
+    }
+}
+
+const Kernels kernels_avx512 = {
+    .name = "avx512",
+    .gemm = { [QUANT_F32] = gemm_f32,
+              [QUANT_F16] = gemm_f16,
+              [QUANT_BF16] = gemm_bf16,
+              [QUANT_Q8_0] = gemm_q8_0,
+              [QUANT_Q2_K] = gemm_q2_k,
+              [QUANT_Q4_K] = gemm_q4_k,
+              [QUANT_IQ2_XXS] = gemm_iq2_xxs,
+              [QUANT_MXFP4] = gemm_mxfp4 },
+    .mix = mix,
+    .sum_sq = sum_sq,
+    .scale = scale,
+    .exp_sum = exp_sum,
+    .swiglu = swiglu,
+    .axpy = axpy,
+    .kv_unpack = kv_unpack,
+    .idx_unpack = idx_unpack,
+};
