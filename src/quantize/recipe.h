@@ -9,14 +9,14 @@
 #include "../quant/quant.h"
 
 typedef struct {
-    const char *pattern;     /* of GGUF names; '*' is any run of characters */
-    int type;                /* enum Quant */
-    bool late;               /* only in the last 6 of 43 layers, in proportion */
+    const char *pattern; /* of GGUF names; '*' is any run of characters */
+    int type; /* enum Quant */
+    bool late; /* only in the last 6 of 43 layers, in proportion */
 } RecipeRule;
 
 typedef struct {
     const char *name, *about;
-    int file_type;           /* general.file_type: the one llama.cpp would write */
+    int file_type; /* general.file_type: the one llama.cpp would write */
     const RecipeRule *rules; /* ends with pattern NULL */
 } Recipe;
 

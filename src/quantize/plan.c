@@ -1,0 +1,81 @@
+/* plan.c - formats, sizes and places. */
+#include "plan.h"
+
+static bool plan_tensor(PlanTensor *t, const TensorSpec *spec, const Shape *s, const Recipe *r,
+                        ds4_err *err)
+{
+    uint64_t n;
+    *t = (PlanTensor){ .spec = *spec };
+    t->type = recipe_type(r, spec, s->n_layers, &t->wanted);
+    if (!mul_u64(spec->dims[0], spec->dims[1], &n) || !mul_u64(n, spec->dims[2], &n) ||
+        !quant_bytes(t->type, n, &t->bytes))
+        return fail(err, DS4_EINVAL, "%s: %llu x %llu x %llu values do not fit %s", spec->name,
+                    (unsigned long long)spec->dims[0], (unsigned long long)spec->dims[1],
+                    (unsigned long long)spec->dims[2], quant_name(t->type));
+    return true;
+}
+
+bool plan_make(Plan *p, const Shape *s, const Recipe *r, ds4_err *err)
+{
+    Layout l;
+    *p = (Plan){ .recipe = r };
+    bool ok = layout_make(&l, s, &p->arena, err);
+    if (ok) {
+        p->tensor = arena_array(&p->arena, l.n, sizeof *p->tensor);
+        if (!p->tensor)
+            ok = fail(err, DS4_ENOMEM, "no memory for the plan of %zu tensors", l.n);
+    }
+    for (size_t i = 0; ok && i < l.n; i++) {
+        ok = plan_tensor(&p->tensor[i], &l.spec[i], s, r, err);
+        p->bytes += p->tensor[i].bytes;
+        p->n++;
+    }
+    if (!ok)
+        plan_release(p);
+    return ok;
+}
+
+void plan_release(Plan *p)
+{
+    arena_release(&p->arena);
+    *p = (Plan){ 0 };
+}
+
+static bool alike(const PlanTensor *a, const PlanTensor *b)
+{
+    return a->type == b->type && a->spec.kind == b->spec.kind && a->spec.n_dims == b->spec.n_dims &&
+           memcmp(a->spec.dims, b->spec.dims, sizeof a->spec.dims) == 0;
+}
+
+static const PlanTensor *owner_of(const Plan *p, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (!p->tensor[k].shared && alike(&p->tensor[k], &p->tensor[i]))
+            return &p->tensor[k];
+    return NULL;
+}
+
+bool plan_put(Plan *p, GgufWriter *w, bool alias, ds4_err *err)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        PlanTensor *t = &p->tensor[i];
+        const PlanTensor *owner = alias ? owner_of(p, i) : NULL;
+        t->shared = owner != NULL;
+        if (!gguf_put_tensor(w, str_of(t->spec.name), t->type, t->spec.n_dims, t->spec.dims,
+                             owner ? owner->offset : UINT64_MAX, &t->offset, &t->bytes, err))
+            return false;
+    }
+    return true;
+}
+
+void plan_list(const Plan *p, Bytes *out)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        const PlanTensor *t = &p->tensor[i];
+        bytes_printf(out, "%s\t%d\t", t->spec.name, t->spec.n_dims);
+        for (int d = 0; d < t->spec.n_dims; d++)
+            bytes_printf(out, "%s%llu", d ? "," : "", (unsigned long long)t->spec.dims[d]);
+        bytes_printf(out, "\t%s\t%d\t%llu\n", quant_name(t->type), t->type,
+                     (unsigned long long)t->bytes);
+    }
+}
