@@ -37,7 +37,9 @@ ifneq ($(or $(filter-out $(NO_LIBS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all))
 $(error missing: $(LIBS_NEEDED). Run ./bootstrap setup, which installs them)
 endif
 endif
-PKG_CFLAGS := $(shell $(PKG) --cflags $(PACKAGES) 2>/dev/null)
+# As system headers, whose macros may offend our warnings.
+as_system = $(patsubst -I%,-isystem%,$(1))
+PKG_CFLAGS := $(call as_system,$(shell $(PKG) --cflags $(PACKAGES) 2>/dev/null))
 PKG_LIBS   := $(shell $(PKG) --libs $(PACKAGES) 2>/dev/null)
 ALL_CFLAGS = $(BASE_FLAGS) $(WARN) $(OPT) $(SAN) $(PKG_CFLAGS) $(CFLAGS)
 ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
@@ -113,7 +115,7 @@ FUZZ  := $(patsubst tests/%.c,%,$(filter-out tests/fuzz/replay.c,$(wildcard test
 # The programs that start threads.
 THREADED := $(patsubst tests/%.c,%,$(shell grep -lE 'pool_new|pthread_create|threads' \
               $(wildcard tests/unit/*.c tests/props/*.c) /dev/null))
-TEST_CFLAGS = $(ALL_CFLAGS) -Wno-conversion -Wno-sign-conversion $(shell $(PKG) --cflags cmocka)
+TEST_CFLAGS = $(ALL_CFLAGS) -Wno-conversion -Wno-sign-conversion $(call as_system,$(shell $(PKG) --cflags cmocka))
 TEST_LIBS   = $(ALL_LIBS) $(shell $(PKG) --libs cmocka)
 
 # The first words of list 2, as far as word 1.
