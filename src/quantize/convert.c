@@ -128,11 +128,6 @@ static bool check_unused(const Convert *c, ds4_err *err)
                 c->opt.in, unknown, STR_ARG(first));
 }
 
-static bool same_source(const Convert *c, size_t i)
-{
-    return c->plan.tensor[i].type == QUANT_MXFP4 && source_is_fp4(&c->source[i][0]);
-}
-
 /* The tensor's name without its layer. */
 static const char *suffix(const PlanTensor *t)
 {

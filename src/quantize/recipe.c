@@ -1,54 +1,47 @@
 /* recipe.c - the published files' formats, and plainer ones. */
 #include "recipe.h"
 
-/* What all files have in common: small vectors F32, hash tables I32. */
-#define VECTORS \
-    { "*tid2eid.weight", QUANT_I32, false }, { "*_norm.weight", QUANT_F32, false }, \
-        { "*hc_*scale.weight", QUANT_F32, false }, { "*hc_*base.weight", QUANT_F32, false }, \
-        { "*attn_sinks.weight", QUANT_F32, false }, \
-    { \
-        "*exp_probs_b.bias", QUANT_F32, false \
-    }
+/* In every file: small vectors F32, hash tables I32. */
+static const RecipeRule vectors[] = {
+    { "*tid2eid.weight", QUANT_I32, false },
+    { "*_norm.weight", QUANT_F32, false },
+    { "*hc_*scale.weight", QUANT_F32, false },
+    { "*hc_*base.weight", QUANT_F32, false },
+    { "*attn_sinks.weight", QUANT_F32, false },
+    { "*exp_probs_b.bias", QUANT_F32, false },
+    { NULL, 0, false },
+};
 
-/* The dense part of the published files: what is small or delicate in F16,
- * the attention, the shared expert and the head in Q8_0. */
-#define DENSE \
-    VECTORS, { "token_embd.weight", QUANT_F16, false }, { "*hc_*fn.weight", QUANT_F16, false }, \
-        { "*compressor_*", QUANT_F16, false }, { "*indexer.*", QUANT_F16, false }, \
-    { \
-        "*ffn_gate_inp.weight", QUANT_F16, false \
-    }
+/* In the published files: what is small or delicate F16. */
+static const RecipeRule dense[] = {
+    { "token_embd.weight", QUANT_F16, false },    { "*hc_*fn.weight", QUANT_F16, false },
+    { "*compressor_*", QUANT_F16, false },        { "*indexer.*", QUANT_F16, false },
+    { "*ffn_gate_inp.weight", QUANT_F16, false }, { NULL, 0, false },
+};
 
-#define REST(type) \
-    { "*", type, false }, { NULL, 0, false }
-
-static const RecipeRule f32_rules[] = { VECTORS, REST(QUANT_F32) };
-static const RecipeRule bf16_rules[] = { VECTORS, REST(QUANT_BF16) };
-static const RecipeRule q8_rules[] = { DENSE, REST(QUANT_Q8_0) };
-static const RecipeRule q4_rules[] = { DENSE,
-                                       { "*_exps.weight", QUANT_Q4_K, false },
-                                       REST(QUANT_Q8_0) };
-static const RecipeRule q2_q4_rules[] = { DENSE,
-                                          { "*_exps.weight", QUANT_Q4_K, true },
-                                          { "*ffn_down_exps.weight", QUANT_Q2_K, false },
-                                          { "*_exps.weight", QUANT_IQ2_XXS, false },
-                                          REST(QUANT_Q8_0) };
-static const RecipeRule q2_rules[] = { DENSE,
-                                       { "*ffn_down_exps.weight", QUANT_Q2_K, false },
-                                       { "*_exps.weight", QUANT_IQ2_XXS, false },
-                                       REST(QUANT_Q8_0) };
-static const RecipeRule mxfp4_rules[] = { DENSE,
-                                          { "*_exps.weight", QUANT_MXFP4, false },
-                                          REST(QUANT_Q8_0) };
+static const RecipeRule none[] = { { NULL, 0, false } };
+static const RecipeRule q4[] = { { "*_exps.weight", QUANT_Q4_K, false }, { NULL, 0, false } };
+static const RecipeRule q2[] = {
+    { "*ffn_down_exps.weight", QUANT_Q2_K, false },
+    { "*_exps.weight", QUANT_IQ2_XXS, false },
+    { NULL, 0, false },
+};
+static const RecipeRule q2_q4[] = {
+    { "*_exps.weight", QUANT_Q4_K, true },
+    { "*ffn_down_exps.weight", QUANT_Q2_K, false },
+    { "*_exps.weight", QUANT_IQ2_XXS, false },
+    { NULL, 0, false },
+};
+static const RecipeRule mxfp4[] = { { "*_exps.weight", QUANT_MXFP4, false }, { NULL, 0, false } };
 
 static const Recipe recipes[] = {
-    { "f32", "every weight F32", 0, f32_rules },
-    { "bf16", "matrices BF16, vectors F32", 32, bf16_rules },
-    { "q8", "matrices Q8_0; embedding, router, compressors F16", 7, q8_rules },
-    { "q4", "routed experts Q4_K, the rest as q8", 15, q4_rules },
-    { "q2-q4", "as q2, but the last 6 of 43 layers as q4", 19, q2_q4_rules },
-    { "q2", "routed experts IQ2_XXS and Q2_K, the rest as q8", 19, q2_rules },
-    { "mxfp4", "routed experts MXFP4, the rest as q8", 38, mxfp4_rules },
+    { "f32", 0, { vectors, none, none }, QUANT_F32 },
+    { "bf16", 32, { vectors, none, none }, QUANT_BF16 },
+    { "q8", 7, { vectors, none, dense }, QUANT_Q8_0 },
+    { "q4", 15, { vectors, q4, dense }, QUANT_Q8_0 },
+    { "q2-q4", 19, { vectors, q2_q4, dense }, QUANT_Q8_0 },
+    { "q2", 19, { vectors, q2, dense }, QUANT_Q8_0 },
+    { "mxfp4", 38, { vectors, mxfp4, dense }, QUANT_Q8_0 },
 };
 
 const Recipe *recipe_at(size_t i) { return i < COUNT(recipes) ? &recipes[i] : NULL; }
@@ -98,12 +91,22 @@ static int fitting(int type, uint64_t row)
     return type;
 }
 
+static const RecipeRule *find_rule(const RecipeRule *rules, const TensorSpec *t, int n_layers)
+{
+    for (; rules->pattern; rules++)
+        if (matches(rules->pattern, t->name) && (!rules->late || is_late(t->layer, n_layers)))
+            return rules;
+    return NULL;
+}
+
 int recipe_type(const Recipe *r, const TensorSpec *t, int n_layers, int *wanted)
 {
-    const RecipeRule *rule = r->rules;
-    while (!matches(rule->pattern, t->name) || (rule->late && !is_late(t->layer, n_layers)))
-        rule++;
+    int type = r->rest;
+    for (size_t i = COUNT(r->rules); i-- > 0;) {
+        const RecipeRule *rule = find_rule(r->rules[i], t, n_layers);
+        type = rule ? rule->type : type;
+    }
     if (wanted)
-        *wanted = rule->type;
-    return fitting(rule->type, t->dims[0]);
+        *wanted = type;
+    return fitting(type, t->dims[0]);
 }

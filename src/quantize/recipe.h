@@ -1,6 +1,6 @@
 /* recipe.h - which number format each tensor gets: a list of name patterns.
  *
- * The first pattern that matches decides. Where a row's length is no multiple
+ * The first rule that matches decides. Where a row's length is no multiple
  * of that format's block, the tensor falls back to the first that fits of
  * Q8_0 (32) and F16 (any). */
 #ifndef RECIPE_H
@@ -15,9 +15,10 @@ typedef struct {
 } RecipeRule;
 
 typedef struct {
-    const char *name, *about;
+    const char *name;
     int file_type; /* general.file_type: the one llama.cpp would write */
-    const RecipeRule *rules; /* ends with pattern NULL */
+    const RecipeRule *rules[3]; /* lists, each ending with pattern NULL; in order */
+    int rest; /* what no rule matches */
 } Recipe;
 
 /* By name; fails with the list of names. */
