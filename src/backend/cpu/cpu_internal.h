@@ -1,0 +1,127 @@
+/* cpu_internal.h - what the op files of the CPU backend share.
+ *
+ * An op is one pool_run: every thread walks the same phases, takes its part of
+ * each, and meets the others at a barrier where a phase reads what another
+ * thread wrote. A part is a range of a matrix's output rows, or of step rows,
+ * so no sum is ever split and the number of threads changes no bit. */
+#ifndef CPU_INTERNAL_H
+#define CPU_INTERNAL_H
+#include "cpu.h"
+#include "kernels.h"
+#include "../../base/pool.h"
+#include <assert.h>
+#include <math.h>
+#include <stdatomic.h>
+
+enum {
+    W_TILE = 32, X_TILE = 32,    /* weight rows and step rows of one gemm call */
+    KV_TILE = 64,                /* KV or index rows unpacked at a time */
+    SLICE = 16,                  /* threads' parts are multiples of the widest vector, so that
+                                    no element is in a vector's tail for one thread count only */
+    POOL_CHUNK = 128             /* dimensions pooled at a time */
+};
+
+/* n rows of floats, `ld` apart. */
+typedef struct { float *p; size_t ld; int n; } Rows;
+
+/* Scratch of each op, laid over the same memory: no two ops run at once. */
+typedef struct { float *mix; } HcScratch;                     /* [rows][N_MIX + 1] */
+typedef struct { float *kv; } KvScratch;                      /* [rows][head_dim] */
+typedef struct {
+    float *kv, *score;           /* [rows][width] */
+    float *row;                  /* [thread][row_len]: a pooled row and its rotation */
+    size_t row_len;
+} PoolScratch;
+typedef struct {
+    float *q, *w;                /* [rows][idx_heads][idx_dim], [rows][idx_heads] */
+    float *score;                /* [select_rows][select_cap] */
+    float *tile, *dot;           /* [thread][KV_TILE][idx_dim], [thread][idx_heads][KV_TILE] */
+    int *need;                   /* [rows] those with more visible rows than idx_topk */
+} SelectScratch;
+typedef struct {
+    float *tile, *score;         /* [thread][KV_TILE][head_dim], [thread][n_heads][KV_TILE] */
+    float *max;                  /* [thread][n_heads] */
+    double *sum;                 /* [thread][n_heads] */
+} AttendScratch;
+typedef struct { float *low; } ProjectScratch;                /* [rows][o_groups * o_rank] */
+typedef struct { float *logit; } RouteScratch;                /* [rows][n_experts] */
+typedef struct {
+    float *x, *h;                /* [pairs][dim], [pairs][max(expert_dim, shared_dim)] */
+    float *gate;                 /* [pairs] */
+    int *row;                    /* [pairs] */
+    int *first;                  /* [n_experts + 1] */
+} ExpertScratch;
+typedef struct { float *x; } HeadScratch;                     /* [out][dim] */
+
+typedef struct { int slot, pos; } RowAt;
+
+typedef struct {
+    Backend be;                  /* first: a Backend * is a Cpu * */
+    const Kernels *k;
+    Pool *pool;
+    int threads, max_rows, max_out, max_context;
+    int select_rows, select_cap;
+
+    RowAt *at;                   /* [max_rows] of the step */
+    float *freq[2];              /* [rope_dim / 2], plain and for compressed layers */
+    float *turn[2];              /* [max_rows][rope_dim / 2] cos, sin of the step's positions */
+
+    HcScratch hc;
+    KvScratch kv;
+    PoolScratch pooling;
+    SelectScratch select;
+    AttendScratch attend;
+    ProjectScratch project;
+    RouteScratch route;
+    ExpertScratch experts;
+    HeadScratch head;
+
+    void *memory;                /* all of the above */
+    ds4_err err;                 /* the first failure, told by end */
+    atomic_int bad_expert;       /* an expert id that the model does not have, or -1 */
+    char name[48];
+} Cpu;
+
+static inline Cpu *cpu_of(Backend *be) { return (Cpu *)(void *)be; }
+static inline void *bytes_of(Buf b) { return (char *)b.base + b.off; }
+static inline float *floats(Buf b) { return bytes_of(b); }
+static inline int32_t *ints(Buf b) { return bytes_of(b); }
+static inline Rows rows_of(Buf b, int ld, int n) { return (Rows){ floats(b), (size_t)ld, n }; }
+static inline float *row_at(Rows r, int i) { return r.p + (size_t)i * r.ld; }
+
+/* Memory handed out front to back; with base NULL it only counts. */
+typedef struct { char *base; uint64_t used; bool overflow; } Layout;
+void *layout_take(Layout *l, uint64_t count, uint64_t unit, uint64_t size);
+
+/* matmul.c: out_i[j] = row j of matrix `which` of w . x_i, j in [first, last). */
+void cpu_matmul(const Cpu *c, Rows out, const Weight *w, int which, Rows x, int first, int last);
+const void *weight_at(const Weight *w, int which, int row);
+size_t weight_row_bytes(const Weight *w);
+/* The part of n output rows for a thread. */
+static inline void cpu_part(int n, int ith, int nth, int *first, int *last)
+{
+    pool_part(n, n >= SLICE * nth ? SLICE : 1, ith, nth, first, last);
+}
+
+/* norm.c: 1 / sqrt(mean of squares + eps), from the sum; y = x * that * w. */
+float cpu_rms(const Cpu *c, float sum_sq, int n);
+void  cpu_norm(const Cpu *c, float *y, const float *x, const float *w, int n);
+
+/* rope.c: rotation of the last 2 * pairs values. */
+void rope_tables(Cpu *c);
+void rope_angles(float *turn, const float *freq, int pairs, int pos);
+void rope_turn(float *tail, const float *turn, int pairs, bool back);
+static inline int rope_kind(const Shape *s, int layer) { return s->ratio[layer] != 0; }
+static inline const float *rope_row(const Cpu *c, int kind, int row)
+{
+    return c->turn[kind] + (size_t)row * (size_t)c->be.shape->rope_dim;
+}
+
+/* hc.c */
+void hc_head(const Cpu *c, float *x, const float *streams, const HcWeights *hc, const float *norm);
+
+#define OP(name, params, args) void cpu_##name(Backend *be, const Step *step, LIST params);
+OPS(OP)
+#undef OP
+
+#endif

@@ -1,0 +1,56 @@
+/* rope.c - rotary positions.
+ *
+ * Interleaved pairs at the end of a head. The angle is the F32 product of
+ * position and an F32 frequency, rounded as the model was trained; cosine and
+ * sine of it are exact to F32 at any position. There is no YaRN amplitude. */
+#include "cpu_internal.h"
+
+static const double pi = 3.14159265358979323846;
+
+/* theta^(-2i/R) as the reference rounds it: power, then reciprocal. */
+static float frequency(float theta, int i, int rope_dim)
+{
+    float exponent = (float)(2 * i) / (float)rope_dim;
+    return 1.0f / (float)pow((double)theta, (double)exponent);
+}
+
+/* The pair that turns `rotations` times over the original context. */
+static double pair_of(const Shape *s, double rotations)
+{
+    return s->rope_dim * log(s->yarn_context / (rotations * 2 * pi)) /
+           (2 * log((double)s->comp_theta));
+}
+
+void rope_tables(Cpu *c)
+{
+    const Shape *s = c->be.shape;
+    float low = (float)MAX(floor(pair_of(s, (double)s->yarn_beta_fast)), 0);
+    float high = (float)MIN(ceil(pair_of(s, (double)s->yarn_beta_slow)), s->rope_dim - 1);
+    float span = high == low ? 0.001f : high - low;
+
+    for (int i = 0; i < s->rope_dim / 2; i++) {
+        float ramp = MIN(MAX(((float)i - low) / span, 0.0f), 1.0f), keep = 1 - ramp;
+        float f = frequency(s->comp_theta, i, s->rope_dim);
+        c->freq[0][i] = frequency(s->rope_theta, i, s->rope_dim);
+        c->freq[1][i] = f / s->yarn_factor * (1 - keep) + f * keep;
+    }
+}
+
+void rope_angles(float *turn, const float *freq, int pairs, int pos)
+{
+    for (int i = 0; i < pairs; i++) {
+        double angle = (double)((float)pos * freq[i]);
+        turn[2 * i] = (float)cos(angle);
+        turn[2 * i + 1] = (float)sin(angle);
+    }
+}
+
+void rope_turn(float *tail, const float *turn, int pairs, bool back)
+{
+    for (int i = 0; i < pairs; i++) {
+        float cosine = turn[2 * i], sine = back ? -turn[2 * i + 1] : turn[2 * i + 1];
+        float a = tail[2 * i], b = tail[2 * i + 1];
+        tail[2 * i] = a * cosine - b * sine;
+        tail[2 * i + 1] = a * sine + b * cosine;
+    }
+}
