@@ -23,20 +23,27 @@ bool kv_init(Kv *kv, const Shape *s, Backend *be, int n_slots, int context, int 
              ds4_err *err);
 void kv_release(Kv *kv, Backend *be);
 
-/* Before and after a step that may be given up half-way: the window ring and
- * pooled rows beyond the length are harmless, the pooling state is not. */
-void kv_protect(Kv *kv, Backend *be, int slot);
-void kv_undo(Kv *kv, Backend *be, int slot);
+/* Around a step that may be given up half-way and takes slot from length pos
+ * to pos + n: the window ring and pooled rows beyond the length are harmless,
+ * the pooling inputs are not, where the step goes on beyond their group. */
+void kv_protect(Kv *kv, Backend *be, int slot, int pos, int n);
+void kv_undo(Kv *kv, Backend *be, int slot, int pos, int n);
+
+/* State leaves and enters as pieces of device memory, always in the same
+ * order, so that a copy in host memory, a file and the sizes agree. */
+typedef bool (*KvPiece)(void *user, Buf piece, size_t bytes);
 
 /* The part of the state that cannot be cut back (window and pooling inputs),
- * at length n: how many bytes, to host memory, and back. */
-size_t kv_mark_bytes(const Kv *kv, int n);
-void   kv_mark_save(const Kv *kv, Backend *be, int slot, int n, void *out);
-void   kv_mark_load(Kv *kv, Backend *be, int slot, int n, const void *in);
+ * at length n. Stops and returns false when fn does. */
+bool kv_mark_walk(const Kv *kv, int slot, int n, KvPiece fn, void *user);
+/* The pooled rows that tokens [first, last) complete. */
+bool kv_rows_walk(const Kv *kv, int slot, int first, int last, KvPiece fn, void *user);
 
-/* The pooled rows [first, last) tokens' worth, layer by layer. */
-size_t kv_rows_bytes(const Kv *kv, int n);
-void   kv_rows_save(const Kv *kv, Backend *be, int slot, int n, void *out);
-void   kv_rows_load(Kv *kv, Backend *be, int slot, int n, const void *in);
+uint64_t kv_mark_bytes(const Kv *kv, int n);
+uint64_t kv_rows_bytes(const Kv *kv, int first, int last);
+
+/* A mark to host memory of kv_mark_bytes(), and back. */
+void kv_mark_save(const Kv *kv, Backend *be, int slot, int n, void *out);
+void kv_mark_load(const Kv *kv, Backend *be, int slot, int n, const void *in);
 
 #endif

@@ -13,22 +13,27 @@ typedef struct {
     HcWeights hc_out;
     Buf       out_norm;
     Layer     layer[MAX_LAYERS];
-    /* what backends were asked to hold, to be freed by model_release */
-    Buf      *owned;
-    size_t    n_owned;
-    uint64_t  weight_bytes;  /* of all tensors of the model */
-    uint64_t  step_bytes;    /* that decoding one token reads */
+    Buf       vectors;       /* device memory that all vectors and hash tables lie in */
 } Model;
 
 /* The dimensions from metadata; checks that they make sense together. */
 bool shape_read(Shape *s, const Gguf *g, ds4_err *err);
 
-/* Find every tensor, check its dimensions and type, and bind it. The Gguf's
- * bytes must stay mapped as long as the backend is open. */
-bool model_init(Model *m, const Gguf *g, Backend *be, ds4_err *err);
-void model_release(Model *m, Backend *be);
+typedef struct {
+    uint64_t weights;        /* of all tensors of the model, in the file */
+    uint64_t step;           /* that decoding one token reads */
+    uint64_t vectors;        /* copied to the device, whatever it does with the rest */
+} ModelBytes;
 
-/* Sizes without binding: reads the tensor table only. */
-bool model_bytes(const Gguf *g, const Shape *s, uint64_t *weights, uint64_t *step, ds4_err *err);
+/* Look at every tensor's presence, dimensions and type, without binding any;
+ * reads the tensor table only. *err has the first problem and the number of
+ * others; *report (may be NULL) gets all of them, a line each. */
+bool model_check(const Gguf *g, const Shape *s, ModelBytes *bytes, Bytes *report, ds4_err *err);
+
+/* Bind the tensors of a file that model_check passed. The Gguf's bytes must
+ * stay mapped as long as the backend is open. progress may be NULL. */
+bool model_init(Model *m, const Gguf *g, const Shape *s, Backend *be, ds4_progress progress,
+                void *user, ds4_err *err);
+void model_release(Model *m, Backend *be);
 
 #endif
