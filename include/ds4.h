@@ -55,6 +55,9 @@ typedef struct { ds4_code code; char msg[248]; } ds4_err;
 /* Called now and then during long work: what ("loading", "prefill", ...),
  * how much is done of how much. total 0: unknown. */
 typedef void (*ds4_progress)(void *user, const char *what, uint64_t done, uint64_t total);
+/* One line that a person should see: each of many errors, of which ds4_err
+ * holds only the first, or a warning though nothing failed. */
+typedef void (*ds4_log)(void *user, const char *line);
 
 typedef struct {
     const char *model;      /* path of the GGUF */
@@ -68,7 +71,8 @@ typedef struct {
     int  max_logits;        /* most rows of logits a step can give; 0: one a session */
     bool unrounded;         /* leave out the FP8/FP4 rounding of KV rows (tests) */
     ds4_progress progress;  /* or NULL */
-    void *user;
+    ds4_log log;            /* or NULL */
+    void *user;             /* given to both */
 } ds4_options;
 
 ds4_engine *ds4_engine_open(const ds4_options *opt, ds4_err *err);
@@ -76,15 +80,20 @@ void        ds4_engine_close(ds4_engine *e);          /* NULL is fine; closes it
 const char *ds4_engine_describe(const ds4_engine *e); /* one line, for humans */
 
 /* What a model needs before it is loaded: bytes by purpose, for opt's context,
- * sessions, max_rows and device. Reads only the file's header. */
+ * sessions, max_rows and device. Reads only the file's header.
+ *
+ * On the CPU the weights are mapped: pages of the file that the system reads
+ * when they are touched and drops when memory is short. So there they may
+ * exceed the memory (slowly), and `fits` says that everything else is there. */
 typedef struct {
     uint64_t weights;        /* mapped or uploaded */
     uint64_t kv_session;     /* one session's KV state at opt->context */
     uint64_t kv;             /* all sessions */
     uint64_t activations;    /* of one step */
     uint64_t scratch;        /* the device's own */
-    uint64_t total;
-    uint64_t available;      /* memory of the device now */
+    uint64_t total;          /* all of the above */
+    uint64_t required;       /* of which must be free: less than total where weights are mapped */
+    uint64_t available;      /* memory of the device now; 0: the system does not say */
     int      context, sessions, max_rows;   /* with defaults filled in */
     int      max_context;    /* largest context that fits with these sessions */
     bool     fits;
@@ -127,7 +136,8 @@ void           ds4_session_close(ds4_session *s);               /* NULL is fine 
 int            ds4_session_length(const ds4_session *s);
 const int32_t *ds4_session_tokens(const ds4_session *s);
 
-/* Append tokens, in as many steps as needed. Keeps the last row's logits. */
+/* Append tokens, in as many steps as needed. Keeps the last row's logits. When
+ * it fails or is canceled, the steps that were done before stay done. */
 bool ds4_session_feed(ds4_session *s, const int32_t *tokens, int n, ds4_err *err);
 
 /* Make the session hold exactly these tokens and the logits of the last one.

@@ -1,0 +1,177 @@
+/* engine.c - opening and closing, and what an engine says about itself. */
+#include "engine.h"
+#include "../ops/decorate.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static double gb(uint64_t bytes) { return (double)bytes / 1e9; }
+
+/* Refuse before anything large is taken. */
+static bool obey_plan(ds4_engine *e, ds4_err *err)
+{
+    ds4_plan p;
+    char line[200];
+
+    plan_make(&p, &e->set, &e->shape, &e->bytes, e->gguf.file_bytes);
+    if (!p.fits)
+        return fail(err, DS4_ENOMEM, "%d sessions of %d tokens need %.2f GB, %.2f GB are free; "
+                    "the largest context that fits is %d", p.sessions, p.context, gb(p.required),
+                    gb(p.available), p.max_context);
+    if (e->log && p.available && p.total > p.available) {
+        snprintf(line, sizeof line, "the model and its state are %.1f GB, %.1f GB are free: "
+                 "weights will be read from disk again and again", gb(p.total), gb(p.available));
+        e->log(e->user, line);
+    }
+    return true;
+}
+
+static bool take_memory(ds4_engine *e, ds4_err *err)
+{
+    const size_t sessions = (size_t)e->set.sessions, vocab = (size_t)e->shape.vocab;
+    const size_t outs = (size_t)e->set.max_logits;
+
+    e->session = calloc(sessions, sizeof *e->session);
+    e->span = calloc(sessions, sizeof *e->span);
+    e->first_logits = calloc(sessions + 1, sizeof *e->first_logits);
+    e->token = calloc((size_t)e->set.max_rows, sizeof *e->token);
+    e->out = calloc(outs, sizeof *e->out);
+    e->logits = calloc(outs * vocab, sizeof *e->logits);
+    e->choices = calloc(vocab, sizeof *e->choices);
+    return (e->session && e->span && e->first_logits && e->token && e->out && e->logits &&
+            e->choices) ||
+           fail(err, DS4_ENOMEM, "no memory for %zu rows of %zu logits", outs, vocab);
+}
+
+static bool load_vocab(ds4_engine *e, ds4_err *err)
+{
+    e->vocab = vocab_load(&e->gguf, err);
+    if (!e->vocab)
+        return false;
+    return vocab_size(e->vocab) <= e->shape.vocab ||
+           fail(err, DS4_EFORMAT, "the tokenizer has %d tokens, the model only %d",
+                vocab_size(e->vocab), e->shape.vocab);
+}
+
+static void describe(ds4_engine *e)
+{
+    const GgufKv *kv = gguf_kv(&e->gguf, "general.name");
+    Str name = STR("unnamed");
+
+    if (kv)
+        gguf_str(kv, &name);
+    snprintf(e->name, sizeof e->name, "%.*s", STR_ARG(name));
+    snprintf(e->about, sizeof e->about, "%s, %d layers, %.2f GB, on %s, %d x %d tokens%s", e->name,
+             e->shape.n_layers, gb(e->bytes.weights), e->be->name, e->set.sessions,
+             e->set.context, e->shape.rounding ? "" : ", unrounded");
+}
+
+static bool open_parts(ds4_engine *e, const ds4_options *opt, ds4_err *err)
+{
+    if (!plan_model(&e->gguf, opt, &e->shape, &e->bytes, err) ||
+        !settings_make(&e->set, opt, &e->shape, err) || !load_vocab(e, err) ||
+        !obey_plan(e, err) || !take_memory(e, err))
+        return false;
+    e->be = backend_open(e->set.device, &e->shape, &e->set.backend, err);
+    if (!e->be ||
+        !model_init(&e->model, &e->gguf, &e->shape, e->be, e->progress, e->user, err) ||
+        !kv_init(&e->kv, &e->shape, e->be, e->set.sessions, e->set.context, e->set.max_rows,
+                 err) ||
+        !run_init(&e->run, &e->model, &e->kv, e->be, e->set.max_rows, e->set.max_logits, err))
+        return false;
+    e->run.cancel = &e->cancel;
+    describe(e);
+    return true;
+}
+
+ds4_engine *engine_open_bytes(const void *gguf, size_t n, const ds4_options *opt, ds4_err *err)
+{
+    ds4_engine *e = calloc(1, sizeof *e);
+
+    if (!e) {
+        fail(err, DS4_ENOMEM, "no memory for an engine");
+        return NULL;
+    }
+    atomic_init(&e->cancel, false);
+    e->progress = opt->progress;
+    e->log = opt->log;
+    e->user = opt->user;
+    e->file = gguf;
+    if (gguf_parse(&e->gguf, gguf, n, err) && open_parts(e, opt, err))
+        return e;
+    ds4_engine_close(e);
+    return NULL;
+}
+
+ds4_engine *ds4_engine_open(const ds4_options *opt, ds4_err *err)
+{
+    Map map;
+
+    if (!opt->model) {
+        fail(err, DS4_EINVAL, "no model is named");
+        return NULL;
+    }
+    if (!map_open(&map, opt->model, err))
+        return NULL;
+    ds4_engine *e = engine_open_bytes(map.p, map.n, opt, err);
+    if (e)
+        e->map = map;
+    else
+        map_close(&map);
+    return e;
+}
+
+void ds4_engine_close(ds4_engine *e)
+{
+    if (!e)
+        return;
+    for (int i = 0; e->session && i < e->set.sessions; i++)
+        ds4_session_close(e->session[i]);
+    if (e->be) {
+        run_release(&e->run);
+        kv_release(&e->kv, e->be);
+        model_release(&e->model, e->be);
+        backend_close(e->be);
+    }
+    vocab_free(e->vocab);
+    gguf_release(&e->gguf);
+    map_close(&e->map);
+    free(e->session);
+    free(e->span);
+    free(e->first_logits);
+    free(e->token);
+    free(e->out);
+    free(e->logits);
+    free(e->choices);
+    free(e);
+}
+
+const char *ds4_engine_describe(const ds4_engine *e) { return e->about; }
+
+ds4_info ds4_engine_info(const ds4_engine *e)
+{
+    return (ds4_info){
+        .name = e->name,
+        .n_layers = e->shape.n_layers,
+        .vocab = e->shape.vocab,
+        .context_max = e->shape.context,
+        .context = e->set.context,
+        .sessions = e->set.sessions,
+        .max_rows = e->set.max_rows,
+        .max_logits = e->set.max_logits,
+        .weight_bytes = e->bytes.weights,
+        .step_bytes = e->bytes.step,
+        .kv_bytes = kv_slot_bytes(&e->shape, e->set.context, e->set.max_rows),
+    };
+}
+
+const ds4_op_time *ds4_engine_ops(const ds4_engine *e, int *n)
+{
+    return timed_table(e->be, n);
+}
+
+void ds4_engine_ops_reset(ds4_engine *e) { timed_reset(e->be); }
+
+const ds4_vocab *ds4_engine_vocab(const ds4_engine *e) { return e->vocab; }
+
+void ds4_cancel(ds4_engine *e) { atomic_store(&e->cancel, true); }

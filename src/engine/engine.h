@@ -1,0 +1,99 @@
+/* engine.h - what the files of the engine share.
+ *
+ *      engine.c    opening and closing; what the engine says about itself
+ *      plan.c      how much memory that takes, before it is taken
+ *      memory.c    how much there is
+ *      step.c      rows in, logits out, for any number of sessions
+ *      session.c   one timeline: feeding, going back
+ *      marks.c     the lengths it can go back to
+ *      state.c     a timeline to a stream and back
+ *      text.c      tokens and sampling */
+#ifndef ENGINE_H
+#define ENGINE_H
+#include "../base/file.h"
+#include "../model/forward.h"
+#include "../model/sampler.h"
+#include "../text/bpe.h"
+
+/* A mark every so many tokens is cheap: no group of 128 is open there. */
+enum { MARK_UNIT = 128, MARK_SPAN = 2048, MAX_MARKS = 32 };
+
+typedef struct { int n; void *state; } Mark;   /* kv_mark_bytes(n) */
+
+struct ds4_session {
+    ds4_engine *engine;
+    int slot, length;
+    int32_t *token;          /* [context] */
+    float *logits;           /* [vocab], of the last token */
+    bool has_logits;
+    Mark mark[MAX_MARKS + 1];   /* ascending */
+    int n_marks;
+};
+
+/* Options with the defaults filled in. */
+typedef struct {
+    const char *device;
+    bool mapped;             /* the device reads weights where the file is mapped */
+    int context, sessions, max_rows, max_logits;
+    BackendOptions backend;
+} Settings;
+
+struct ds4_engine {
+    Map map;                 /* empty where the caller keeps the bytes */
+    const unsigned char *file;
+    Gguf gguf;
+    Shape shape;
+    Settings set;
+    ModelBytes bytes;
+    ds4_vocab *vocab;
+    Backend *be;
+    Model model;
+    Kv kv;
+    Run run;
+    atomic_bool cancel;
+    ds4_progress progress;
+    ds4_log log;
+    void *user;
+    ds4_session **session;   /* [sessions], NULL: the slot is free */
+
+    /* of the last step */
+    Span *span;              /* [sessions] */
+    int32_t *token;          /* [max_rows] */
+    int32_t *out;            /* [max_logits] */
+    float *logits;           /* [max_logits][vocab] */
+    int *first_logits;       /* [sessions + 1], by item: its first row of logits */
+    int n_items;
+
+    ds4_choice *choices;     /* [vocab], scratch of sampling */
+    uint64_t fingerprint[2]; /* of weights and metadata; made when first asked for */
+    bool has_fingerprint;
+    char name[128], about[384];
+};
+
+/* An engine over a GGUF in memory, which must outlive it. opt->model is not read. */
+ds4_engine *engine_open_bytes(const void *gguf, size_t n, const ds4_options *opt, ds4_err *err);
+
+bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_err *err);
+/* Shape and sizes of a parsed file; every problem goes to opt->log. */
+bool plan_model(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *bytes, ds4_err *err);
+void plan_make(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
+               uint64_t file_bytes);
+
+/* Bytes that a program can still take without swapping; 0: unknown. */
+uint64_t memory_available(void);
+
+bool tokens_check(const ds4_engine *e, const int32_t *tokens, int n, ds4_err *err);
+void session_clear(ds4_session *s);
+
+/* The session has just reached its length: remember the state if it is a good
+ * place to come back to. */
+void marks_pass(ds4_session *s);
+void marks_take(ds4_session *s);             /* at any length */
+/* Go back to the last mark at or below n; returns its length, 0 without one. */
+int  marks_back(ds4_session *s, int n);
+void marks_clear(ds4_session *s);
+/* How many of the n tokens that follow the session's to feed at once, so that
+ * it comes past the places where marks are taken. */
+int  marks_stride(const ds4_session *s, int n);
+
+#endif

@@ -1,0 +1,129 @@
+/* plan.c - how much memory a model takes, before any is taken. */
+#include "engine.h"
+#include <stdio.h>
+
+enum { DEFAULT_CONTEXT = 8192, DEFAULT_ROWS = 512, MOST_ROWS = 65536, MOST_SESSIONS = 4096 };
+
+static bool in_range(const char *what, int v, int lo, int hi, ds4_err *err)
+{
+    return (v >= lo && v <= hi) ||
+           fail(err, DS4_EINVAL, "%s is %d, expected %d to %d", what, v, lo, hi);
+}
+
+bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_err *err)
+{
+    *set = (Settings){
+        .device = opt->device,
+        .mapped = true,
+        .context = opt->context ? opt->context : MIN(DEFAULT_CONTEXT, s->context),
+        .sessions = opt->sessions ? opt->sessions : 1,
+    };
+    if (!in_range("context", set->context, 1, s->context, err) ||
+        !in_range("sessions", set->sessions, 1, MOST_SESSIONS, err) ||
+        !in_range("max_rows", opt->max_rows, 0, MOST_ROWS, err) ||
+        !in_range("threads", opt->threads, 0, 4096, err))
+        return false;
+    set->max_rows = opt->max_rows ? opt->max_rows
+                                  : MAX(MIN(DEFAULT_ROWS, set->context), set->sessions);
+    set->max_logits = opt->max_logits ? opt->max_logits : MIN(set->sessions, set->max_rows);
+    set->backend = (BackendOptions){ .isa = opt->isa, .threads = opt->threads,
+                                     .max_rows = set->max_rows, .max_out = set->max_logits,
+                                     .max_context = set->context };
+    return in_range("max_logits", set->max_logits, 1, set->max_rows, err);
+}
+
+static void log_lines(const ds4_options *opt, Bytes *report)
+{
+    char *line = report->p;
+
+    if (!opt->log || !report->n)
+        return;
+    bytes_byte(report, '\0');
+    line = report->failed ? NULL : report->p;
+    while (line && *line) {
+        char *end = strchr(line, '\n');
+        *end = '\0';
+        opt->log(opt->user, line);
+        line = end + 1;
+    }
+}
+
+bool plan_model(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *bytes, ds4_err *err)
+{
+    Bytes report = { 0 };
+
+    if (!shape_read(s, g, err))
+        return false;
+    s->rounding = !opt->unrounded;
+    bool ok = model_check(g, s, bytes, &report, err);
+    if (!ok)
+        log_lines(opt, &report);
+    bytes_release(&report);
+    return ok;
+}
+
+/* What the engine itself keeps: logits of the step and of each session, and
+ * the scratch of sampling. */
+static uint64_t host_bytes(const Settings *set, const Shape *s)
+{
+    const uint64_t row = (uint64_t)s->vocab * sizeof(float);
+
+    return row * (uint64_t)(set->max_logits + set->sessions) +
+           (uint64_t)s->vocab * sizeof(ds4_choice) +
+           (uint64_t)set->sessions * (uint64_t)set->context * sizeof(int32_t);
+}
+
+static void fill(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
+                 uint64_t file_bytes)
+{
+    const uint64_t weights = MIN(bytes->weights, file_bytes);   /* tensors may share bytes */
+
+    p->weights = weights;
+    p->kv_session = kv_slot_bytes(s, set->context, set->max_rows);
+    p->kv = p->kv_session * (uint64_t)set->sessions;
+    p->activations = run_bytes(s, set->max_rows, set->max_logits) + host_bytes(set, s);
+    p->scratch = backend_scratch(set->device, s, &set->backend) + bytes->vectors;
+    p->total = p->weights + p->kv + p->activations + p->scratch;
+    p->required = p->total - (set->mapped ? p->weights : 0);
+    p->fits = !p->available || p->required <= p->available;
+}
+
+void plan_make(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
+               uint64_t file_bytes)
+{
+    *p = (ds4_plan){ .available = memory_available(), .context = set->context,
+                     .sessions = set->sessions, .max_rows = set->max_rows };
+    int low = 0, high = s->context;        /* low fits, high + 1 does not */
+    while (low < high) {
+        Settings at = *set;
+        at.context = at.backend.max_context = low + (high - low + 1) / 2;
+        fill(p, &at, s, bytes, file_bytes);
+        if (p->fits)
+            low = at.context;
+        else
+            high = at.context - 1;
+    }
+    p->max_context = low;
+    fill(p, set, s, bytes, file_bytes);
+}
+
+bool ds4_plan_make(ds4_plan *plan, const ds4_options *opt, ds4_err *err)
+{
+    Map map;
+    Gguf g = { 0 };
+    Shape s;
+    Settings set;
+    ModelBytes bytes;
+
+    if (!opt->model)
+        return fail(err, DS4_EINVAL, "no model is named");
+    if (!map_open(&map, opt->model, err))
+        return false;
+    bool ok = gguf_parse_header(&g, map.p, map.n, map.n, err) &&
+              plan_model(&g, opt, &s, &bytes, err) && settings_make(&set, opt, &s, err);
+    if (ok)
+        plan_make(plan, &set, &s, &bytes, map.n);
+    gguf_release(&g);
+    map_close(&map);
+    return ok;
+}
