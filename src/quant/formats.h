@@ -16,5 +16,8 @@ void f32_encode(void *dst, const float *src, size_t n, const float *importance);
 void f16_encode(void *dst, const float *src, size_t n, const float *importance);
 void bf16_encode(void *dst, const float *src, size_t n, const float *importance);
 void q8_0_encode(void *dst, const float *src, size_t n, const float *importance);
+void q2_k_encode(void *dst, const float *src, size_t n, const float *importance);
+void q4_k_encode(void *dst, const float *src, size_t n, const float *importance);
+void iq2_xxs_encode(void *dst, const float *src, size_t n, const float *importance);
 
 #endif

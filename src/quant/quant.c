@@ -15,9 +15,9 @@ static const QuantFormat formats[QUANT_END] = {
     [QUANT_BF16] = { "BF16", 1, 2, bf16_decode, bf16_encode },
     [QUANT_I32] = { "I32", 1, 4, NULL, NULL },
     [QUANT_Q8_0] = { "Q8_0", 32, sizeof(BlockQ8_0), q8_0_decode, q8_0_encode },
-    [QUANT_Q2_K] = { "Q2_K", QK, sizeof(BlockQ2_K), q2_k_decode, NULL },
-    [QUANT_Q4_K] = { "Q4_K", QK, sizeof(BlockQ4_K), q4_k_decode, NULL },
-    [QUANT_IQ2_XXS] = { "IQ2_XXS", QK, sizeof(BlockIQ2_XXS), iq2_xxs_decode, NULL },
+    [QUANT_Q2_K] = { "Q2_K", QK, sizeof(BlockQ2_K), q2_k_decode, q2_k_encode },
+    [QUANT_Q4_K] = { "Q4_K", QK, sizeof(BlockQ4_K), q4_k_decode, q4_k_encode },
+    [QUANT_IQ2_XXS] = { "IQ2_XXS", QK, sizeof(BlockIQ2_XXS), iq2_xxs_decode, iq2_xxs_encode },
     [QUANT_MXFP4] = { "MXFP4", 32, sizeof(BlockMXFP4), mxfp4_decode, NULL },
 };
 
