@@ -22,7 +22,8 @@ int cmd_synth(int argc, char **argv);
 enum OptKind { OPT_FLAG, OPT_INT, OPT_U64, OPT_FLOAT, OPT_STR, OPT_TITLE };
 
 /* One option. names: "-c, --ctx"; arg: "N", NULL for a flag; value: bool *,
- * int *, uint64_t *, float *, const char ** by kind. lo, hi bound the numbers
+ * int *, uint64_t *, float *, const char ** by kind. An arg like "on|off" lists
+ * the only texts that are accepted. lo, hi bound the numbers
  * (both 0: any). OPT_TITLE: names is a heading of the help text. */
 typedef struct {
     enum OptKind kind;
@@ -49,6 +50,10 @@ int cli_parse(const Usage *u, int argc, char **argv, const char **args, int *n_a
 /* Print "ds4: MESSAGE" to stderr; returns 1, or 130 for DS4_ECANCELED. */
 int cli_fail(const ds4_err *err);
 void cli_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Print what is wrong with the arguments; returns 2. */
+int cli_usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Of n names the one nearest to a misspelt one, NULL when none is near. */
+const char *cli_nearest(const char *word, const char *const *names, size_t n);
 
 /* A ds4_progress that draws a bar with rate and time left on a terminal's
  * stderr, and nothing elsewhere; NO_COLOR is honoured. cli_progress_end wipes it. */
@@ -65,6 +70,14 @@ void cli_clear_interrupt(void);
 bool cli_out(const void *p, size_t n, ds4_err *err);
 /* "12.3 GB", "640 MB". buf holds 16. */
 const char *cli_size(char buf[16], uint64_t bytes);
+/* A text of at most 256 MiB from a file of any kind, or from stdin: "-". */
+bool cli_read_text(Bytes *out, const char *path, ds4_err *err);
+/* A JSON string of any bytes; what is not UTF-8 becomes U+FFFD. */
+void cli_json_str(Bytes *out, Str s);
+/* A JSON number; null where JSON has none (infinity, NaN). */
+void cli_json_num(Bytes *out, double v);
+/* May text to this descriptor be coloured: a terminal, and no NO_COLOR. */
+bool cli_color(int fd);
 
 /* The model options that most commands share, as a table over *opt, and the
  * default model: -m, ./ds4flash.gguf, the bundled tiny model (said on stderr). */
@@ -73,8 +86,12 @@ typedef struct {
     bool cpu;                /* --cpu */
     const char *rounding;    /* "on", "off" */
     char model_path[1024];
+    Option table[12];        /* of cli_model_options */
 } ModelOptions;
 const Option *cli_model_options(ModelOptions *m);
+/* What the options mean together: --cpu, --rounding; the path of the model.
+ * cli_open_engine does this first; ds4_plan_make's callers do it themselves. */
+bool cli_model_settle(ModelOptions *m, ds4_err *err);
 bool cli_model_path(ModelOptions *m, ds4_err *err);   /* fills engine.model */
 ds4_engine *cli_open_engine(ModelOptions *m, ds4_err *err);   /* plan, then open, with progress */
 
