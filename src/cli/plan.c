@@ -1,0 +1,90 @@
+/* plan.c - ds4 plan: bytes by purpose, before anything is loaded. */
+#include "cli.h"
+
+static const char about[] =
+    "Says what a model needs for a context and a number of sessions, whether this machine has\n"
+    "it, and the largest context that fits. Reads only the file's header.";
+
+static void put_line(Bytes *b, const char *what, uint64_t bytes, const char *note)
+{
+    char size[16];
+    bytes_printf(b, "%-16s %10s  %s\n", what, cli_size(size, bytes), note);
+}
+
+static void put_text(Bytes *b, const ds4_plan *p)
+{
+    char size[16];
+    Bytes note = { 0 };
+    bytes_printf(&note, "%d session%s of %s, %d tokens each", p->sessions,
+                 p->sessions == 1 ? "" : "s", cli_size(size, p->kv_session), p->context);
+    bytes_byte(&note, '\0');
+    put_line(b, "weights", p->weights, "");
+    put_line(b, "KV", p->kv, note.failed ? "" : note.p);
+    bytes_clear(&note);
+    bytes_printf(&note, "of a step of %d tokens", p->max_rows);
+    bytes_byte(&note, '\0');
+    put_line(b, "activations", p->activations, note.failed ? "" : note.p);
+    put_line(b, "scratch", p->scratch, "");
+    put_line(b, "total", p->total, "");
+    put_line(b, "available", p->available, "");
+    bytes_printf(b, "%s; the largest context that fits is %d tokens\n",
+                 p->fits ? "It fits" : "It does not fit", p->max_context);
+    bytes_release(&note);
+}
+
+static void put_json(Bytes *b, const ds4_plan *p)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } fields[] = {
+        { "weights", p->weights },
+        { "kv_session", p->kv_session },
+        { "kv", p->kv },
+        { "activations", p->activations },
+        { "scratch", p->scratch },
+        { "total", p->total },
+        { "available", p->available },
+        { "context", (uint64_t)p->context },
+        { "sessions", (uint64_t)p->sessions },
+        { "max_rows", (uint64_t)p->max_rows },
+        { "max_context", (uint64_t)p->max_context },
+    };
+    bytes_byte(b, '{');
+    for (size_t i = 0; i < COUNT(fields); i++)
+        bytes_printf(b, "\"%s\":%llu,", fields[i].name, (unsigned long long)fields[i].value);
+    bytes_printf(b, "\"fits\":%s}\n", p->fits ? "true" : "false");
+}
+
+int cmd_plan(int argc, char **argv)
+{
+    ModelOptions m = { 0 };
+    bool json = false;
+    const Option options[] = {
+        { OPT_TITLE, "Plan", NULL, NULL, NULL, 0, 0 },
+        { OPT_INT, "--sessions", "N", &m.engine.sessions, "sessions open at once; default 1", 1,
+          4096 },
+        { OPT_FLAG, "--json", NULL, &json, "one JSON object, in bytes", 0, 0 },
+        { 0 },
+    };
+    const Usage usage = { .usage = "ds4 plan [options]",
+                          .about = about,
+                          .tables = { options, cli_model_options(&m) } };
+    int status = cli_parse(&usage, argc, argv, NULL, NULL);
+    if (status >= 0)
+        return status;
+
+    ds4_err err = { 0 };
+    ds4_plan plan;
+    if (!cli_model_settle(&m, &err) || !ds4_plan_make(&plan, &m.engine, &err))
+        return cli_fail(&err);
+    Bytes b = { 0 };
+    if (json)
+        put_json(&b, &plan);
+    else
+        put_text(&b, &plan);
+    bool ok = b.failed ? fail(&err, DS4_ENOMEM, "no memory for the plan's text")
+                       : cli_out(b.p, b.n, &err);
+    bytes_release(&b);
+    return ok ? 0 : cli_fail(&err);
+}
