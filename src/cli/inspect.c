@@ -13,9 +13,9 @@ enum { SHOWN = 8 }; /* elements of an array, values of a tensor */
 
 /* ---- classes: spec 8.4's, by name ------------------------------------------- */
 
-/* The first line whose parts all occur in the name decides. */
+/* The first line whose part occurs in the name decides. */
 static const struct {
-    const char *part[2], *class;
+    const char *part, *class;
 } classes[] = {
     { "_exps.", "routed experts" },
     { "_shexp.", "shared experts" },
