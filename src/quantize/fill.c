@@ -111,11 +111,11 @@ static void fill_q8_0(unsigned char *p, uint64_t n, float spread, uint64_t *s)
     }
 }
 
-/* (0.5 + 0..15) / 4 * (8, 25 or 43): q = 45. */
+/* (0.5 + 0..15) / 4 * (8, 25 or 43): q = 54. */
 static void fill_iq2_xxs(unsigned char *p, uint64_t n, float spread, uint64_t *s)
 {
     uint16_t d[N_SCALES];
-    scales_of(d, spread / 45.0f);
+    scales_of(d, spread / 54.2f);
     random_bytes(p, n, s);
     for (unsigned char *end = p + n; p < end; p += 66)
         u16_put(p, d[p[0] & 15]);
