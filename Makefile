@@ -173,7 +173,7 @@ $(B)/fuzz-%: $(B)/obj/tests/fuzz/%.o $(call libs,$(WHOLE_LAYERS))
 
 check: check-format check-layers check-sizes check-tidy
 check-format:
-	clang-format --dry-run -Werror $$(git ls-files 'src/*.[ch]' 'include/*.h' 'tests/*.[ch]' 'examples/*.c')
+	tools/check_format
 check-tidy:
 	tools/check_tidy
 check-layers:
