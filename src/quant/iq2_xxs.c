@@ -186,14 +186,23 @@ static Fit fit_at(const Group *g, float inverse)
     return f;
 }
 
-/* Scales around the one at which a plain code of five steps fits best. */
+/* Scales around the one at which a plain code of five steps fits best, and
+ * those that put the largest magnitude on each level: so a group that was in
+ * this format before is found again whatever levels it used. */
 static Fit fit_group(const Group *g)
 {
     uint8_t codes[32];
-    float top = 3 * search_positive(g->x, g->w, 32, 4, codes);
+    float top = 3 * search_positive(g->x, g->w, 32, 4, codes), max = 0;
     Fit best = { .gain = 0 };
     for (int t = -6; t <= 6 && top > 0; t++) {
         Fit f = fit_at(g, (5 + 0.1f * (float)t) * (43 / 40.0f) / top);
+        if (f.gain > best.gain)
+            best = f;
+    }
+    for (int i = 0; i < 32; i++)
+        max = fmaxf(max, g->x[i]);
+    for (int level = 0; level < 3 && max > 0; level++) {
+        Fit f = fit_at(g, magnitude[level] / max);
         if (f.gain > best.gain)
             best = f;
     }
