@@ -1,5 +1,6 @@
 /* cli.c - messages, results, Ctrl-C. */
 #include "cli.h"
+#include "../text/utf8.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -125,21 +126,6 @@ bool cli_read_text(Bytes *out, const char *path, ds4_err *err)
     return ok;
 }
 
-/* The length of the well-formed UTF-8 sequence at p, 0: none. */
-static size_t utf8_length(const unsigned char *p, size_t n)
-{
-    size_t want = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    if (want == 0 || want > n || p[0] > 0xf4)
-        return 0;
-    for (size_t i = 1; i < want; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    bool bad = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-               (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
-    return bad ? 0 : want;
-}
-
 static void put_escape(Bytes *out, unsigned char c)
 {
     static const char plain[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
@@ -152,16 +138,16 @@ static void put_escape(Bytes *out, unsigned char c)
 
 void cli_json_str(Bytes *out, Str s)
 {
-    const unsigned char *p = (const unsigned char *)s.p;
     bytes_byte(out, '"');
     for (size_t i = 0; i < s.n;) {
-        size_t n = utf8_length(p + i, s.n - i);
+        size_t n = (size_t)utf8_char(s.p + i, s.n - i);
+        unsigned char c = (unsigned char)s.p[i];
         if (n == 0)
             bytes_str(out, "\xef\xbf\xbd");
-        else if (p[i] < 0x20 || p[i] == '"' || p[i] == '\\' || p[i] == 0x7f)
-            put_escape(out, p[i]);
+        else if (c < 0x20 || c == '"' || c == '\\' || c == 0x7f)
+            put_escape(out, c);
         else
-            bytes_put(out, p + i, n);
+            bytes_put(out, s.p + i, n);
         i += MAX(n, (size_t)1);
     }
     bytes_byte(out, '"');

@@ -102,25 +102,38 @@ bool cli_model_settle(ModelOptions *m, ds4_err *err)
 static bool check_plan(const ds4_plan *p, ds4_err *err)
 {
     char need[16], have[16];
-    if (p->fits)
-        return true;
-    cli_size(need, p->total);
+    cli_size(need, p->fits ? p->total : p->required);
     cli_size(have, p->available);
+    if (p->fits) {
+        if (p->available && p->total > p->available)
+            cli_warn("%s would be best and %s are free: weights will be read from the disk again "
+                     "and again",
+                     need, have);
+        return true;
+    }
     if (p->max_context > 0)
         return fail(err, DS4_ENOMEM,
-                    "%s are needed for a context of %d, and %s are available; a context of %d fits",
+                    "%s are needed for a context of %d, and %s are free; a context of %d fits",
                     need, p->context, have, p->max_context);
-    return fail(err, DS4_ENOMEM, "%s are needed, and %s are available", need, have);
+    return fail(err, DS4_ENOMEM, "%s are needed, and %s are free", need, have);
+}
+
+static void print_line(void *user, const char *line)
+{
+    (void)user;
+    cli_warn("%s", line);
 }
 
 ds4_engine *cli_open_engine(ModelOptions *m, ds4_err *err)
 {
     ds4_plan plan;
-    if (!cli_model_settle(m, err) || !ds4_plan_make(&plan, &m->engine, err) ||
-        !check_plan(&plan, err))
+    if (!cli_model_settle(m, err))
         return NULL;
+    m->engine.log = print_line;
     if (!m->engine.progress)
         m->engine.progress = cli_progress;
+    if (!ds4_plan_make(&plan, &m->engine, err) || !check_plan(&plan, err))
+        return NULL;
     ds4_engine *e = ds4_engine_open(&m->engine, err);
     cli_progress_end();
     return e;

@@ -26,7 +26,8 @@ static void put_text(Bytes *b, const ds4_plan *p)
     put_line(b, "activations", p->activations, note.failed ? "" : note.p);
     put_line(b, "scratch", p->scratch, "");
     put_line(b, "total", p->total, "");
-    put_line(b, "available", p->available, "");
+    put_line(b, "must be free", p->required, p->required < p->total ? "weights are mapped" : "");
+    put_line(b, "is free", p->available, p->available ? "" : "not known");
     bytes_printf(b, "%s; the largest context that fits is %d tokens\n",
                  p->fits ? "It fits" : "It does not fit", p->max_context);
     bytes_release(&note);
@@ -44,6 +45,7 @@ static void put_json(Bytes *b, const ds4_plan *p)
         { "activations", p->activations },
         { "scratch", p->scratch },
         { "total", p->total },
+        { "required", p->required },
         { "available", p->available },
         { "context", (uint64_t)p->context },
         { "sessions", (uint64_t)p->sessions },
