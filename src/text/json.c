@@ -1,0 +1,252 @@
+/* json.c - JSON in and out.
+ *
+ * json-c loses what it cannot hold without a word, so the text is looked over
+ * first: json-c 0.16 decodes the escaped pairs of U+xD800..U+xDFFF wrongly (they
+ * are written out), and gives integers beyond 64 bits their limit (refused). */
+#include "json.h"
+#include "utf8.h"
+#include <json-c/json.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static bool prepare(Str text, Bytes *out, ds4_err *err);
+
+struct json_object *json_read(Str text, ds4_err *err)
+{
+    Bytes clean = { 0 };
+    struct json_object *o = NULL;
+    struct json_tokener *t = json_tokener_new_ex(JSON_DEPTH);
+    if (!t)
+        fail(err, DS4_ENOMEM, "JSON: no memory");
+    if (t && prepare(text, &clean, err)) {
+        json_tokener_set_flags(t, JSON_TOKENER_STRICT);
+        o = json_tokener_parse_ex(t, clean.p, (int)clean.n);
+        enum json_tokener_error e = json_tokener_get_error(t);
+        size_t at = json_tokener_get_parse_end(t);
+        /* The terminator goes in with the text, so that a number at its end
+         * is known to be complete. */
+        if (e != json_tokener_success || at + 1 < clean.n) {
+            json_object_put(o);
+            o = NULL;
+            fail(err, DS4_EINVAL, "JSON: %s at byte %zu of %zu",
+                 e != json_tokener_success ? json_tokener_error_desc(e) : "more text", at, text.n);
+        } else if (!o) {
+            fail(err, DS4_EINVAL, "JSON: the document is null");
+        }
+    }
+    if (t)
+        json_tokener_free(t);
+    bytes_release(&clean);
+    return o;
+}
+
+/* ---- looking over -------------------------------------------------------------- */
+
+static int hex4(const char *p)
+{
+    int v = 0;
+    for (int i = 0; i < 4; i++) {
+        int c = (unsigned char)p[i], low = c | 0x20;
+        if (c >= '0' && c <= '9')
+            v = 16 * v + c - '0';
+        else if (low >= 'a' && low <= 'f')
+            v = 16 * v + low - 'a' + 10;
+        else
+            return -1;
+    }
+    return v;
+}
+
+/* Two escapes at s that make one character: its code point, else 0. */
+static unsigned surrogate_pair(Str s)
+{
+    if (s.n < 12 || s.p[1] != 'u' || s.p[6] != '\\' || s.p[7] != 'u')
+        return 0;
+    int high = hex4(s.p + 2), low = hex4(s.p + 8);
+    if (high < 0xd800 || high > 0xdbff || low < 0xdc00 || low > 0xdfff)
+        return 0;
+    return 0x10000u + (((unsigned)high & 0x3ff) << 10 | ((unsigned)low & 0x3ff));
+}
+
+/* Copy what a string has at s, at least one byte; returns how much that was. */
+static size_t copy_in_string(Str s, Bytes *out)
+{
+    if (s.p[0] == '\\') {
+        unsigned c = surrogate_pair(s);
+        if (c) {
+            const char utf8[] = { (char)(0xf0 | c >> 18), (char)(0x80 | (c >> 12 & 63)),
+                                  (char)(0x80 | (c >> 6 & 63)), (char)(0x80 | (c & 63)) };
+            bytes_put(out, utf8, sizeof utf8);
+            return 12;
+        }
+        bytes_put(out, s.p, MIN(s.n, 2));
+        return MIN(s.n, 2);
+    }
+    int n = utf8_char(s.p, s.n);
+    if (n == 0)
+        bytes_str(out, "\xEF\xBF\xBD");
+    else
+        bytes_put(out, s.p, (size_t)n);
+    return n ? (size_t)n : 1;
+}
+
+static bool fits_64(Str digits, bool negative)
+{
+    Str most = negative ? STR("9223372036854775808") : STR("18446744073709551615");
+    while (digits.n > 1 && digits.p[0] == '0')
+        digits = (Str){ digits.p + 1, digits.n - 1 };
+    return digits.n < most.n || (digits.n == most.n && memcmp(digits.p, most.p, most.n) <= 0);
+}
+
+/* A number at s: its length, 0: an integer beyond 64 bits. */
+static size_t scan_number(Str s)
+{
+    size_t n = 0;
+    bool negative = s.p[0] == '-', real = false;
+    for (; n < s.n && memchr("+-.eE0123456789", s.p[n], 15); n++)
+        real |= memchr(".eE", s.p[n], 3) != NULL;
+    return real || fits_64((Str){ s.p + negative, n - negative }, negative) ? n : 0;
+}
+
+static bool prepare(Str text, Bytes *out, ds4_err *err)
+{
+    bool inside = false;
+    if (text.n > INT32_MAX / 4)
+        return fail(err, DS4_EINVAL, "JSON of %zu bytes, at most %d", text.n, INT32_MAX / 4);
+    for (size_t i = 0; i < text.n;) {
+        Str rest = { text.p + i, text.n - i };
+        char c = rest.p[0];
+        size_t n = 1;
+        if (c == '"')
+            inside = !inside;
+        if (inside && c != '"') {
+            i += copy_in_string(rest, out);
+            continue;
+        }
+        if (!inside && (c == '-' || (c >= '0' && c <= '9')) && (n = scan_number(rest)) == 0)
+            return fail(err, DS4_EINVAL, "JSON: an integer of more than 64 bits at byte %zu", i);
+        bytes_put(out, rest.p, n);
+        i += n;
+    }
+    bytes_byte(out, 0);
+    return out->failed ? fail(err, DS4_ENOMEM, "JSON: no memory for %zu bytes", text.n) : true;
+}
+
+/* ---- writing --------------------------------------------------------------------- */
+
+void json_write_str(Bytes *out, Str s)
+{
+    static const char plain[] = "\"\\\b\t\n\f\r", escaped[] = "\"\\btnfr";
+    bytes_byte(out, '"');
+    for (size_t i = 0, from = 0; i <= s.n; i++) {
+        unsigned char c = i < s.n ? (unsigned char)s.p[i] : 0;
+        if (i < s.n && c >= 0x20 && c != '"' && c != '\\')
+            continue;
+        bytes_put(out, s.p + from, i - from);
+        from = i + 1;
+        if (i == s.n)
+            break;
+        const char *found = c ? strchr(plain, c) : NULL;
+        if (found)
+            bytes_printf(out, "\\%c", escaped[found - plain]);
+        else
+            bytes_printf(out, "\\u%04x", c);
+    }
+    bytes_byte(out, '"');
+}
+
+/* The fewest digits that give x back, first digit before the point;
+ * *exponent: of ten. Returns how many. */
+static int shortest_digits(double x, char digits[18], int *exponent)
+{
+    char text[40];
+    int precision = 0, n = 0;
+    do
+        snprintf(text, sizeof text, "%.*e", precision, x);
+    while (strtod(text, NULL) != x && ++precision < 17);
+    const char *e = strchr(text, 'e');
+    *exponent = atoi(e + 1);
+    /* Whatever stands for the point in this locale is no digit. */
+    for (const char *p = text; p < e; p++)
+        if (*p >= '0' && *p <= '9')
+            digits[n++] = *p;
+    while (n > 1 && digits[n - 1] == '0')
+        n--;
+    return n;
+}
+
+void json_write_real(Bytes *out, double x)
+{
+    char digits[18];
+    int e;
+    if (isnan(x) || isinf(x)) {
+        bytes_str(out, isnan(x) ? "NaN" : x < 0 ? "-Infinity" : "Infinity");
+        return;
+    }
+    if (signbit(x))
+        bytes_byte(out, '-');
+    int n = shortest_digits(fabs(x), digits, &e);
+    if (e < -4 || e >= 16) {
+        bytes_put(out, digits, 1);
+        if (n > 1)
+            bytes_byte(out, '.');
+        bytes_put(out, digits + 1, (size_t)n - 1);
+        bytes_printf(out, "e%c%02d", e < 0 ? '-' : '+', abs(e));
+    } else if (e < 0) {
+        bytes_str(out, "0.");
+        bytes_fill(out, '0', (size_t)(-e - 1));
+        bytes_put(out, digits, (size_t)n);
+    } else {
+        int whole = MIN(n, e + 1);
+        bytes_put(out, digits, (size_t)whole);
+        bytes_fill(out, '0', (size_t)(e + 1 - whole));
+        bytes_byte(out, '.');
+        bytes_put(out, digits + whole, (size_t)(n - whole));
+        if (n == whole)
+            bytes_byte(out, '0');
+    }
+}
+
+static void write_object(Bytes *out, const struct json_object *o)
+{
+    const char *comma = "";
+    bytes_byte(out, '{');
+    json_object_object_foreach(o, key, value)
+    {
+        bytes_str(out, comma);
+        json_write_str(out, str_of(key));
+        bytes_str(out, ": ");
+        json_write(out, value);
+        comma = ", ";
+    }
+    bytes_byte(out, '}');
+}
+
+static void write_array(Bytes *out, const struct json_object *o)
+{
+    bytes_byte(out, '[');
+    for (size_t i = 0; i < json_object_array_length(o); i++) {
+        bytes_str(out, i ? ", " : "");
+        json_write(out, json_object_array_get_idx(o, i));
+    }
+    bytes_byte(out, ']');
+}
+
+/* json-c's reads take pointers that are not const; none of these changes o. */
+void json_write(Bytes *out, const struct json_object *o)
+{
+    struct json_object *v = (struct json_object *)(uintptr_t)o;
+    switch (json_object_get_type(o)) {
+    case json_type_null: bytes_str(out, "null"); break;
+    case json_type_boolean: bytes_str(out, json_object_get_boolean(o) ? "true" : "false"); break;
+    case json_type_int: bytes_str(out, json_object_to_json_string(v)); break;
+    case json_type_double: json_write_real(out, json_object_get_double(o)); break;
+    case json_type_string:
+        json_write_str(out,
+                       (Str){ json_object_get_string(v), (size_t)json_object_get_string_len(o) });
+        break;
+    case json_type_array: write_array(out, o); break;
+    case json_type_object: write_object(out, o); break;
+    }
+}

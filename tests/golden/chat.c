@@ -1,0 +1,261 @@
+/* The renderer against the official encoder's prompts: the text always, the
+ * token ids where V4's vocabulary has been fetched (tools/fetch_tokenizer).
+ * Cases with tools wait for the renderer to know tools; they are counted. */
+#include "../v4_vocab.h"
+#include "../../src/text/chat.h"
+#include "../../src/text/json.h"
+#include "../../src/text/literals.h"
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#define DATA "tests/data/encoding/"
+
+typedef struct json_object Json;
+
+/* One case, as the renderer takes it. */
+typedef struct {
+    Json *root;
+    ChatMessage m[32];
+    Bytes format[32];
+    size_t n;
+    ChatOptions opt;
+    bool needs_tools, refused; /* refused: the file holds something no option says */
+} Case;
+
+static ds4_vocab *small, *v4;
+
+static Json *member(Json *o, const char *key)
+{
+    Json *found = NULL;
+    json_object_object_get_ex(o, key, &found);
+    return found;
+}
+
+static Str text_of(Json *o)
+{
+    return json_object_is_type(o, json_type_string) ? json_text(o) : (Str){ 0 };
+}
+
+static bool has_items(Json *o)
+{
+    return json_object_is_type(o, json_type_array) && json_object_array_length(o) > 0;
+}
+
+static void add_message(Case *c, Json *o)
+{
+    assert_true(c->n < COUNT(c->m));
+    Json *task = member(o, "task"), *content = member(o, "content");
+    Str role = text_of(member(o, "role"));
+    ChatMessage m = { .role = chat_role(role),
+                      .content = text_of(content),
+                      .reasoning = text_of(member(o, "reasoning_content")),
+                      .task = task ? chat_task(text_of(task)) : CHAT_NO_TASK,
+                      .unfinished = json_object_get_boolean(member(o, "wo_eos")) };
+    bool carries = m.role == CHAT_SYSTEM || m.role == CHAT_DEVELOPER;
+    c->needs_tools |= str_eq(role, STR("tool")) || has_items(member(o, "tool_calls")) ||
+                      (carries && has_items(member(o, "tools")));
+    if (carries && member(o, "response_format")) {
+        Bytes *format = &c->format[c->n];
+        json_write(format, member(o, "response_format"));
+        m.response_format = bytes_view(format);
+    }
+    c->refused |= m.role < 0 || m.task < 0 ||
+                  (m.role == CHAT_USER && !json_object_is_type(content, json_type_string));
+    c->m[c->n++] = m;
+}
+
+static void add_messages(Case *c, Json *list)
+{
+    for (size_t i = 0; list && i < json_object_array_length(list); i++)
+        add_message(c, json_object_array_get_idx(list, i));
+}
+
+static void set_effort(Case *c, Json *effort)
+{
+    static const char *const names[] = { "", "low", "high", "max" };
+    c->opt.think = c->opt.preview ? CHAT_THINK_HIGH : CHAT_THINK_LOW;
+    if (!effort)
+        return;
+    c->opt.think = -1;
+    for (int i = CHAT_THINK_LOW; i <= CHAT_THINK_MAX; i++)
+        if (str_eq(text_of(effort), str_of(names[i])))
+            c->opt.think = i;
+}
+
+static void read_case(Case *c, const char *path, bool preview)
+{
+    Bytes b = { 0 };
+    *c = (Case){ .opt.preview = preview };
+    if (!file_read(&b, path, 1 << 20, NULL))
+        fail_msg("%s", path);
+    c->root = json_read(bytes_view(&b), NULL);
+    assert_non_null(c->root);
+    bytes_release(&b);
+    Json *params = member(c->root, "params"), *drop = member(params, "drop_thinking"),
+         *bos = member(params, "add_default_bos_token");
+    c->opt.keep_reasoning = drop && !json_object_get_boolean(drop);
+    c->opt.no_bos = bos && !json_object_get_boolean(bos);
+    if (str_eq(text_of(member(c->root, "thinking_mode")), STR("thinking")))
+        set_effort(c, member(params, "reasoning_effort"));
+    add_messages(c, member(params, "context"));
+    c->opt.context = c->n;
+    add_messages(c, member(c->root, "messages"));
+}
+
+static void release_case(Case *c)
+{
+    for (size_t i = 0; i < COUNT(c->format); i++)
+        bytes_release(&c->format[i]);
+    json_object_put(c->root);
+}
+
+static bool in_release(Json *root, const char *name)
+{
+    Json *list = member(root, "releases");
+    for (size_t i = 0; i < json_object_array_length(list); i++)
+        if (str_eq(text_of(json_object_array_get_idx(list, i)), str_of(name)))
+            return true;
+    return false;
+}
+
+static bool ids_equal(const Tokens *t, Json *want)
+{
+    size_t n = json_object_array_length(want);
+    bool same = t->n == n;
+    for (size_t i = 0; i < n && same; i++)
+        same = t->id[i] == json_object_get_int(json_object_array_get_idx(want, i));
+    return same;
+}
+
+/* Both ways to ids: the prompt's runs, and the reference's own way, which finds
+ * control tokens in the finished text. They differ where a message holds one. */
+static void check_ids(const Case *c, const ChatPrompt *p, Str text)
+{
+    ds4_err err;
+    Tokens runs = { 0 }, whole = { 0 };
+    Json *want = member(c->root, "expected_ids");
+    assert_true(chat_tokens(p, v4, &runs, &err));
+    assert_true(bpe_encode(v4, text, true, &whole, &err));
+    assert_true(ids_equal(&whole, want));
+    bool typed = str_eq(text_of(member(c->root, "name")), STR("user_text_with_specials"));
+    assert_int_equal(ids_equal(&runs, want), !typed);
+    tokens_release(&runs);
+    tokens_release(&whole);
+}
+
+static void check_case(const Case *c, const char *file)
+{
+    const ds4_vocab *v = v4 ? v4 : small;
+    ds4_err err = { 0 };
+    ChatPrompt p;
+    Json *want = member(c->root, "expected");
+    if (c->refused) {
+        assert_null(want);
+        return;
+    }
+    if (!chat_render(&p, v, c->m, c->n, &c->opt, &err)) {
+        if (want)
+            fail_msg("%s: %s", file, err.msg);
+        assert_int_equal(err.code, DS4_EINVAL);
+        assert_int_equal(p.n, 0);
+        return;
+    }
+    Bytes text = { 0 };
+    assert_true(chat_text(&p, v, &text));
+    if (!want || !str_eq(bytes_view(&text), text_of(want)))
+        fail_msg("%s: rendered \"%.*s\"", file, (int)text.n, text.p);
+    if (v4)
+        check_ids(c, &p, bytes_view(&text));
+    bytes_release(&text);
+    chat_prompt_release(&p);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static size_t list_cases(char *names[], size_t cap)
+{
+    DIR *d = opendir(DATA);
+    size_t n = 0;
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        if (strncmp(e->d_name, "enc_", 4) == 0 && n < cap)
+            names[n++] = strdup(e->d_name);
+    closedir(d);
+    qsort(names, n, sizeof *names, compare_names);
+    return n;
+}
+
+static void prompts_are_the_official_encoders(void **state)
+{
+    (void)state;
+    static const char *const releases[] = { "0731", "preview" };
+    char *names[256];
+    size_t n = list_cases(names, COUNT(names)), checked = 0, waiting = 0;
+    for (size_t i = 0; i < n; i++) {
+        char path[512];
+        snprintf(path, sizeof path, DATA "%s", names[i]);
+        for (int preview = 0; preview < 2; preview++) {
+            Case c;
+            read_case(&c, path, preview);
+            if (in_release(c.root, releases[preview])) {
+                waiting += c.needs_tools;
+                checked += !c.needs_tools;
+                if (!c.needs_tools)
+                    check_case(&c, names[i]);
+            }
+            release_case(&c);
+        }
+        free(names[i]);
+    }
+    print_message("%zu prompts compared (%s), %zu with tools not yet\n", checked,
+                  v4 ? "text and ids" : "text only: run tools/fetch_tokenizer for the ids",
+                  waiting);
+    assert_true(checked > 60);
+}
+
+static void fixed_texts_are_the_published_ones(void **state)
+{
+    (void)state;
+    const struct {
+        const char *path;
+        Str text;
+    } files[] = {
+        { DATA "effort_0731_high.txt", effort_absolute },
+        { DATA "effort_preview_max.txt", effort_absolute },
+        { DATA "effort_0731_max.txt", effort_beyond },
+        { DATA "tools_block_prefix.txt", tools_prefix },
+        { DATA "tools_block_suffix.txt", tools_suffix },
+        { DATA "response_format_prefix.txt", response_format_prefix },
+    };
+    for (size_t i = 0; i < COUNT(files); i++) {
+        Bytes b = { 0 };
+        assert_true(file_read(&b, files[i].path, 4096, NULL));
+        if (!str_eq(bytes_view(&b), files[i].text))
+            fail_msg("%s differs", files[i].path);
+        bytes_release(&b);
+    }
+}
+
+int main(void)
+{
+    ds4_err err;
+    small = vf_small_vocab(&err);
+    if (!small) {
+        print_error("%s\n", err.msg);
+        return 1;
+    }
+    v4 = v4_vocab(NULL, &err);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(prompts_are_the_official_encoders),
+        cmocka_unit_test(fixed_texts_are_the_published_ones),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    vocab_free(small);
+    vocab_free(v4);
+    return failed;
+}
