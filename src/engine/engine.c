@@ -13,7 +13,7 @@ static bool obey_plan(ds4_engine *e, ds4_err *err)
     ds4_plan p;
     char line[200];
 
-    plan_make(&p, &e->set, &e->shape, &e->bytes, e->gguf.file_bytes);
+    engine_plan(&p, &e->set, &e->shape, &e->bytes, e->gguf.file_bytes);
     if (!p.fits)
         return fail(err, DS4_ENOMEM, "%d sessions of %d tokens need %.2f GB, %.2f GB are free; "
                     "the largest context that fits is %d", p.sessions, p.context, gb(p.required),
@@ -68,7 +68,7 @@ static void describe(ds4_engine *e)
 
 static bool open_parts(ds4_engine *e, const ds4_options *opt, ds4_err *err)
 {
-    if (!plan_model(&e->gguf, opt, &e->shape, &e->bytes, err) ||
+    if (!engine_check(&e->gguf, opt, &e->shape, &e->bytes, err) ||
         !settings_make(&e->set, opt, &e->shape, err) || !load_vocab(e, err) ||
         !obey_plan(e, err) || !take_memory(e, err))
         return false;

@@ -75,8 +75,8 @@ ds4_engine *engine_open_bytes(const void *gguf, size_t n, const ds4_options *opt
 
 bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_err *err);
 /* Shape and sizes of a parsed file; every problem goes to opt->log. */
-bool plan_model(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *bytes, ds4_err *err);
-void plan_make(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
+bool engine_check(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *bytes, ds4_err *err);
+void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
                uint64_t file_bytes);
 
 /* Bytes that a program can still take without swapping; 0: unknown. */

@@ -48,7 +48,7 @@ static void log_lines(const ds4_options *opt, Bytes *report)
     }
 }
 
-bool plan_model(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *bytes, ds4_err *err)
+bool engine_check(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *bytes, ds4_err *err)
 {
     Bytes report = { 0 };
 
@@ -88,7 +88,7 @@ static void fill(ds4_plan *p, const Settings *set, const Shape *s, const ModelBy
     p->fits = !p->available || p->required <= p->available;
 }
 
-void plan_make(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
+void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
                uint64_t file_bytes)
 {
     *p = (ds4_plan){ .available = memory_available(), .context = set->context,
@@ -120,9 +120,9 @@ bool ds4_plan_make(ds4_plan *plan, const ds4_options *opt, ds4_err *err)
     if (!map_open(&map, opt->model, err))
         return false;
     bool ok = gguf_parse_header(&g, map.p, map.n, map.n, err) &&
-              plan_model(&g, opt, &s, &bytes, err) && settings_make(&set, opt, &s, err);
+              engine_check(&g, opt, &s, &bytes, err) && settings_make(&set, opt, &s, err);
     if (ok)
-        plan_make(plan, &set, &s, &bytes, map.n);
+        engine_plan(plan, &set, &s, &bytes, map.n);
     gguf_release(&g);
     map_close(&map);
     return ok;
