@@ -29,14 +29,6 @@ static bool list(const Convert *c, ds4_err *err)
     return ok;
 }
 
-static int usage_error(const char *what)
-{
-    ds4_err err = { 0 };
-    fail(&err, DS4_EINVAL, "quantize needs %s", what);
-    cli_fail(&err);
-    return 2;
-}
-
 int cmd_quantize(int argc, char **argv)
 {
     const char *out = NULL;
@@ -61,9 +53,9 @@ int cmd_quantize(int argc, char **argv)
     if (status >= 0)
         return status;
     if (!opt.in || !opt.recipe)
-        return usage_error("--in DIR and --recipe NAME");
+        return cli_usage_error("quantize needs --in DIR and --recipe NAME");
     if (!out == !dry_run)
-        return usage_error("one of --out FILE and --dry-run");
+        return cli_usage_error("quantize needs one of --out FILE and --dry-run");
 
     ds4_err err = { 0 };
     Convert c;

@@ -37,11 +37,8 @@ int cmd_synth(int argc, char **argv)
 
     ds4_err err = { 0 };
     Shape shape;
-    if (!out) {
-        fail(&err, DS4_EINVAL, "synth needs --out FILE");
-        cli_fail(&err);
-        return 2;
-    }
+    if (!out)
+        return cli_usage_error("synth needs --out FILE");
     cli_catch_interrupt(NULL);
     opt.shape = &shape;
     opt.recipe = recipe;
