@@ -186,30 +186,29 @@ static Fit fit_at(const Group *g, float inverse)
     return f;
 }
 
-/* Scales around the one at which a plain code of five steps fits best, and
- * those that put the largest magnitude on each level: so a group that was in
- * this format before is found again whatever levels it used. */
+/* From a scale at which the values are like the lowest level to one at which
+ * they are like the highest but one and above; then what the best one's own
+ * scale gives. */
 static Fit fit_group(const Group *g)
 {
-    uint8_t codes[32];
-    float top = 3 * search_positive(g->x, g->w, 32, 4, codes), max = 0;
+    float xx = 0, ww = 0;
+    for (int i = 0; i < 32; i++) {
+        xx += g->w[i] * g->x[i] * g->x[i];
+        ww += g->w[i];
+    }
+    float inverse = sqrtf(ww / xx);
     Fit best = { .gain = 0 };
-    for (int t = -6; t <= 6 && top > 0; t++) {
-        Fit f = fit_at(g, (5 + 0.1f * (float)t) * (43 / 40.0f) / top);
+    if (!(xx > 0) || !isfinite(inverse))
+        return best;
+    for (int t = 0; t < 10; t++, inverse *= 1.17f) {
+        Fit f = fit_at(g, inverse);
         if (f.gain > best.gain)
             best = f;
     }
-    for (int i = 0; i < 32; i++)
-        max = fmaxf(max, g->x[i]);
-    for (int level = 0; level < 3 && max > 0; level++) {
-        Fit f = fit_at(g, magnitude[level] / max);
+    for (int pass = 0; pass < 2 && best.gain > 0; pass++) {
+        Fit f = fit_at(g, 1 / best.scale);
         if (f.gain > best.gain)
             best = f;
-    }
-    if (best.gain > 0) {
-        Fit again = fit_at(g, 1 / best.scale);
-        if (again.gain > best.gain)
-            best = again;
     }
     return best;
 }

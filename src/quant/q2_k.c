@@ -22,33 +22,27 @@ void q2_k_decode(float *dst, const void *src, size_t n)
     }
 }
 
-static const AffineSearch plainly = { -0.5f, 0.1f, 15, true };
-static const AffineSearch weighted = { -0.9f, 0.05f, 36, false };
-
 static void encode_block(BlockQ2_K *b, const float *x, const float *importance)
 {
-    float scale[16], min[16], sum[16], w[16], mean_sq = search_mean_sq(x, QK);
+    float scale[16], min[16], sum[16], weight[QK], mean_sq = search_mean_sq(x, QK);
     for (int sub = 0; sub < 16; sub++) {
-        const float *xs = x + 16 * sub;
-        if (importance)
-            search_weights(w, importance + 16 * sub, xs, 16, mean_sq);
-        else
-            search_weights(w, NULL, xs, 16, 0);
-        sum[sub] = 0;
-        for (int l = 0; l < 16; l++)
-            sum[sub] += w[l];
-        scale[sub] = search_affine(xs, w, 16, 3, importance ? &weighted : &plainly, &min[sub]);
+        const float *v = importance ? importance + 16 * sub : NULL, *xs = x + 16 * sub;
+        float *w = weight + 16 * sub;
+        sum[sub] = search_weights(w, v, xs, 16, mean_sq);
+        scale[sub] = search_affine(xs, w, 16, 3, &min[sub]);
     }
     uint8_t s[16], m[16];
-    float d = search_half(b->d, search_scales(scale, importance ? sum : NULL, 16, 15, s));
-    float dmin = search_half(b->dmin, search_scales(min, importance ? sum : NULL, 16, 15, m));
+    float d = search_half(b->d, search_positive(scale, sum, 16, 15, s));
+    float dmin = search_half(b->dmin, search_positive(min, sum, 16, 15, m));
     memset(b->q, 0, sizeof b->q);
-    for (int sub = 0; sub < 16; sub++, x += 16) {
+    for (int sub = 0; sub < 16; sub++) {
+        const float *xs = x + 16 * sub;
+        search_neighbours(xs, weight + 16 * sub, 16, 3, d, dmin, 15, &s[sub], &m[sub]);
+        b->scales[sub] = (uint8_t)(s[sub] | m[sub] << 4);
         uint8_t *q = b->q + first_byte(sub);
         float step = d * (float)s[sub], low = dmin * (float)m[sub];
-        b->scales[sub] = (uint8_t)(s[sub] | m[sub] << 4);
         for (int l = 0; step > 0 && l < 16; l++)
-            q[l] = (uint8_t)(q[l] | search_code((x[l] + low) / step, 3) << first_bit(sub));
+            q[l] = (uint8_t)(q[l] | search_code((xs[l] + low) / step, 3) << first_bit(sub));
     }
 }
 

@@ -3,7 +3,6 @@
 #include "float.h"
 #include "formats.h"
 #include "search.h"
-#include <math.h>
 
 static void get_scale_and_min(const uint8_t *s, int j, int *scale, int *min)
 {
@@ -40,37 +39,28 @@ void q4_k_decode(float *dst, const void *src, size_t n)
     }
 }
 
-static const AffineSearch plainly = { -1, 0.1f, 20, false };
-static const AffineSearch weighted = { -0.9f, 0.05f, 36, false };
-
 static void encode_block(BlockQ4_K *b, const float *x, const float *importance)
 {
-    float scale[8], min[8], sum[8], w[32], mean_sq = search_mean_sq(x, QK);
+    float scale[8], min[8], sum[8], weight[QK], mean_sq = search_mean_sq(x, QK);
     for (int j = 0; j < 8; j++) {
-        const float *xs = x + 32 * j;
-        if (importance) {
-            search_weights(w, importance + 32 * j, xs, 32, 2 * mean_sq);
-        } else {
-            float rms = sqrtf(search_mean_sq(xs, 32));
-            for (int l = 0; l < 32; l++)
-                w[l] = rms + fabsf(xs[l]);
-        }
-        sum[j] = 0;
-        for (int l = 0; l < 32; l++)
-            sum[j] += w[l];
-        scale[j] = search_affine(xs, w, 32, 15, importance ? &weighted : &plainly, &min[j]);
+        const float *v = importance ? importance + 32 * j : NULL, *xs = x + 32 * j;
+        float *w = weight + 32 * j;
+        sum[j] = search_weights(w, v, xs, 32, 2 * mean_sq);
+        scale[j] = search_affine(xs, w, 32, 15, &min[j]);
     }
     uint8_t s[8], m[8];
-    float d = search_half(b->d, search_scales(scale, importance ? sum : NULL, 8, 63, s));
-    float dmin = search_half(b->dmin, search_scales(min, importance ? sum : NULL, 8, 63, m));
+    float d = search_half(b->d, search_positive(scale, sum, 8, 63, s));
+    float dmin = search_half(b->dmin, search_positive(min, sum, 8, 63, m));
     memset(b->s, 0, sizeof b->s);
     memset(b->q, 0, sizeof b->q);
-    for (int j = 0; j < 8; j++, x += 32) {
+    for (int j = 0; j < 8; j++) {
+        const float *xs = x + 32 * j;
+        search_neighbours(xs, weight + 32 * j, 32, 15, d, dmin, 63, &s[j], &m[j]);
+        put_scale_and_min(b->s, j, s[j], m[j]);
         uint8_t *q = b->q + 32 * (j / 2);
         float step = d * (float)s[j], low = dmin * (float)m[j];
-        put_scale_and_min(b->s, j, s[j], m[j]);
         for (int l = 0; step > 0 && l < 32; l++)
-            q[l] = (uint8_t)(q[l] | search_code((x[l] + low) / step, 15) << j % 2 * 4);
+            q[l] = (uint8_t)(q[l] | search_code((xs[l] + low) / step, 15) << j % 2 * 4);
     }
 }
 

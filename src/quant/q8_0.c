@@ -2,6 +2,7 @@
 #include "blocks.h"
 #include "float.h"
 #include "formats.h"
+#include "search.h"
 #include <math.h>
 
 void q8_0_decode(float *dst, const void *src, size_t n)
@@ -24,7 +25,7 @@ void q8_0_encode(void *dst, const float *src, size_t n, const float *importance)
         for (int j = 0; j < 32; j++)
             amax = fmaxf(amax, fabsf(src[j]));
         float d = amax / 127, id = d > 0 && isfinite(1 / d) ? 1 / d : 0;
-        u16_put(b->d, f16_from_f32(d));
+        search_half(b->d, d);
         for (int j = 0; j < 32; j++)
             b->q[j] = (int8_t)roundf(fmaxf(-127, fminf(127, src[j] * id)));
     }

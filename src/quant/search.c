@@ -1,18 +1,23 @@
 /* search.c - weighted least squares over a few trial scales. */
 #include "search.h"
-#include "float.h"
 #include "../base/base.h"
+#include "float.h"
 #include <assert.h>
 #include <math.h>
 
-/* Adding 2^23 + 2^22 rounds to an integer, ties to even, below 2^22. */
 int search_code(float v, int top)
 {
-    if (!(v > 0))
-        return 0;
-    if (v >= (float)top)
-        return top;
+    float limit = (float)top;
+    v = v > 0 ? v : 0;
+    v = v < limit ? v : limit;
+    /* Rounds to an integer, ties to even, for what is below 2^22. */
     return (int)((v + 0x1.8p23f) - 0x1.8p23f);
+}
+
+float search_half(uint8_t *half, float v)
+{
+    u16_put(half, f16_from_f32(MIN(v, 65504)));
+    return f16_at(half);
 }
 
 float search_mean_sq(const float *x, int n)
@@ -23,10 +28,16 @@ float search_mean_sq(const float *x, int n)
     return sum / (float)n;
 }
 
-void search_weights(float *w, const float *importance, const float *x, int n, float variance)
+float search_weights(float *w, const float *importance, const float *x, int n, float variance)
 {
-    for (int i = 0; i < n; i++)
+    float sum = 0;
+    for (int i = 0; i < n; i++) {
         w[i] = (importance ? importance[i] : 1) * sqrtf(variance + x[i] * x[i]);
+        sum += w[i];
+    }
+    if (importance && !(sum > 0))
+        search_weights(w, NULL, x, n, variance);
+    return sum;
 }
 
 /* ---- scale and min ------------------------------------------------------------- */
@@ -36,13 +47,12 @@ typedef struct {
     float error;
 } Fit;
 
-static float error_of(const Fit *f, const float *x, const float *w, int n, const int *codes,
-                      bool absolute)
+static float error_of(const Fit *f, const float *x, const float *w, int n, const int *codes)
 {
     float sum = 0;
     for (int i = 0; i < n; i++) {
         float d = f->scale * (float)codes[i] + f->low - x[i];
-        sum += w[i] * (absolute ? fabsf(d) : d * d);
+        sum += w[i] * d * d;
     }
     return sum;
 }
@@ -71,8 +81,7 @@ static bool solve(Fit *f, const float *x, const float *w, int n, const int *code
     return true;
 }
 
-float search_affine(const float *x, const float *w, int n, int top, const AffineSearch *how,
-                    float *min)
+float search_affine(const float *x, const float *w, int n, int top, float *min)
 {
     int codes[SEARCH_MAX];
     float low = MIN(0, x[0]), high = x[0];
@@ -86,21 +95,50 @@ float search_affine(const float *x, const float *w, int n, int top, const Affine
     if (!(high > low) || !isfinite(inverse))
         return 0;
 
+    /* First as the range says, then with 0.9 fewer to 0.9 more codes over it. */
     Fit best = { .scale = 1 / inverse, .low = low };
-    for (int t = -1; t <= how->steps; t++) {
+    for (int t = -1; t <= 36; t++) {
         if (t >= 0)
-            inverse = (how->first + how->step * (float)t + (float)top) / (high - low);
+            inverse = ((float)top - 0.9f + 0.05f * (float)t) / (high - low);
         for (int i = 0; i < n; i++)
             codes[i] = search_code(inverse * (x[i] - low), top);
         Fit f = best;
         if (t >= 0 && !solve(&f, x, w, n, codes))
             continue;
-        f.error = error_of(&f, x, w, n, codes, how->absolute);
+        f.error = error_of(&f, x, w, n, codes);
         if (t < 0 || f.error < best.error)
             best = f;
     }
     *min = -best.low;
     return best.scale;
+}
+
+/* The error with the nearest codes. */
+static float coded_error(const float *x, const float *w, int n, int top, float scale, float min)
+{
+    float sum = 0, inverse = scale > 0 ? 1 / scale : 0;
+    for (int i = 0; i < n; i++) {
+        float d = scale * (float)search_code((x[i] + min) * inverse, top) - min - x[i];
+        sum += w[i] * d * d;
+    }
+    return sum;
+}
+
+void search_neighbours(const float *x, const float *w, int n, int top, float scale_unit,
+                       float min_unit, int most, uint8_t *scale, uint8_t *min)
+{
+    int s0 = *scale, m0 = *min;
+    float best = coded_error(x, w, n, top, scale_unit * (float)s0, min_unit * (float)m0);
+    for (int s = MAX(0, s0 - 1); s <= MIN(most, s0 + 1); s++) {
+        for (int m = MAX(0, m0 - 3); m <= MIN(most, m0 + 3); m++) {
+            float e = coded_error(x, w, n, top, scale_unit * (float)s, min_unit * (float)m);
+            if (e < best) {
+                best = e;
+                *scale = (uint8_t)s;
+                *min = (uint8_t)m;
+            }
+        }
+    }
 }
 
 /* ---- scale alone ----------------------------------------------------------------- */
@@ -132,27 +170,33 @@ static bool improve(Sums *s, const float *x, const float *w, int n, int top, uin
     return changed;
 }
 
+/* 1 / scale: the largest value gets about the top code, or exactly a lower one
+ * down to the half, so that what has such a scale already keeps it. */
+static float best_inverse(const float *x, const float *w, int n, int top, float high)
+{
+    float best = INFINITY, inverse = (float)top / high;
+    for (int t = -4; t <= 4 + top / 2; t++) {
+        float code = (float)top + (t <= 4 ? 0.1f * (float)t : (float)(4 - t));
+        float error = coded_error(x, w, n, top, high / code, 0);
+        if (error < best) {
+            best = error;
+            inverse = code / high;
+        }
+    }
+    return inverse;
+}
+
 float search_positive(const float *x, const float *w, int n, int top, uint8_t *codes)
 {
-    float high = 0, best = -1, inverse = 0;
+    float high = 0;
+    assert(n > 0 && n <= SEARCH_MAX);
     for (int i = 0; i < n; i++)
         high = MAX(high, x[i]);
-    assert(n > 0 && n <= SEARCH_MAX);
     memset(codes, 0, (size_t)n);
     if (!(high >= 1e-15f) || !isfinite(high))
         return 0;
 
-    for (int t = -4; t <= 4; t++) {
-        float trial = ((float)top + 0.1f * (float)t) / high, step = 1 / trial, error = 0;
-        for (int i = 0; i < n; i++) {
-            float d = x[i] - step * (float)search_code(trial * x[i], top);
-            error += w[i] * d * d;
-        }
-        if (best < 0 || error < best) {
-            best = error;
-            inverse = trial;
-        }
-    }
+    float inverse = best_inverse(x, w, n, top, high);
     Sums s = { 0 };
     for (int i = 0; i < n; i++) {
         codes[i] = (uint8_t)search_code(inverse * x[i], top);
@@ -161,23 +205,5 @@ float search_positive(const float *x, const float *w, int n, int top, uint8_t *c
     }
     for (int pass = 0; pass < 5 && improve(&s, x, w, n, top, codes); pass++)
         continue;
-    return s.cc > 0 ? s.xc / s.cc : 0;
-}
-
-float search_scales(const float *v, const float *w, int n, int top, uint8_t *codes)
-{
-    if (w)
-        return search_positive(v, w, n, top, codes);
-    float max = 0;
-    for (int i = 0; i < n; i++)
-        max = MAX(max, v[i]);
-    for (int i = 0; i < n; i++)
-        codes[i] = (uint8_t)(max > 0 ? search_code((float)top * v[i] / max, top) : 0);
-    return max / (float)top;
-}
-
-float search_half(uint8_t *half, float v)
-{
-    u16_put(half, f16_from_f32(MIN(v, 65504)));
-    return f16_at(half);
+    return s.cc > 0 ? s.xc / s.cc : 1 / inverse;
 }
