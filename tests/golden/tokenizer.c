@@ -36,19 +36,21 @@ static struct json_object *read_json(const char *path)
     return o;
 }
 
-static Tokens encode(Str text, bool special)
+static Tokens encode_with(const ds4_vocab *v, Str text, bool special)
 {
     Tokens t = { 0 };
     ds4_err err;
-    if (!bpe_encode(v4, text, special, &t, &err))
+    if (!bpe_encode(v, text, special, &t, &err))
         fail_msg("%.*s: %s", STR_ARG(text), err.msg);
     return t;
 }
 
+static Tokens encode(Str text, bool special) { return encode_with(v4, text, special); }
+
 /* Prints what differs; 1 when something does. */
-static int compare(Str text, bool special, struct json_object *want)
+static int compare_with(const ds4_vocab *v, Str text, bool special, struct json_object *want)
 {
-    Tokens t = encode(text, special);
+    Tokens t = encode_with(v, text, special);
     size_t n = json_object_array_length(want), i = 0;
     while (i < n && i < t.n && t.id[i] == json_object_get_int(json_object_array_get_idx(want, i)))
         i++;
@@ -59,11 +61,16 @@ static int compare(Str text, bool special, struct json_object *want)
                     i < n ? json_object_get_int(json_object_array_get_idx(want, i)) : -1);
     Bytes back = { 0 };
     for (i = 0; i < t.n; i++)
-        bytes_put(&back, vocab_bytes(v4, t.id[i]).p, vocab_bytes(v4, t.id[i]).n);
+        bytes_put(&back, vocab_bytes(v, t.id[i]).p, vocab_bytes(v, t.id[i]).n);
     assert_true(str_eq(bytes_view(&back), text));
     bytes_release(&back);
     tokens_release(&t);
     return differs;
+}
+
+static int compare(Str text, bool special, struct json_object *want)
+{
+    return compare_with(v4, text, special, want);
 }
 
 static void golden_texts_have_the_reference_ids(void **state)
@@ -129,6 +136,35 @@ static void stray_bytes_have_the_ids_of_our_policy(void **state)
         wrong += compare((Str){ text, n }, true, json_object_object_get(e, "ids"));
     }
     json_object_put(all);
+    assert_int_equal(wrong, 0);
+}
+
+/* Prompts of the bundled model, with the ids that its trainer's own tokenizer
+ * gave them. */
+static void the_bundled_vocabulary_reads_its_prompts(void **state)
+{
+    (void)state;
+    ds4_err err;
+    Map map;
+    Gguf g;
+    if (!map_open(&map, "models/ds4-tiny.gguf", &err) || !gguf_parse(&g, map.p, map.n, &err))
+        fail_msg("%s", err.msg);
+    ds4_vocab *tiny = vocab_load(&g, &err);
+    if (!tiny)
+        fail_msg("%s", err.msg);
+    struct json_object *all = read_json(DATA "tiny.json");
+    int wrong = 0;
+    size_t n = json_object_array_length(all);
+    for (size_t i = 0; i < n; i++) {
+        struct json_object *e = json_object_array_get_idx(all, i);
+        wrong += compare_with(tiny, json_text(json_object_object_get(e, "text")), true,
+                              json_object_object_get(e, "ids"));
+    }
+    json_object_put(all);
+    vocab_free(tiny);
+    gguf_release(&g);
+    map_close(&map);
+    assert_int_equal(n, 8);
     assert_int_equal(wrong, 0);
 }
 
@@ -270,6 +306,7 @@ int main(void)
         cmocka_unit_test(golden_texts_have_the_reference_ids),
         cmocka_unit_test(fuzzed_texts_have_the_reference_ids),
         cmocka_unit_test(stray_bytes_have_the_ids_of_our_policy),
+        cmocka_unit_test(the_bundled_vocabulary_reads_its_prompts),
         cmocka_unit_test(pieces_are_the_reference_pieces),
         cmocka_unit_test(the_vocabulary_loads_at_once),
         cmocka_unit_test(a_megabyte_of_mixed_text_is_tokenized_at_once),
