@@ -22,38 +22,29 @@ enum {
     PANEL = 16,
     RUN = 512,
     CHUNK_X = 48,
+    LEAD = 2048,
     SLAB = 128, /* weight rows whose bytes stay in the second cache while all of x passes */
 };
 
-/* Where decoded weights go: into a sum with x, or to dst. */
+/* What a decoder works out once for a block. Numbers that one piece needs in
+ * all lanes lie in memory, where a broadcast is part of the load. */
 typedef struct {
-    Vec sum;
-    const float *x;
-    float *dst; /* NULL: sum */
-} Sink;
+    Vec table;
+    _Alignas(64) float scale[16], min[16];
+    _Alignas(32) uint16_t signs[16];
+} State;
 
-static ALWAYS_INLINE void sink_take(Sink *s, int i, Vec w)
-{
-    if (s->dst)
-        v_store(s->dst + i, w);
-    else
-        s->sum = v_fma(w, v_load(s->x + i), s->sum);
-}
-
-/* The last n < LANES values; dst has room for all. */
-static ALWAYS_INLINE void sink_take_n(Sink *s, Vec w, int n)
-{
-    if (s->dst)
-        v_store(s->dst, w);
-    else
-        s->sum = v_fma(w, v_load_n(s->x, n), s->sum);
-}
+/* Compilers see through a store and make shuffles of the loads after it, but
+ * shuffles are what the decoders have too many of. */
+#define IN_MEMORY(array) __asm__("" : "+m"(array))
 
 typedef struct {
     int len, bytes; /* of a block */
-    void (*take)(Sink *s, const uint8_t *block); /* a whole block, in ascending order */
-    /* Fewer values; NULL for formats with blocks. */
-    void (*tail)(Sink *s, const uint8_t *w, int n);
+    void (*open)(State *s, const uint8_t *block);
+    /* Values LANES * k ... of an open block. */
+    Vec (*piece)(const State *s, const uint8_t *block, int k);
+    /* n <= LANES values without a block; NULL for formats with blocks. */
+    Vec (*part)(const uint8_t *w, int n);
 } Decoder;
 
 static ALWAYS_INLINE const uint8_t *row_at(const void *w, size_t ldw, int j)
@@ -61,45 +52,59 @@ static ALWAYS_INLINE const uint8_t *row_at(const void *w, size_t ldw, int j)
     return (const uint8_t *)w + (size_t)j * ldw;
 }
 
-/* Values c .. c + n - 1 of a row, n a multiple of the block or up to the row's end. */
+/* n values of a row, n a multiple of the block or up to the row's end; dst has
+ * room for whole vectors. */
 static ALWAYS_INLINE void expand(const Decoder d, float *dst, const uint8_t *w, int n)
 {
-    Sink s = { .dst = dst };
-    int i = 0;
-    for (; i + d.len <= n; i += d.len, w += d.bytes) {
-        s.dst = dst + i;
-        d.take(&s, w);
+    State s;
+    int c = 0;
+    for (; c + d.len <= n; c += d.len, w += d.bytes) {
+        d.open(&s, w);
+        UNROLL
+        for (int k = 0; k < d.len / LANES; k++)
+            v_store(dst + c + k * LANES, d.piece(&s, w, k));
     }
-    s.dst = dst + i;
-    if (d.tail && i < n)
-        d.tail(&s, w, n - i);
+    for (; d.part && c < n; c += LANES, w += LANES * d.bytes / d.len)
+        v_store(dst + c, d.part(w, n - c));
 }
 
 /* ---- one row of x -------------------------------------------------------------- */
 
-static ALWAYS_INLINE __m128 dot4(const Decoder d, const uint8_t *const w[TILE_W], const float *x,
-                                 int cols)
+/* Pieces of the four rows take turns, since a sum waits for its last product.
+ * The bytes LEAD on are fetched early, at a row's end those of the row that is
+ * `ahead` bytes on: a core alone finds them too late, at row and page ends. */
+static ALWAYS_INLINE __m128 dot4(const Decoder d, const uint8_t *const w[TILE_W], size_t ahead,
+                                 const float *x, int cols)
 {
-    Sink s[TILE_W];
-    UNROLL
-    for (int r = 0; r < TILE_W; r++)
-        s[r] = (Sink){ .sum = v_zero() };
+    Vec sum[TILE_W] = { v_zero(), v_zero(), v_zero(), v_zero() };
+    State s[TILE_W];
+    const size_t row = (size_t)(cols / d.len) * (size_t)d.bytes, lead = MIN(row, LEAD);
     size_t at = 0;
     int c = 0;
     for (; c + d.len <= cols; c += d.len, at += (size_t)d.bytes) {
+        const size_t next = at + lead < row ? at + lead : at + lead - row + ahead;
         UNROLL
         for (int r = 0; r < TILE_W; r++) {
-            s[r].x = x + c;
-            d.take(&s[r], w[r] + at);
+            UNROLL
+            for (int line = 0; line < d.bytes; line += 64)
+                _mm_prefetch((const char *)w[r] + next + line, _MM_HINT_T0);
+            d.open(&s[r], w[r] + at);
+        }
+        UNROLL
+        for (int k = 0; k < d.len / LANES; k++) {
+            Vec xv = v_load(x + c + k * LANES);
+            UNROLL
+            for (int r = 0; r < TILE_W; r++)
+                sum[r] = v_fma(d.piece(&s[r], w[r] + at, k), xv, sum[r]);
         }
     }
-    UNROLL
-    for (int r = 0; r < TILE_W; r++) {
-        s[r].x = x + c;
-        if (d.tail && c < cols)
-            d.tail(&s[r], w[r] + at, cols - c);
+    for (; d.part && c < cols; c += LANES, at += (size_t)(LANES * d.bytes / d.len)) {
+        Vec xv = v_load_upto(x + c, cols - c);
+        UNROLL
+        for (int r = 0; r < TILE_W; r++)
+            sum[r] = v_fma(d.part(w[r] + at, cols - c), xv, sum[r]);
     }
-    return v_sum4(s[0].sum, s[1].sum, s[2].sum, s[3].sum);
+    return v_sum4(sum[0], sum[1], sum[2], sum[3]);
 }
 
 static ALWAYS_INLINE void store4(float *out, __m128 v, int n)
@@ -120,7 +125,7 @@ static ALWAYS_INLINE void gemv(const Decoder d, float *out, const void *w, size_
         const uint8_t *rows[TILE_W];
         for (int r = 0; r < TILE_W; r++)
             rows[r] = row_at(w, ldw, MIN(j + r, n_w - 1));
-        store4(out + j, dot4(d, rows, x, cols), n_w - j);
+        store4(out + j, dot4(d, rows, TILE_W * ldw, x, cols), n_w - j);
     }
 }
 
@@ -266,30 +271,38 @@ static ALWAYS_INLINE void gemm(const Decoder d, float *out, size_t ldo, const vo
         gemm((Decoder){ __VA_ARGS__ }, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
     }
 
-/* ---- formats that are numbers already -------------------------------------------- */
+/* ---- formats that are numbers already; 64 bytes of them count as a block ---------- */
 
-static ALWAYS_INLINE void f32_take(Sink *s, const uint8_t *w) { sink_take(s, 0, v_load(w)); }
-static ALWAYS_INLINE void f32_tail(Sink *s, const uint8_t *w, int n)
+static ALWAYS_INLINE void nothing(State *s, const uint8_t *block) { (void)s, (void)block; }
+
+static ALWAYS_INLINE Vec f32_piece(const State *s, const uint8_t *w, int k)
 {
-    sink_take_n(s, v_load_n(w, n), n);
+    (void)s;
+    return v_load(w + 4 * LANES * k);
 }
-static ALWAYS_INLINE void f16_take(Sink *s, const uint8_t *w)
+static ALWAYS_INLINE Vec f32_part(const uint8_t *w, int n) { return v_load_upto(w, n); }
+
+static ALWAYS_INLINE Vec f16_piece(const State *s, const uint8_t *w, int k)
 {
-    sink_take(s, 0, v_from_f16(v_halves(w)));
+    (void)s;
+    return v_from_f16(v_halves(w + 2 * LANES * k));
 }
-static ALWAYS_INLINE void f16_tail(Sink *s, const uint8_t *w, int n)
+static ALWAYS_INLINE Vec f16_part(const uint8_t *w, int n)
 {
-    sink_take_n(s, v_from_f16(v_halves_n(w, n)), n);
+    return v_from_f16(v_halves_upto(w, n));
 }
-static ALWAYS_INLINE void bf16_take(Sink *s, const uint8_t *w)
+
+static ALWAYS_INLINE Vec bf16_piece(const State *s, const uint8_t *w, int k)
 {
-    sink_take(s, 0, v_from_bf16(v_halves(w)));
+    (void)s;
+    return v_from_bf16(v_halves(w + 2 * LANES * k));
 }
-static ALWAYS_INLINE void bf16_tail(Sink *s, const uint8_t *w, int n)
+static ALWAYS_INLINE Vec bf16_part(const uint8_t *w, int n)
 {
-    sink_take_n(s, v_from_bf16(v_halves_n(w, n)), n);
+    return v_from_bf16(v_halves_upto(w, n));
 }
-GEMM(gemm_f32, LANES, 4 * LANES, f32_take, f32_tail)
-GEMM(gemm_f16, LANES, 2 * LANES, f16_take, f16_tail)
-GEMM(gemm_bf16, LANES, 2 * LANES, bf16_take, bf16_tail)
+
+GEMM(gemm_f32, 16, 64, nothing, f32_piece, f32_part)
+GEMM(gemm_f16, 32, 64, nothing, f16_piece, f16_part)
+GEMM(gemm_bf16, 32, 64, nothing, bf16_piece, bf16_part)
 #endif

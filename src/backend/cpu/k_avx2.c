@@ -28,46 +28,36 @@ static ALWAYS_INLINE Vec look_up(Vec table, __m256i codes)
 
 /* ---- decoders -------------------------------------------------------------------- */
 
-static ALWAYS_INLINE void q8_0_take(Sink *s, const uint8_t *block)
+static ALWAYS_INLINE void q8_0_open(State *s, const uint8_t *block) { s->table = half_at(block); }
+
+static ALWAYS_INLINE Vec q8_0_piece(const State *s, const uint8_t *block, int k)
 {
     const BlockQ8_0 *b = (const BlockQ8_0 *)block;
-    const Vec d = half_at(b->d);
-    UNROLL
-    for (int i = 0; i < 32; i += 8) {
-        __m256i q = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(b->q + i)));
-        sink_take(s, i, v_mul(d, _mm256_cvtepi32_ps(q)));
-    }
+    __m128i q = _mm_loadl_epi64((const __m128i *)(b->q + 8 * k));
+    return v_mul(s->table, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)));
 }
 
-/* 128 values: 8 sub-blocks of 16; two that are 2 apart share the bytes of q. */
-static ALWAYS_INLINE void q2_k_half(Sink *s, int at, const uint8_t *q, const float *scale,
-                                    const float *min)
-{
-    const Vec codes = _mm256_setr_ps(0, 1, 2, 3, 0, 1, 2, 3);
-    const __m256i v[4] = { bytes8(q), bytes8(q + 8), bytes8(q + 16), bytes8(q + 24) };
-    UNROLL
-    for (int k = 0; k < 8; k++) {
-        Vec table = _mm256_fmsub_ps(codes, v_set(scale[k]), v_set(min[k]));
-        UNROLL
-        for (int i = 0; i < 2; i++)
-            sink_take(s, at + 16 * k + 8 * i,
-                      look_up(table, _mm256_srli_epi32(v[k % 2 * 2 + i], k / 2 * 2)));
-    }
-}
-
-static ALWAYS_INLINE void q2_k_take(Sink *s, const uint8_t *block)
+static ALWAYS_INLINE void q2_k_open(State *s, const uint8_t *block)
 {
     const BlockQ2_K *b = (const BlockQ2_K *)block;
     const Vec d = half_at(b->d), dmin = half_at(b->dmin);
-    _Alignas(32) float scale[16], min[16];
     UNROLL
     for (int i = 0; i < 16; i += 8) {
         __m256i both = bytes8(b->scales + i), low = _mm256_and_si256(both, _mm256_set1_epi32(15));
-        _mm256_store_ps(scale + i, v_mul(d, _mm256_cvtepi32_ps(low)));
-        _mm256_store_ps(min + i, v_mul(dmin, _mm256_cvtepi32_ps(_mm256_srli_epi32(both, 4))));
+        _mm256_store_ps(s->scale + i, v_mul(d, _mm256_cvtepi32_ps(low)));
+        _mm256_store_ps(s->min + i, v_mul(dmin, _mm256_cvtepi32_ps(_mm256_srli_epi32(both, 4))));
     }
-    q2_k_half(s, 0, b->q, scale, min);
-    q2_k_half(s, 128, b->q + 32, scale + 8, min + 8);
+    IN_MEMORY(s->scale);
+    IN_MEMORY(s->min);
+}
+
+static ALWAYS_INLINE Vec q2_k_piece(const State *s, const uint8_t *block, int k)
+{
+    const BlockQ2_K *b = (const BlockQ2_K *)block;
+    const Vec codes = _mm256_setr_ps(0, 1, 2, 3, 0, 1, 2, 3);
+    Vec table = _mm256_fmsub_ps(codes, v_set(s->scale[k / 2]), v_set(s->min[k / 2]));
+    __m256i v = bytes8(b->q + k / 16 * 32 + k % 4 * 8);
+    return look_up(table, _mm256_srlv_epi32(v, _mm256_set1_epi32(k % 16 / 4 * 2)));
 }
 
 /* The 8 scales (at 0) and 8 mins (at 8) of 6 bits, times d and dmin. */
@@ -83,22 +73,19 @@ static ALWAYS_INLINE void q4_k_scales(float scale[16], const BlockQ4_K *b)
                     v_mul(half_at(b->dmin), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(mins))));
 }
 
-static ALWAYS_INLINE void q4_k_take(Sink *s, const uint8_t *block)
+static ALWAYS_INLINE void q4_k_open(State *s, const uint8_t *block)
+{
+    q4_k_scales(s->scale, (const BlockQ4_K *)block);
+    IN_MEMORY(s->scale);
+}
+
+static ALWAYS_INLINE Vec q4_k_piece(const State *s, const uint8_t *block, int k)
 {
     const BlockQ4_K *b = (const BlockQ4_K *)block;
-    const __m256i nibble = _mm256_set1_epi32(15);
-    _Alignas(32) float scale[16];
-    q4_k_scales(scale, b);
-    UNROLL
-    for (int j = 0; j < 8; j++) {
-        UNROLL
-        for (int i = 0; i < 32; i += 8) {
-            __m256i v = bytes8(b->q + 32 * (j / 2) + i);
-            __m256i q = j % 2 ? _mm256_srli_epi32(v, 4) : _mm256_and_si256(v, nibble);
-            sink_take(s, 32 * j + i,
-                      _mm256_fmsub_ps(_mm256_cvtepi32_ps(q), v_set(scale[j]), v_set(scale[j + 8])));
-        }
-    }
+    __m256i v = bytes8(b->q + k / 8 * 32 + k % 4 * 8);
+    v = k % 8 < 4 ? _mm256_and_si256(v, _mm256_set1_epi32(15)) : _mm256_srli_epi32(v, 4);
+    return _mm256_fmsub_ps(_mm256_cvtepi32_ps(v), v_set(s->scale[k / 4]),
+                           v_set(s->scale[k / 4 + 8]));
 }
 
 static ALWAYS_INLINE Vec e2m1_table(float s)
@@ -113,15 +100,15 @@ static ALWAYS_INLINE Vec from_e2m1(Vec table, __m256i codes)
     return _mm256_xor_ps(look_up(table, codes), _mm256_castsi256_ps(sign));
 }
 
-static ALWAYS_INLINE void mxfp4_take(Sink *s, const uint8_t *block)
+static ALWAYS_INLINE void mxfp4_open(State *s, const uint8_t *block)
 {
-    const BlockMXFP4 *b = (const BlockMXFP4 *)block;
-    const Vec table = e2m1_table(e8m0_decode(b->e));
-    const __m256i v0 = bytes8(b->q), v1 = bytes8(b->q + 8);
-    sink_take(s, 0, from_e2m1(table, v0));
-    sink_take(s, 8, from_e2m1(table, v1));
-    sink_take(s, 16, from_e2m1(table, _mm256_srli_epi32(v0, 4)));
-    sink_take(s, 24, from_e2m1(table, _mm256_srli_epi32(v1, 4)));
+    s->table = e2m1_table(e8m0_decode(block[0]));
+}
+
+static ALWAYS_INLINE Vec mxfp4_piece(const State *s, const uint8_t *block, int k)
+{
+    const __m256i v = bytes8(((const BlockMXFP4 *)block)->q + k % 2 * 8);
+    return from_e2m1(s->table, k < 2 ? v : _mm256_srli_epi32(v, 4));
 }
 
 /* Four sign masks from 4 x 7 bits; bit 7 makes the number of bits even. */
@@ -133,32 +120,34 @@ static ALWAYS_INLINE uint32_t iq2_signs(uint32_t a)
     return t | (p & 0x01010101) << 7;
 }
 
-static ALWAYS_INLINE void iq2_xxs_take(Sink *s, const uint8_t *block)
+static ALWAYS_INLINE void iq2_xxs_open(State *s, const uint8_t *block)
 {
     const BlockIQ2_XXS *b = (const BlockIQ2_XXS *)block;
-    const __m256i sign = _mm256_set1_epi32(INT32_MIN);
-    const __m256i to_top = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
     const float d = _cvtsh_ss(u16_at(b->d));
+    UNROLL
     for (int g = 0; g < 8; g++) {
-        const uint32_t a = u32_at(b->g[g].signs);
-        const __m256i signs = _mm256_set1_epi32((int)iq2_signs(a));
-        const Vec scale = v_set(d * (0.5f + (float)(a >> 28)) * 0.25f);
-        UNROLL
-        for (int k = 0; k < 4; k++) {
-            __m256i tuple = bytes8((const uint8_t *)(iq2xxs_grid + b->g[g].index[k]));
-            Vec w = v_mul(scale, _mm256_cvtepi32_ps(tuple));
-            __m256i shift = _mm256_sub_epi32(to_top, _mm256_set1_epi32(8 * k));
-            __m256i minus = _mm256_and_si256(_mm256_sllv_epi32(signs, shift), sign);
-            sink_take(s, 32 * g + 8 * k, _mm256_xor_ps(w, _mm256_castsi256_ps(minus)));
-        }
+        uint32_t a = u32_at(b->g[g].signs);
+        u32_put(s->signs + 2 * g, iq2_signs(a));
+        s->scale[g] = d * (0.5f + (float)(a >> 28)) * 0.25f;
     }
 }
 
-GEMM(gemm_q8_0, 32, sizeof(BlockQ8_0), q8_0_take, NULL)
-GEMM(gemm_q2_k, QK, sizeof(BlockQ2_K), q2_k_take, NULL)
-GEMM(gemm_q4_k, QK, sizeof(BlockQ4_K), q4_k_take, NULL)
-GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), iq2_xxs_take, NULL)
-GEMM(gemm_mxfp4, 32, sizeof(BlockMXFP4), mxfp4_take, NULL)
+static ALWAYS_INLINE Vec iq2_xxs_piece(const State *s, const uint8_t *block, int k)
+{
+    const BlockIQ2_XXS *b = (const BlockIQ2_XXS *)block;
+    const __m256i to_top = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+    const __m256i shift = _mm256_sub_epi32(to_top, _mm256_set1_epi32(k % 4 * 8));
+    __m256i tuple = bytes8((const uint8_t *)(iq2xxs_grid + b->g[k / 4].index[k % 4]));
+    Vec w = v_mul(v_set(s->scale[k / 4]), _mm256_cvtepi32_ps(tuple));
+    __m256i minus = _mm256_sllv_epi32(_mm256_set1_epi32((int)u32_at(s->signs + k / 4 * 2)), shift);
+    return _mm256_xor_ps(w, _mm256_and_ps(_mm256_castsi256_ps(minus), v_set(-0.f)));
+}
+
+GEMM(gemm_q8_0, 32, sizeof(BlockQ8_0), q8_0_open, q8_0_piece, NULL)
+GEMM(gemm_q2_k, QK, sizeof(BlockQ2_K), q2_k_open, q2_k_piece, NULL)
+GEMM(gemm_q4_k, QK, sizeof(BlockQ4_K), q4_k_open, q4_k_piece, NULL)
+GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), iq2_xxs_open, iq2_xxs_piece, NULL)
+GEMM(gemm_mxfp4, 32, sizeof(BlockMXFP4), mxfp4_open, mxfp4_piece, NULL)
 
 /* ---- rows of the KV store ---------------------------------------------------------- */
 
@@ -194,10 +183,7 @@ static void kv_unpack(const KvRowFormat *f, float *x, const void *row)
     x += nope;
     for (int i = 0; i < f->rope; i += LANES) {
         int n = f->rope - i;
-        if (n >= LANES)
-            v_store(x + i, v_from_bf16(v_halves(tail + 2 * i)));
-        else
-            v_store_n(x + i, v_from_bf16(v_halves_n(tail + 2 * i, n)), n);
+        v_store_upto(x + i, v_from_bf16(v_halves_upto(tail + 2 * i, n)), n);
     }
 }
 

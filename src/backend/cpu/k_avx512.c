@@ -28,42 +28,33 @@ static ALWAYS_INLINE Vec look_up(Vec table, __m512i codes)
 
 /* ---- decoders -------------------------------------------------------------------- */
 
-static ALWAYS_INLINE void q8_0_take(Sink *s, const uint8_t *block)
+static ALWAYS_INLINE void q8_0_open(State *s, const uint8_t *block) { s->table = half_at(block); }
+
+static ALWAYS_INLINE Vec q8_0_piece(const State *s, const uint8_t *block, int k)
 {
     const BlockQ8_0 *b = (const BlockQ8_0 *)block;
-    const Vec d = half_at(b->d);
-    UNROLL
-    for (int i = 0; i < 32; i += 16) {
-        __m128i q = _mm_loadu_si128((const __m128i *)(b->q + i));
-        sink_take(s, i, v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q))));
-    }
+    __m128i q = _mm_loadu_si128((const __m128i *)(b->q + 16 * k));
+    return v_mul(s->table, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q)));
 }
 
-/* 128 values: 8 sub-blocks of 16; two that are 2 apart share the bytes of q. */
-static ALWAYS_INLINE void q2_k_half(Sink *s, int at, const uint8_t *q, const float *scale,
-                                    const float *min)
-{
-    const Vec codes = _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
-    const __m512i v[2] = { bytes16(q), bytes16(q + 16) };
-    UNROLL
-    for (int k = 0; k < 8; k++) {
-        Vec table = _mm512_fmsub_ps(codes, v_set(scale[k]), v_set(min[k]));
-        __m512i shifted = _mm512_srlv_epi32(v[k % 2], _mm512_set1_epi32(k / 2 * 2));
-        sink_take(s, at + 16 * k, look_up(table, shifted));
-    }
-}
-
-static ALWAYS_INLINE void q2_k_take(Sink *s, const uint8_t *block)
+static ALWAYS_INLINE void q2_k_open(State *s, const uint8_t *block)
 {
     const BlockQ2_K *b = (const BlockQ2_K *)block;
-    const __m512i both = bytes16(b->scales);
-    _Alignas(64) float scale[16], min[16];
-    _mm512_store_ps(
-        scale,
-        v_mul(half_at(b->d), _mm512_cvtepi32_ps(_mm512_and_si512(both, _mm512_set1_epi32(15)))));
-    _mm512_store_ps(min, v_mul(half_at(b->dmin), _mm512_cvtepi32_ps(_mm512_srli_epi32(both, 4))));
-    q2_k_half(s, 0, b->q, scale, min);
-    q2_k_half(s, 128, b->q + 32, scale + 8, min + 8);
+    const __m512i both = bytes16(b->scales), low = _mm512_and_si512(both, _mm512_set1_epi32(15));
+    _mm512_store_ps(s->scale, v_mul(half_at(b->d), _mm512_cvtepi32_ps(low)));
+    _mm512_store_ps(s->min,
+                    v_mul(half_at(b->dmin), _mm512_cvtepi32_ps(_mm512_srli_epi32(both, 4))));
+    IN_MEMORY(s->scale);
+    IN_MEMORY(s->min);
+}
+
+static ALWAYS_INLINE Vec q2_k_piece(const State *s, const uint8_t *block, int k)
+{
+    const BlockQ2_K *b = (const BlockQ2_K *)block;
+    const Vec codes = _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+    Vec table = _mm512_fmsub_ps(codes, v_set(s->scale[k]), v_set(s->min[k]));
+    __m512i v = bytes16(b->q + k / 8 * 32 + k % 2 * 16);
+    return look_up(table, _mm512_srlv_epi32(v, _mm512_set1_epi32(k % 8 / 2 * 2)));
 }
 
 /* The 8 scales and 8 mins of 6 bits, as bytes. */
@@ -75,23 +66,22 @@ static ALWAYS_INLINE __m128i q4_k_scales(const uint8_t *p)
     return _mm_setr_epi32((int)(a & 0x3f3f3f3f), (int)s1, (int)(b & 0x3f3f3f3f), (int)m1);
 }
 
-static ALWAYS_INLINE void q4_k_take(Sink *s, const uint8_t *block)
+static ALWAYS_INLINE void q4_k_open(State *s, const uint8_t *block)
+{
+    const BlockQ4_K *b = (const BlockQ4_K *)block;
+    const Vec d = _mm512_insertf32x8(half_at(b->d), _mm512_castps512_ps256(half_at(b->dmin)), 1);
+    const __m512i both = _mm512_cvtepu8_epi32(q4_k_scales(b->s));
+    _mm512_store_ps(s->scale, v_mul(d, _mm512_cvtepi32_ps(both)));
+    IN_MEMORY(s->scale);
+}
+
+static ALWAYS_INLINE Vec q4_k_piece(const State *s, const uint8_t *block, int k)
 {
     const BlockQ4_K *b = (const BlockQ4_K *)block;
     const Vec codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const Vec d = _mm512_insertf32x8(half_at(b->d), _mm512_castps512_ps256(half_at(b->dmin)), 1);
-    _Alignas(64) float scale[16];
-    _mm512_store_ps(scale, v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(q4_k_scales(b->s)))));
-    UNROLL
-    for (int j = 0; j < 8; j += 2) {
-        Vec low = _mm512_fmsub_ps(codes, v_set(scale[j]), v_set(scale[j + 8]));
-        Vec high = _mm512_fmsub_ps(codes, v_set(scale[j + 1]), v_set(scale[j + 9]));
-        __m512i v0 = bytes16(b->q + 16 * j), v1 = bytes16(b->q + 16 * j + 16);
-        sink_take(s, 32 * j, look_up(low, v0));
-        sink_take(s, 32 * j + 16, look_up(low, v1));
-        sink_take(s, 32 * j + 32, look_up(high, _mm512_srli_epi32(v0, 4)));
-        sink_take(s, 32 * j + 48, look_up(high, _mm512_srli_epi32(v1, 4)));
-    }
+    Vec table = _mm512_fmsub_ps(codes, v_set(s->scale[k / 2]), v_set(s->scale[k / 2 + 8]));
+    __m512i v = bytes16(b->q + k / 4 * 32 + k % 2 * 16);
+    return look_up(table, k % 4 < 2 ? v : _mm512_srli_epi32(v, 4));
 }
 
 static ALWAYS_INLINE Vec e2m1_table(float s)
@@ -100,13 +90,15 @@ static ALWAYS_INLINE Vec e2m1_table(float s)
                                           -3, -4, -6));
 }
 
-static ALWAYS_INLINE void mxfp4_take(Sink *s, const uint8_t *block)
+static ALWAYS_INLINE void mxfp4_open(State *s, const uint8_t *block)
 {
-    const BlockMXFP4 *b = (const BlockMXFP4 *)block;
-    const Vec table = e2m1_table(e8m0_decode(b->e));
-    const __m512i v = bytes16(b->q);
-    sink_take(s, 0, look_up(table, v));
-    sink_take(s, 16, look_up(table, _mm512_srli_epi32(v, 4)));
+    s->table = e2m1_table(e8m0_decode(block[0]));
+}
+
+static ALWAYS_INLINE Vec mxfp4_piece(const State *s, const uint8_t *block, int k)
+{
+    const __m512i v = bytes16(((const BlockMXFP4 *)block)->q);
+    return look_up(s->table, k ? _mm512_srli_epi32(v, 4) : v);
 }
 
 /* The sign masks of a block's 32 tuples, in order. Lane g of the block is
@@ -131,35 +123,36 @@ static ALWAYS_INLINE __m256i iq2_signs(__m512i groups)
     return _mm256_xor_si256(t, _mm256_xor_si256(p0, p1));
 }
 
-static ALWAYS_INLINE void iq2_xxs_take(Sink *s, const uint8_t *block)
+static ALWAYS_INLINE void iq2_xxs_open(State *s, const uint8_t *block)
 {
     const BlockIQ2_XXS *b = (const BlockIQ2_XXS *)block;
-    const __m512i groups = _mm512_loadu_si512(b->g), sign = _mm512_set1_epi32(INT32_MIN);
-    _Alignas(32) uint16_t signs[16];
-    _Alignas(32) float scale[8];
-    _mm256_store_si256((__m256i *)signs, iq2_signs(groups));
+    const __m512i groups = _mm512_loadu_si512(b->g);
+    _mm256_store_si256((__m256i *)s->signs, iq2_signs(groups));
     /* d (0.5 + s) / 4 */
     const __m256 n = _mm512_cvtepi64_ps(_mm512_srli_epi64(groups, 60));
     const __m256 d = _mm512_castps512_ps256(half_at(b->d));
-    _mm256_store_ps(scale, _mm256_mul_ps(_mm256_mul_ps(d, _mm256_add_ps(n, _mm256_set1_ps(0.5f))),
-                                         _mm256_set1_ps(0.25f)));
-    UNROLL
-    for (int i = 0; i < 16; i++) {
-        const uint8_t *index = b->g[i / 2].index + i % 2 * 2;
-        __m128i tuples =
-            _mm_set_epi64x((long long)iq2xxs_grid[index[1]], (long long)iq2xxs_grid[index[0]]);
-        __m512i w = _mm512_castps_si512(
-            v_mul(v_set(scale[i / 2]), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(tuples))));
-        w = _mm512_mask_xor_epi32(w, _load_mask16(signs + i), w, sign);
-        sink_take(s, 16 * i, _mm512_castsi512_ps(w));
-    }
+    _mm256_store_ps(s->scale,
+                    _mm256_mul_ps(_mm256_mul_ps(d, _mm256_add_ps(n, _mm256_set1_ps(0.5f))),
+                                  _mm256_set1_ps(0.25f)));
+    IN_MEMORY(s->scale);
+    IN_MEMORY(s->signs);
 }
 
-GEMM(gemm_q8_0, 32, sizeof(BlockQ8_0), q8_0_take, NULL)
-GEMM(gemm_q2_k, QK, sizeof(BlockQ2_K), q2_k_take, NULL)
-GEMM(gemm_q4_k, QK, sizeof(BlockQ4_K), q4_k_take, NULL)
-GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), iq2_xxs_take, NULL)
-GEMM(gemm_mxfp4, 32, sizeof(BlockMXFP4), mxfp4_take, NULL)
+static ALWAYS_INLINE Vec iq2_xxs_piece(const State *s, const uint8_t *block, int k)
+{
+    const uint8_t *i = ((const BlockIQ2_XXS *)block)->g[k / 2].index + k % 2 * 2;
+    __m128i tuples = _mm_set_epi64x((long long)iq2xxs_grid[i[1]], (long long)iq2xxs_grid[i[0]]);
+    __m512i w = _mm512_castps_si512(
+        v_mul(v_set(s->scale[k / 2]), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(tuples))));
+    return _mm512_castsi512_ps(
+        _mm512_mask_xor_epi32(w, (__mmask16)s->signs[k], w, _mm512_set1_epi32(INT32_MIN)));
+}
+
+GEMM(gemm_q8_0, 32, sizeof(BlockQ8_0), q8_0_open, q8_0_piece, NULL)
+GEMM(gemm_q2_k, QK, sizeof(BlockQ2_K), q2_k_open, q2_k_piece, NULL)
+GEMM(gemm_q4_k, QK, sizeof(BlockQ4_K), q4_k_open, q4_k_piece, NULL)
+GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), iq2_xxs_open, iq2_xxs_piece, NULL)
+GEMM(gemm_mxfp4, 32, sizeof(BlockMXFP4), mxfp4_open, mxfp4_piece, NULL)
 
 /* ---- rows of the KV store ---------------------------------------------------------- */
 
@@ -198,10 +191,7 @@ static void kv_unpack(const KvRowFormat *f, float *x, const void *row)
     x += nope;
     for (int i = 0; i < f->rope; i += LANES) {
         int n = f->rope - i;
-        if (n >= LANES)
-            v_store(x + i, v_from_bf16(v_halves(tail + 2 * i)));
-        else
-            v_store_n(x + i, v_from_bf16(v_halves_n(tail + 2 * i, n)), n);
+        v_store_upto(x + i, v_from_bf16(v_halves_upto(tail + 2 * i, n)), n);
     }
 }
 

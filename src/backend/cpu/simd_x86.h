@@ -14,7 +14,7 @@
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 #endif
 
 #ifdef __AVX512F__
@@ -135,10 +135,23 @@ static ALWAYS_INLINE float v_sum(Vec a)
     return _mm_cvtss_f32(v_sum4(a, v_zero(), v_zero(), v_zero()));
 }
 
-/* n < LANES numbers of 16 bits, the others zero. */
-static ALWAYS_INLINE VecHalves v_halves_n(const void *p, int n)
+/* The first n values, or LANES when there are more. */
+static ALWAYS_INLINE Vec v_load_upto(const void *p, int n)
+{
+    return n < LANES ? v_load_n(p, n) : v_load(p);
+}
+static ALWAYS_INLINE void v_store_upto(float *p, Vec a, int n)
+{
+    if (n < LANES)
+        v_store_n(p, a, n);
+    else
+        v_store(p, a);
+}
+static ALWAYS_INLINE VecHalves v_halves_upto(const void *p, int n)
 {
     uint16_t all[LANES] = { 0 };
+    if (n >= LANES)
+        return v_halves(p);
     memcpy(all, p, (size_t)n * sizeof *all);
     return v_halves(all);
 }

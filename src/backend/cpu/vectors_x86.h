@@ -83,7 +83,7 @@ static float sum_sq(const float *x, int n)
         }
     }
     for (; i < n; i += LANES) {
-        Vec v = n - i < LANES ? v_load_n(x + i, n - i) : v_load(x + i);
+        Vec v = v_load_upto(x + i, n - i);
         s[0] = v_fma(v, v, s[0]);
     }
     return v_sum(v_add(v_add(s[0], s[1]), v_add(s[2], s[3])));
