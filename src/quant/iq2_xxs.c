@@ -200,10 +200,11 @@ static Fit fit_group(const Group *g)
     Fit best = { .gain = 0 };
     if (!(xx > 0) || !isfinite(inverse))
         return best;
-    for (int t = 0; t < 10; t++, inverse *= 1.17f) {
+    for (int t = 0; t < 10; t++) {
         Fit f = fit_at(g, inverse);
         if (f.gain > best.gain)
             best = f;
+        inverse *= 1.17f;
     }
     for (int pass = 0; pass < 2 && best.gain > 0; pass++) {
         Fit f = fit_at(g, 1 / best.scale);

@@ -17,22 +17,26 @@
 #include "../base/base.h"
 
 typedef struct {
-    int dim, rope;           /* values in all; the last `rope` are rotated */
-    int block;               /* FP8 block: 64, or the largest power of two that divides nope */
+    int dim, rope; /* values in all; the last `rope` are rotated */
+    int block;     /* FP8 block: 64, or the largest power of two that divides nope */
     bool packed;
-    int bytes;               /* of one row */
+    int bytes; /* of one row */
 } KvRowFormat;
 
-typedef struct { int dim; bool packed; int bytes; } IdxRowFormat;
+typedef struct {
+    int dim;
+    bool packed;
+    int bytes;
+} IdxRowFormat;
 
-KvRowFormat  kvrow_format(int head_dim, int rope_dim, bool packed);
+KvRowFormat kvrow_format(int head_dim, int rope_dim, bool packed);
 IdxRowFormat idxrow_format(int idx_dim, bool packed);
 
 /* Values to row and back. Packing rounds; unpack(pack(x)) is the model's
  * round trip. The scalar forms are the definition; kernels have faster ones. */
 void kvrow_pack(const KvRowFormat *f, void *row, const float *x);
 void kvrow_unpack(const KvRowFormat *f, float *x, const void *row);
-void idxrow_pack(const IdxRowFormat *f, void *row, const float *x);    /* after the Hadamard */
+void idxrow_pack(const IdxRowFormat *f, void *row, const float *x); /* after the Hadamard */
 void idxrow_unpack(const IdxRowFormat *f, float *x, const void *row);
 
 /* The FP4 round trip in place, for the indexer's query: n a multiple of 32. */

@@ -7,21 +7,28 @@
 #include "../base/base.h"
 
 enum Quant {
-    QUANT_F32 = 0, QUANT_F16 = 1, QUANT_Q8_0 = 8, QUANT_Q2_K = 10, QUANT_Q4_K = 12,
-    QUANT_IQ2_XXS = 16, QUANT_I32 = 26, QUANT_BF16 = 30, QUANT_MXFP4 = 39,
+    QUANT_F32 = 0,
+    QUANT_F16 = 1,
+    QUANT_Q8_0 = 8,
+    QUANT_Q2_K = 10,
+    QUANT_Q4_K = 12,
+    QUANT_IQ2_XXS = 16,
+    QUANT_I32 = 26,
+    QUANT_BF16 = 30,
+    QUANT_MXFP4 = 39,
     QUANT_END = 40
 };
 
-/* n values, n a multiple of block_len. src and dst may have any alignment. */
+/* n values, n a multiple of block_len. Blocks may have any alignment. */
 typedef void (*QuantDecode)(float *dst, const void *src, size_t n);
-/* importance: one weight >= 0 a column, or NULL. */
+/* importance: one weight >= 0 a value; NULL: all alike. Formats without a search ignore it. */
 typedef void (*QuantEncode)(void *dst, const float *src, size_t n, const float *importance);
 
 typedef struct {
-    const char *name;        /* "Q8_0" */
+    const char *name; /* "Q8_0" */
     int block_len, block_bytes;
-    QuantDecode decode;      /* NULL for I32 */
-    QuantEncode encode;      /* NULL where none is written yet */
+    QuantDecode decode; /* NULL for I32 */
+    QuantEncode encode; /* NULL for I32 and MXFP4 */
 } QuantFormat;
 
 /* NULL: not one of ours. */
