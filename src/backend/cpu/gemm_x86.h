@@ -32,6 +32,7 @@ typedef struct {
     Vec table;
     _Alignas(64) float scale[16], min[16];
     _Alignas(32) uint16_t signs[16];
+    _Alignas(64) uint64_t codes[16];
 } State;
 
 /* Compilers see through a store and make shuffles of the loads after it, but
@@ -270,39 +271,4 @@ static ALWAYS_INLINE void gemm(const Decoder d, float *out, size_t ldo, const vo
     { \
         gemm((Decoder){ __VA_ARGS__ }, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
     }
-
-/* ---- formats that are numbers already; 64 bytes of them count as a block ---------- */
-
-static ALWAYS_INLINE void nothing(State *s, const uint8_t *block) { (void)s, (void)block; }
-
-static ALWAYS_INLINE Vec f32_piece(const State *s, const uint8_t *w, int k)
-{
-    (void)s;
-    return v_load(w + 4 * LANES * k);
-}
-static ALWAYS_INLINE Vec f32_part(const uint8_t *w, int n) { return v_load_upto(w, n); }
-
-static ALWAYS_INLINE Vec f16_piece(const State *s, const uint8_t *w, int k)
-{
-    (void)s;
-    return v_from_f16(v_halves(w + 2 * LANES * k));
-}
-static ALWAYS_INLINE Vec f16_part(const uint8_t *w, int n)
-{
-    return v_from_f16(v_halves_upto(w, n));
-}
-
-static ALWAYS_INLINE Vec bf16_piece(const State *s, const uint8_t *w, int k)
-{
-    (void)s;
-    return v_from_bf16(v_halves(w + 2 * LANES * k));
-}
-static ALWAYS_INLINE Vec bf16_part(const uint8_t *w, int n)
-{
-    return v_from_bf16(v_halves_upto(w, n));
-}
-
-GEMM(gemm_f32, 16, 64, nothing, f32_piece, f32_part)
-GEMM(gemm_f16, 32, 64, nothing, f16_piece, f16_part)
-GEMM(gemm_bf16, 32, 64, nothing, bf16_piece, bf16_part)
 #endif

@@ -4,7 +4,7 @@
  * more than the format's definition does. vpermps takes the low 3 bits of a
  * lane and ignores the rest, so codes of up to 3 bits are looked up in a
  * register without masking. */
-#include "gemm_x86.h"
+#include "floats_x86.h"
 #include "vectors_x86.h"
 #include "../../quant/blocks.h"
 #include "../../quant/fp8.h"

@@ -4,7 +4,8 @@
  * more than the format's definition does. Codes of up to 4 bits are looked up
  * in a register: vpermps takes the low 4 bits of a lane and ignores the rest,
  * so a table with period 4 needs no masking of 2-bit codes. */
-#include "gemm_x86.h"
+#include "k_avx512_vbmi.h"
+#include "floats_x86.h"
 #include "vectors_x86.h"
 #include "../../quant/blocks.h"
 #include "../../quant/fp8.h"
@@ -151,8 +152,15 @@ static ALWAYS_INLINE Vec iq2_xxs_piece(const State *s, const uint8_t *block, int
 GEMM(gemm_q8_0, 32, sizeof(BlockQ8_0), q8_0_open, q8_0_piece, NULL)
 GEMM(gemm_q2_k, QK, sizeof(BlockQ2_K), q2_k_open, q2_k_piece, NULL)
 GEMM(gemm_q4_k, QK, sizeof(BlockQ4_K), q4_k_open, q4_k_piece, NULL)
-GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), iq2_xxs_open, iq2_xxs_piece, NULL)
+GEMM(gemm_iq2_xxs_plain, QK, sizeof(BlockIQ2_XXS), iq2_xxs_open, iq2_xxs_piece, NULL)
 GEMM(gemm_mxfp4, 32, sizeof(BlockMXFP4), mxfp4_open, mxfp4_piece, NULL)
+
+static void gemm_iq2_xxs(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const float *x,
+                         size_t ldx, int n_x, int cols)
+{
+    GemmFn fn = __builtin_cpu_supports("avx512vbmi") ? gemm_iq2_xxs_vbmi : gemm_iq2_xxs_plain;
+    fn(out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
+}
 
 /* ---- rows of the KV store ---------------------------------------------------------- */
 
