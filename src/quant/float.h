@@ -42,10 +42,10 @@ static inline void u32_put(void *p, uint32_t v) { memcpy(p, &v, sizeof v); }
 static inline float f32_from_f16(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
-    if (rest >= 0x0f800000) /* infinity and NaN: the exponent is all ones there too */
-        return f32_from_bits(sign | 0x70000000 | rest);
-    /* The exponents differ by 112; the product also makes subnormals normal. */
-    return f32_from_bits(sign | f32_bits(f32_from_bits(rest) * 0x1p112f));
+    /* The exponents differ by 112; the product also makes subnormals normal.
+     * Infinity and NaN have an exponent of all ones in both. */
+    uint32_t special = rest >= 0x0f800000 ? 0x7f800000 : 0;
+    return f32_from_bits(sign | special | f32_bits(f32_from_bits(rest) * 0x1p112f));
 }
 
 static inline uint16_t f16_from_f32(float f)

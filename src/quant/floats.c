@@ -10,10 +10,20 @@ void f32_encode(void *dst, const float *src, size_t n, const float *importance)
     memcpy(dst, src, n * sizeof *src);
 }
 
+/* By sixteens in variables of its own, which a compiler turns into vectors. */
 void f16_decode(float *dst, const void *src, size_t n)
 {
     const unsigned char *p = src;
-    for (size_t i = 0; i < n; i++)
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        uint16_t half[16];
+        float value[16];
+        memcpy(half, p + 2 * i, sizeof half);
+        for (int j = 0; j < 16; j++)
+            value[j] = f32_from_f16(half[j]);
+        memcpy(dst + i, value, sizeof value);
+    }
+    for (; i < n; i++)
         dst[i] = f32_from_f16(u16_at(p + 2 * i));
 }
 

@@ -27,10 +27,10 @@ void iq2_xxs_decode(float *dst, const void *src, size_t n)
             float s = d * (0.5f + (float)(a >> 28)) * 0.25f;
             for (int k = 0; k < 4; k++, dst += 8) {
                 uint64_t tuple = iq2xxs_grid[b->g[g].index[k]];
-                uint8_t signs = iq2xxs_signs(a >> 7 * k);
+                uint32_t signs = iq2xxs_signs(a >> 7 * k);
                 for (int j = 0; j < 8; j++) {
-                    float v = s * (float)(tuple >> 8 * j & 255);
-                    dst[j] = signs >> j & 1 ? -v : v;
+                    float v = s * (float)(int)(tuple >> 8 * j & 255);
+                    dst[j] = f32_from_bits(f32_bits(v) ^ (signs >> j & 1) << 31);
                 }
             }
         }
