@@ -46,6 +46,8 @@ bool bpe_encode(const ds4_vocab *v, Str text, bool special, Tokens *out, ds4_err
     Encoder e = { .v = v, .out = out, .err = err };
     if (text.n > INT32_MAX)
         return fail(err, DS4_EINVAL, "text of %zu bytes, at most %d", text.n, INT32_MAX);
+    if (text.n == 0)
+        return true;
     /* The cache only pays when words come back; without it nothing is lost. */
     if (text.n > 2048)
         e.seen = calloc(CACHE_SLOTS, sizeof *e.seen);
@@ -97,7 +99,7 @@ void tokens_release(Tokens *t)
 
 static bool encode_span(Encoder *e, Str text)
 {
-    return text.n == 0 || split_text(vocab_splitter(e->v), text, encode_piece, e, e->err);
+    return split_text(vocab_splitter(e->v), text, encode_piece, e, e->err);
 }
 
 static bool merge_piece(Encoder *e, Str s)

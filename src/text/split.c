@@ -130,6 +130,8 @@ bool split_text(const Splitter *s, Str text, bool (*piece)(void *user, Str s), v
     Job j = { .s = s, .piece = piece, .user = user, .text = text, .clean = text, .err = err };
     Bytes clean = { 0 };
     bool ok = true;
+    if (text.n == 0)
+        return true;
     for (int i = 0; i < 2 && ok; i++) {
         j.data[i] = pcre2_match_data_create(1, NULL);
         ok = j.data[i] != NULL;
