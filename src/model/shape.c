@@ -277,7 +277,7 @@ bool shape_read(Shape *s, const Gguf *g, ds4_err *err)
 
 static bool fits_in(ds4_err *err, const char *what, int a, int b)
 {
-    const int64_t most = 1 << 22, product = (int64_t)a * b;
+    const int64_t most = 1 << 20, product = (int64_t)a * b;
 
     return product <= most || fail(err, DS4_EFORMAT, "%s: %d * %d is more than %lld", what, a, b,
                                    (long long)most);
