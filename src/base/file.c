@@ -204,7 +204,8 @@ void file_release(File *f)
     if (f->open) {
         if (f->fd >= 0)
             close(f->fd);
-        unlink(f->tmp);
+        if (f->tmp)
+            unlink(f->tmp);
     }
     free(f->path);
     free(f->tmp);

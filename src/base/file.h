@@ -4,7 +4,10 @@
 #define FILE_H
 #include "bytes.h"
 
-typedef struct { const unsigned char *p; size_t n; } Map;
+typedef struct {
+    const unsigned char *p;
+    size_t n;
+} Map;
 
 /* Map a regular file read-only. An empty file is an error. */
 bool map_open(Map *m, const char *path, ds4_err *err);
@@ -13,13 +16,18 @@ void map_close(Map *m);
 /* Read a whole file of at most max bytes. */
 bool file_read(Bytes *out, const char *path, size_t max, ds4_err *err);
 
-typedef struct { int fd; bool open; char *path, *tmp; uint64_t n; } File;
+typedef struct {
+    int fd;
+    bool open;
+    char *path, *tmp;
+    uint64_t n;
+} File;
 
 /* Create path.tmp-PID in the same folder. */
 bool file_create(File *f, const char *path, ds4_err *err);
-bool file_write(File *f, const void *p, size_t n, ds4_err *err);            /* appends */
+bool file_write(File *f, const void *p, size_t n, ds4_err *err); /* appends */
 bool file_write_at(File *f, uint64_t at, const void *p, size_t n, ds4_err *err);
-bool file_commit(File *f, ds4_err *err);    /* fsync, rename, fsync of the folder */
-void file_release(File *f);                 /* removes what was not committed */
+bool file_commit(File *f, ds4_err *err); /* fsync, rename, fsync of the folder */
+void file_release(File *f);              /* removes what was not committed */
 
 #endif

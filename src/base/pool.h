@@ -13,13 +13,13 @@ typedef void (*PoolFn)(void *arg, int ith, int nth);
 
 /* threads 0: one a physical core that this process may use. */
 Pool *pool_new(int threads, ds4_err *err);
-void  pool_free(Pool *p);                          /* NULL is fine */
-int   pool_threads(const Pool *p);
+void pool_free(Pool *p); /* NULL is fine */
+int pool_threads(const Pool *p);
 /* Run fn(arg, i, n) on all n threads, the caller being number 0; returns when
  * all have returned. Not reentrant. */
-void  pool_run(Pool *p, PoolFn fn, void *arg);
+void pool_run(Pool *p, PoolFn fn, void *arg);
 /* Inside fn: wait until every thread of the run has come here. */
-void  pool_barrier(Pool *p);
+void pool_barrier(Pool *p);
 
 /* The part [*first, *last) of n items for thread ith of nth, in multiples of
  * `unit` items. */

@@ -12,9 +12,6 @@ static inline uint64_t rng_next(uint64_t *state)
 }
 
 /* Uniform in [0, 1), 53 bits. */
-static inline double rng_unit(uint64_t *state)
-{
-    return (double)(rng_next(state) >> 11) * 0x1p-53;
-}
+static inline double rng_unit(uint64_t *state) { return (double)(rng_next(state) >> 11) * 0x1p-53; }
 
 #endif

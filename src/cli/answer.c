@@ -3,7 +3,7 @@
  * Tokens are bytes: a character may arrive in parts. Text leaves here only in
  * whole characters, and what can no longer become one leaves as U+FFFD. */
 #include "answer.h"
-#include "../text/utf8.h"
+#include "characters.h"
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -87,49 +87,6 @@ bool answer_raw_prompt(const ds4_engine *e, Str text, Tokens *out, ds4_err *err)
     return !out->failed || fail(err, DS4_ENOMEM, "no memory for the tokens of %zu bytes", text.n);
 }
 
-/* ---- whole characters ----------------------------------------------------------- */
-
-typedef struct {
-    char held[8];
-    size_t n;
-} Holder;
-
-/* Could these 1 to 3 bytes be the beginning of a character? */
-static bool may_grow(const char *p, size_t n)
-{
-    unsigned char lead = (unsigned char)p[0];
-    size_t want = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc2 ? 2 : 1;
-    char low[4], high[4];
-    if (n >= want)
-        return false;
-    memset(low, 0x80, sizeof low);
-    memset(high, 0xbf, sizeof high);
-    memcpy(low, p, n);
-    memcpy(high, p, n);
-    return utf8_char(low, want) || utf8_char(high, want);
-}
-
-/* Append to out the whole characters of what is held and of text. */
-static void release_characters(Holder *h, Str text, bool end, Bytes *out)
-{
-    Bytes all = { 0 };
-    bytes_put(&all, h->held, h->n);
-    bytes_put(&all, text.p, text.n);
-    size_t i = 0;
-    while (i < all.n) {
-        size_t n = (size_t)utf8_char(all.p + i, all.n - i);
-        if (n == 0 && !end && may_grow(all.p + i, all.n - i))
-            break;
-        bytes_put(out, n ? all.p + i : "\xef\xbf\xbd", n ? n : 3);
-        i += n ? n : 1;
-    }
-    h->n = all.n - i;
-    if (h->n)
-        memcpy(h->held, all.p + i, h->n);
-    out->failed = out->failed || all.failed;
-    bytes_release(&all);
-}
-
 /* ---- the loop ------------------------------------------------------------------- */
 
 /* What Ctrl-C stops: a handler has no argument to find it by. */
@@ -144,12 +101,12 @@ static void cancel_running(void)
 
 void answer_catch_interrupt(void) { cli_catch_interrupt(cancel_running); }
 
-static bool emit(const Question *q, Answer *a, Holder *h, bool reasoning, Str text, bool end,
+static bool emit(const Question *q, Answer *a, Characters *h, bool reasoning, Str text, bool end,
                  ds4_err *err)
 {
     Bytes *to = reasoning ? &a->reasoning : &a->content;
     size_t from = to->n;
-    release_characters(h, text, end, to);
+    characters_put(h, text, end, to);
     if (to->failed)
         return fail(err, DS4_ENOMEM, "no memory for an answer of %d tokens", a->tokens);
     if (to->n == from || !q->show)
@@ -172,7 +129,7 @@ static bool was_interrupted(const ds4_err *err)
 static double since(int64_t start) { return (double)(clock_ns() - start) * 1e-9; }
 
 /* False when the answer ended, or on an error: then *failed. */
-static bool take_token(const Question *q, Answer *a, Holder *h, bool *reasoning, bool *failed,
+static bool take_token(const Question *q, Answer *a, Characters *h, bool *reasoning, bool *failed,
                        ds4_err *err)
 {
     const ds4_vocab *v = ds4_engine_vocab(q->engine);
@@ -206,7 +163,7 @@ static bool take_token(const Question *q, Answer *a, Holder *h, bool *reasoning,
 
 static bool decode(const Question *q, Answer *a, ds4_err *err)
 {
-    Holder h = { 0 };
+    Characters h = { 0 };
     bool reasoning = q->reasoning, failed = false, more = true;
     while (more) {
         if (cli_interrupted()) {

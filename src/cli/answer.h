@@ -8,16 +8,16 @@
 /* The options of sampling and thinking, as a table over *o. */
 typedef struct {
     float temp, top_p, min_p;
-    int top_k, tokens;       /* tokens 0: until the context is full */
+    int top_k, tokens; /* tokens 0: until the context is full */
     uint64_t seed;
     bool think, nothink, think_max;
     const char *system;
     Option table[14];
 } AnswerOptions;
-const Option *answer_options(AnswerOptions *o);   /* fills in the defaults, seed by the clock */
+const Option *answer_options(AnswerOptions *o); /* fills in the defaults, seed by the clock */
 /* -1, or 2 after a message: two modes of thinking at once. */
 int answer_check(const AnswerOptions *o);
-int answer_thinking(const AnswerOptions *o);      /* CHAT_THINK_OFF, _HIGH or _MAX */
+int answer_thinking(const AnswerOptions *o); /* CHAT_THINK_OFF, _HIGH or _MAX */
 
 /* Messages to tokens, for the release of the model that the engine holds.
  * think: CHAT_THINK_OFF, CHAT_THINK_HIGH (no effort asked for) or CHAT_THINK_MAX. */
@@ -36,15 +36,15 @@ typedef struct {
     const Tokens *prompt;
     const AnswerOptions *how;
     uint64_t *rng;
-    bool reasoning;          /* the prompt ends inside <think> */
-    bool raw;                /* only the end-of-sentence token ends it */
+    bool reasoning; /* the prompt ends inside <think> */
+    bool raw;       /* only the end-of-sentence token ends it */
     AnswerShow show;
     void *user;
 } Question;
 
 typedef struct {
     Bytes reasoning, content;
-    const char *finish;      /* "stop", "length", "context", "interrupted" */
+    const char *finish;                  /* "stop", "length", "context", "interrupted" */
     int prompt, reused, tokens, steps;   /* steps: tokens that were fed back */
     double prefill_s, first_s, decode_s; /* first_s: from the start to the first token */
 } Answer;
@@ -58,9 +58,11 @@ void answer_speeds(const Answer *a, char *buf, size_t n);
 
 /* An AnswerShow for stdout. On a terminal reasoning is shown dim before the
  * answer; elsewhere only the answer. Zero, then printer_init. */
-typedef struct { bool terminal, color, in_reasoning, began, at_line_start; } Printer;
+typedef struct {
+    bool terminal, color, in_reasoning, began, at_line_start;
+} Printer;
 void printer_init(Printer *p);
 bool printer_show(void *printer, bool reasoning, Str text, ds4_err *err);
-bool printer_end(Printer *p, ds4_err *err);       /* closes the line */
+bool printer_end(Printer *p, ds4_err *err); /* closes the line */
 
 #endif

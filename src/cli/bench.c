@@ -35,7 +35,9 @@ typedef struct {
     const BenchOptions *o;
     ds4_engine *engine;
     ds4_session **session;
-    int n; /* sessions that take part */
+    ds4_work *work; /* [sessions], of a step */
+    int32_t *next;  /* [sessions], the tokens of a step */
+    int n;          /* sessions that take part */
     Tokens text;
     Bytes *csv;
     double prefill_s; /* since the sessions were empty */
@@ -115,24 +117,20 @@ static bool prefill(Bench *b, int ctx, Row *r, ds4_err *err)
 /* All sessions decode together, the likeliest token each. */
 static bool decode(Bench *b, Row *r, ds4_err *err)
 {
-    ds4_work *work = calloc((size_t)b->n, sizeof *work);
-    int32_t *next = calloc((size_t)b->n, sizeof *next);
-    bool ok = work && next ? true : fail(err, DS4_ENOMEM, "no memory for %d sessions", b->n);
     int64_t start = clock_ns();
-    for (int t = 0; ok && t < b->o->gen; t++) {
+    for (int t = 0; t < b->o->gen; t++) {
         for (int i = 0; i < b->n; i++) {
-            next[i] = ds4_sample(b->session[i], &(ds4_sampling){ 0 });
-            work[i] = (ds4_work){ b->session[i], &next[i], 1, 1 };
+            b->next[i] = ds4_sample(b->session[i], &(ds4_sampling){ 0 });
+            b->work[i] = (ds4_work){ b->session[i], &b->next[i], 1, 1 };
         }
         if (t == 0)
             r->first_s = b->prefill_s / b->n + since(start);
-        ok = not_interrupted(err) && ds4_step(b->engine, work, b->n, err);
+        if (!not_interrupted(err) || !ds4_step(b->engine, b->work, b->n, err))
+            return false;
     }
     r->gen_s = since(start);
     r->gen = b->o->gen * b->n;
-    free(work);
-    free(next);
-    return ok;
+    return true;
 }
 
 /* Back to ctx tokens, and their logits; what rewinding took too much of is
@@ -234,8 +232,11 @@ static bool walk_all(Bench *b, ds4_err *err)
 
 static bool open_sessions(Bench *b, ds4_err *err)
 {
-    b->session = calloc((size_t)b->o->sessions, sizeof *b->session);
-    if (!b->session)
+    size_t n = (size_t)b->o->sessions;
+    b->session = calloc(n, sizeof(ds4_session *));
+    b->work = calloc(n, sizeof *b->work);
+    b->next = calloc(n, sizeof *b->next);
+    if (!b->session || !b->work || !b->next)
         return fail(err, DS4_ENOMEM, "no memory for %d sessions", b->o->sessions);
     for (int i = 0; i < b->o->sessions; i++) {
         if (!(b->session[i] = ds4_session_open(b->engine, err)))
@@ -264,7 +265,9 @@ static bool bench(BenchOptions *o, ds4_err *err)
          (!o->csv || write_csv(o->csv, &csv, err));
     cli_progress_end();
     ds4_engine_close(b.engine); /* and its sessions */
-    free(b.session);
+    free((void *)b.session);
+    free(b.work);
+    free(b.next);
     tokens_release(&b.text);
     bytes_release(&csv);
     return ok;

@@ -36,10 +36,10 @@ typedef struct {
 /* A command's synopsis and its tables; a table ends with names NULL. Tables
  * are shared: the model's options are the same for run, chat, bench, ... */
 typedef struct {
-    const char *usage;       /* "ds4 inspect [options] FILE" */
-    const char *about;       /* one paragraph */
+    const char *usage; /* "ds4 inspect [options] FILE" */
+    const char *about; /* one paragraph */
     const Option *tables[4];
-    int min_args, max_args;  /* positional arguments */
+    int min_args, max_args; /* positional arguments */
 } Usage;
 
 /* Parse; positional arguments go to args. Returns -1 to go on, else the exit
@@ -83,16 +83,16 @@ bool cli_color(int fd);
  * default model: -m, ./ds4flash.gguf, the bundled tiny model (said on stderr). */
 typedef struct {
     ds4_options engine;
-    bool cpu;                /* --cpu */
-    const char *rounding;    /* "on", "off" */
+    bool cpu;             /* --cpu */
+    const char *rounding; /* "on", "off" */
     char model_path[1024];
-    Option table[12];        /* of cli_model_options */
+    Option table[12]; /* of cli_model_options */
 } ModelOptions;
 const Option *cli_model_options(ModelOptions *m);
 /* What the options mean together: --cpu, --rounding; the path of the model.
  * cli_open_engine does this first; ds4_plan_make's callers do it themselves. */
 bool cli_model_settle(ModelOptions *m, ds4_err *err);
-bool cli_model_path(ModelOptions *m, ds4_err *err);   /* fills engine.model */
-ds4_engine *cli_open_engine(ModelOptions *m, ds4_err *err);   /* plan, then open, with progress */
+bool cli_model_path(ModelOptions *m, ds4_err *err);         /* fills engine.model */
+ds4_engine *cli_open_engine(ModelOptions *m, ds4_err *err); /* plan, then open, with progress */
 
 #endif

@@ -9,8 +9,8 @@ typedef struct Editor Editor;
 enum EditorEvent { EDITOR_LINE, EDITOR_INTERRUPT, EDITOR_END };
 
 Editor *editor_open(const char *prompt, ds4_err *err);
-void    editor_close(Editor *e);                  /* NULL is fine */
-bool    editor_is_terminal(const Editor *e);
+void editor_close(Editor *e); /* NULL is fine */
+bool editor_is_terminal(const Editor *e);
 /* The next line, without its newline, in *line. A backslash at its end goes on
  * with the next. */
 enum EditorEvent editor_line(Editor *e, Bytes *line);

@@ -90,7 +90,7 @@ static bool step(ds4_engine *e, ds4_session *s, const Tokens *t, int from, int n
         if (!file_write(out, ds4_step_logits(e, 0, i), row, err))
             return false;
     }
-    cli_progress(NULL, "prefill", (uint64_t)(from + n), t->n);
+    cli_progress(NULL, "prefill", (uint64_t)from + (uint64_t)n, t->n);
     return true;
 }
 

@@ -126,7 +126,7 @@ int main(int argc, char **argv)
 {
     fill_standard_descriptors();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error like any other */
-    setlocale(LC_CTYPE, ""); /* for line editing; numbers stay in the C locale */
+    setlocale(LC_CTYPE, "");  /* for line editing; numbers stay in the C locale */
     if (argc < 1)
         return 2;
     int status = dispatch(argc, argv);

@@ -26,17 +26,14 @@ static void put_time(Bytes *b, double seconds)
         bytes_printf(b, "%d:%02d left", s / 60, s % 60);
 }
 
-/* Tokens are counted, everything else that is large is bytes. */
+/* Tokens are counted, what is large is bytes, and a few steps have no rate. */
 static void put_rate(Bytes *b, double per_second, uint64_t total)
 {
     char size[16];
-    bool tokens = strstr(bar.what, "prefill") || strstr(bar.what, "token");
-    if (tokens)
+    if (strstr(bar.what, "prefill") || strstr(bar.what, "token"))
         bytes_printf(b, "%.1f tokens/s", per_second);
     else if (total >= 1000000 || total == 0)
         bytes_printf(b, "%s/s", cli_size(size, (uint64_t)per_second));
-    else
-        bytes_printf(b, "%.1f/s", per_second);
 }
 
 static void put_bar(Bytes *b, uint64_t done, uint64_t total, double seconds)

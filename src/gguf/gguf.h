@@ -11,26 +11,37 @@
 #include "../quant/quant.h"
 
 enum GgufType {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL,
-    GGUF_STRING, GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64
 };
 
 /* One metadata entry. An array's elements lie at `value`, packed. */
 typedef struct {
     Str key;
-    int type;                /* enum GgufType */
-    int elem;                /* of an array */
-    uint64_t count;          /* of an array; else 1 */
-    Str value;               /* the raw bytes; a string's without its length */
+    int type;       /* enum GgufType */
+    int elem;       /* of an array */
+    uint64_t count; /* of an array; else 1 */
+    Str value;      /* the raw bytes; a string's without its length */
 } GgufKv;
 
 typedef struct {
     Str name;
-    int type;                /* GGUF tensor type; may be one that quant.h lacks */
+    int type; /* GGUF tensor type; may be one that quant.h lacks */
     int n_dims;
-    uint64_t dims[4];        /* dims[0] contiguous; unused ones are 1 */
-    uint64_t offset, bytes;  /* in the data section; bytes 0 where the type is unknown */
-    const unsigned char *data;   /* NULL where the type is unknown */
+    uint64_t dims[4];          /* dims[0] contiguous; unused ones are 1 */
+    uint64_t offset, bytes;    /* in the data section; bytes 0 where the type is unknown */
+    const unsigned char *data; /* NULL where the type is unknown */
 } GgufTensor;
 
 typedef struct {
@@ -38,10 +49,10 @@ typedef struct {
     size_t n_kv, n_tensors;
     GgufKv *kv;
     GgufTensor *tensor;
-    uint64_t data_offset;    /* of the data section in the file */
+    uint64_t data_offset; /* of the data section in the file */
     uint64_t file_bytes;
     Arena arena;
-    uint32_t *kv_index, *tensor_index;   /* hash tables */
+    uint32_t *kv_index, *tensor_index; /* hash tables */
     size_t kv_slots, tensor_slots;
 } Gguf;
 
@@ -54,13 +65,13 @@ bool gguf_parse(Gguf *g, const void *p, size_t n, ds4_err *err);
 bool gguf_parse_header(Gguf *g, const void *p, size_t n, uint64_t file_bytes, ds4_err *err);
 void gguf_release(Gguf *g);
 
-const GgufKv     *gguf_kv(const Gguf *g, const char *key);         /* NULL: none */
+const GgufKv *gguf_kv(const Gguf *g, const char *key); /* NULL: none */
 const GgufTensor *gguf_tensor(const Gguf *g, const char *name);
 
 /* Typed reads. False when the entry is missing or of another kind; any integer
  * width is accepted where the value fits, f64 for f32. */
 bool gguf_int(const GgufKv *kv, int64_t *out);
-bool gguf_float(const GgufKv *kv, double *out);     /* integers too */
+bool gguf_float(const GgufKv *kv, double *out); /* integers too */
 bool gguf_bool(const GgufKv *kv, bool *out);
 bool gguf_str(const GgufKv *kv, Str *out);
 /* Element i of an array of numbers. */
@@ -69,7 +80,7 @@ bool gguf_float_at(const GgufKv *kv, uint64_t i, double *out);
 /* Walk an array of strings: *at starts at 0 and is moved on. */
 bool gguf_next_str(const GgufKv *kv, size_t *at, Str *out);
 
-const char *gguf_type_name(int type);               /* "u32" */
+const char *gguf_type_name(int type); /* "u32" */
 
 /* ---- writing ----------------------------------------------------------- */
 
@@ -78,15 +89,15 @@ const char *gguf_type_name(int type);               /* "u32" */
 typedef struct {
     Bytes kv, tensors;
     uint64_t n_kv, n_tensors, data_bytes;
-    int alignment;           /* 0: 32 */
+    int alignment; /* 0: 32 */
 } GgufWriter;
 
 void gguf_put_int(GgufWriter *w, const char *key, int type, int64_t v);
 void gguf_put_f32(GgufWriter *w, const char *key, float v);
 void gguf_put_bool(GgufWriter *w, const char *key, bool v);
 void gguf_put_str(GgufWriter *w, const char *key, Str v);
-void gguf_put_array(GgufWriter *w, const char *key, int elem, uint64_t count,
-                    const void *packed, size_t bytes);
+void gguf_put_array(GgufWriter *w, const char *key, int elem, uint64_t count, const void *packed,
+                    size_t bytes);
 /* Copies an entry of another file. */
 void gguf_put_kv(GgufWriter *w, const GgufKv *kv);
 /* Add a tensor; *offset is where its bytes go in the data section. With

@@ -13,7 +13,7 @@ enum {
     MAX_TENSORS = 1 << 18,
     MAX_NAME = 255,
     MAX_NESTING = 4,
-    MIN_KV = 8 + 1 + 4 + 1, /* key length, key, type, value */
+    MIN_KV = 8 + 1 + 4 + 1,             /* key length, key, type, value */
     MIN_TENSOR = 8 + 1 + 4 + 8 + 4 + 8, /* name length, name, n_dims, dims, type, offset */
     MIN_ALIGN = 8,
     MAX_ALIGN = 1 << 20,
@@ -371,32 +371,21 @@ const GgufTensor *gguf_tensor(const Gguf *g, const char *name)
 
 static bool load_int(int type, const void *p, int64_t *out)
 {
-    switch (type) {
-    case GGUF_U8:
-    case GGUF_U16:
-    case GGUF_U32:
-    case GGUF_U64: {
-        uint64_t v = load(p, type_bytes[type]);
-        if (v > INT64_MAX)
-            return false;
-        *out = (int64_t)v;
-        return true;
-    }
-    case GGUF_I8:
-        *out = (int8_t)load(p, 1);
-        return true;
-    case GGUF_I16:
-        *out = (int16_t)load(p, 2);
-        return true;
-    case GGUF_I32:
-        *out = (int32_t)load(p, 4);
-        return true;
-    case GGUF_I64:
-        *out = (int64_t)load(p, 8);
-        return true;
-    default:
+    enum { NO, PLAIN, SIGNED };
+    static const uint8_t kind[GGUF_F64 + 1] = {
+        [GGUF_U8] = PLAIN,  [GGUF_U16] = PLAIN,  [GGUF_U32] = PLAIN,  [GGUF_U64] = PLAIN,
+        [GGUF_I8] = SIGNED, [GGUF_I16] = SIGNED, [GGUF_I32] = SIGNED, [GGUF_I64] = SIGNED,
+    };
+    if (kind[type] == NO)
         return false;
+    uint64_t v = load(p, type_bytes[type]);
+    if (kind[type] == PLAIN) {
+        *out = (int64_t)v;
+        return v <= INT64_MAX;
     }
+    int unused = 64 - 8 * type_bytes[type];
+    *out = (int64_t)(v << unused) >> unused;
+    return true;
 }
 
 static bool load_float(int type, const void *p, double *out)
@@ -467,7 +456,7 @@ bool gguf_next_str(const GgufKv *kv, size_t *at, Str *out)
     if (!kv || kv->type != GGUF_ARRAY || kv->elem != GGUF_STRING)
         return false;
     Cursor c = { .p = (const unsigned char *)kv->value.p, .n = kv->value.n, .at = *at };
-    if (*at >= kv->value.n || !take_str(&c, out))
+    if (!c.p || *at >= c.n || !take_str(&c, out))
         return false;
     *at = c.at;
     return true;

@@ -52,19 +52,14 @@ static void edit(char *p, size_t n, uint64_t *rng)
     size_t at = (size_t)(rng_next(rng) % n), width = (size_t)1 << (rng_next(rng) % 4);
     uint64_t v;
     switch (rng_next(rng) % 4) {
-    case 0:
-        p[at] = (char)(p[at] ^ (1 << (rng_next(rng) % 8)));
-        break;
-    case 1:
-        p[at] = (char)rng_next(rng);
-        break;
+    case 0: p[at] = (char)(p[at] ^ (1 << (rng_next(rng) % 8))); break;
+    case 1: p[at] = (char)rng_next(rng); break;
     case 2:
         v = hostile(rng);
         for (size_t i = 0; i < width && at + i < n; i++)
             p[at + i] = (char)(v >> (8 * i));
         break;
-    default:
-        memmove(p + at, p + (size_t)(rng_next(rng) % n) / 2, MIN(n - at, width * 4) / 2);
+    default: memmove(p + at, p + (size_t)(rng_next(rng) % n) / 2, MIN(n - at, width * 4) / 2);
     }
 }
 
