@@ -18,6 +18,7 @@ void bf16_encode(void *dst, const float *src, size_t n, const float *importance)
 void q8_0_encode(void *dst, const float *src, size_t n, const float *importance);
 void q2_k_encode(void *dst, const float *src, size_t n, const float *importance);
 void q4_k_encode(void *dst, const float *src, size_t n, const float *importance);
+void mxfp4_encode(void *dst, const float *src, size_t n, const float *importance);
 void iq2_xxs_encode(void *dst, const float *src, size_t n, const float *importance);
 
 #endif

@@ -18,7 +18,7 @@ static const QuantFormat formats[QUANT_END] = {
     [QUANT_Q2_K] = { "Q2_K", QK, sizeof(BlockQ2_K), q2_k_decode, q2_k_encode },
     [QUANT_Q4_K] = { "Q4_K", QK, sizeof(BlockQ4_K), q4_k_decode, q4_k_encode },
     [QUANT_IQ2_XXS] = { "IQ2_XXS", QK, sizeof(BlockIQ2_XXS), iq2_xxs_decode, iq2_xxs_encode },
-    [QUANT_MXFP4] = { "MXFP4", 32, sizeof(BlockMXFP4), mxfp4_decode, NULL },
+    [QUANT_MXFP4] = { "MXFP4", 32, sizeof(BlockMXFP4), mxfp4_decode, mxfp4_encode },
 };
 
 /* GGUF's names, so that a message can name what we do not support. */

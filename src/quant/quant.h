@@ -28,7 +28,7 @@ typedef struct {
     const char *name; /* "Q8_0" */
     int block_len, block_bytes;
     QuantDecode decode; /* NULL for I32 */
-    QuantEncode encode; /* NULL for I32 and MXFP4 */
+    QuantEncode encode; /* NULL for I32 */
 } QuantFormat;
 
 /* NULL: not one of ours. */

@@ -55,9 +55,11 @@ static void round_trip(int type, float *to, const float *from, const float *weig
 static const struct {
     int type;
     double rms;
-} searched[] = {
-    { QUANT_Q8_0, 0.006 }, { QUANT_Q4_K, 0.07 }, { QUANT_Q2_K, 0.26 }, { QUANT_IQ2_XXS, 0.35 }
-};
+} searched[] = { { QUANT_Q8_0, 0.006 },
+                 { QUANT_Q4_K, 0.07 },
+                 { QUANT_Q2_K, 0.26 },
+                 { QUANT_IQ2_XXS, 0.35 },
+                 { QUANT_MXFP4, 0.13 } };
 
 static void bell_shaped_rows_lose_no_more_than_the_format_must(void **state)
 {
