@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""text.py BUILD_DIR: ds4 tokenize and ds4 render as a user calls them, with the bundled model."""
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+DS4 = str(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build").resolve() / "ds4")
+MODEL = ["-m", str(ROOT / "models/ds4-tiny.gguf")]
+TOOLS = b"tools are not supported by this version"
+passed = failed = 0
+
+
+def ds4(command, *args, stdin=b""):
+    return subprocess.run([DS4, command, *MODEL, *args], input=stdin, capture_output=True,
+                          timeout=60, check=False)
+
+
+def claim(name, holds, run=None):
+    global passed, failed
+    if holds:
+        passed += 1
+        return
+    failed += 1
+    print(f"FAILED: {name}", *([] if run is None else [run.returncode, run.stdout[:300], run.stderr]))
+
+
+def fails_in_one_line(run, status):
+    return run.returncode == status and not run.stdout and run.stderr.count(b"\n") == 1
+
+
+def test_tokenize():
+    text = "Hello, world!\n\n  12345 <think> caffè 中文 \U0001f98a".encode()
+    plain = ds4("tokenize", "-", stdin=text)
+    special = ds4("tokenize", "--special", "-", stdin=text)
+    claim("ids are a JSON array", all(isinstance(i, int) for i in json.loads(plain.stdout)), plain)
+    claim("--special finds control tokens",
+          len(json.loads(special.stdout)) < len(json.loads(plain.stdout)), special)
+    for run in plain, special:
+        back = ds4("tokenize", "--decode", "-", stdin=run.stdout)
+        claim("--decode gives the text back", back.stdout == text and back.returncode == 0, back)
+    stray = bytes(range(256))
+    ids = ds4("tokenize", "-", stdin=stray).stdout
+    claim("any bytes come back", ds4("tokenize", "--decode", "-", stdin=ids).stdout == stray)
+    claim("an argument is text", ds4("tokenize", "Hello").stdout == ds4("tokenize", "-", stdin=b"Hello").stdout)
+    claim("no text, no ids", json.loads(ds4("tokenize", "").stdout) == [])
+    readme = str(ROOT / "LICENSE")
+    claim("--file reads a file", ds4("tokenize", "--file", readme).stdout ==
+          ds4("tokenize", "-", stdin=pathlib.Path(readme).read_bytes()).stdout)
+
+
+def test_wrong_use():
+    for args in [], ["a", "--file", "b"], ["--special", "--decode", "[1]"], ["--nonsense", "a"]:
+        run = ds4("tokenize", *args)
+        claim(f"tokenize {args} is wrong usage", run.returncode == 2 and run.stderr, run)
+    for ids in "[4096]", "[-1]", "[1.5]", '["a"]', "{}", "[1", "":
+        run = ds4("tokenize", "--decode", ids)
+        claim(f"tokenize --decode {ids} fails in one line", fails_in_one_line(run, 1), run)
+    run = ds4("tokenize", "--file", "/nonexistent")
+    claim("a missing file is named", fails_in_one_line(run, 1) and b"/nonexistent" in run.stderr, run)
+    run = subprocess.run([DS4, "tokenize", "-m", str(ROOT / "LICENSE"), "a"], capture_output=True,
+                         check=False)
+    claim("a file that is no model is named", fails_in_one_line(run, 1) and b"LICENSE" in run.stderr, run)
+    claim("render takes no unknown API", ds4("render", "--api", "telegraph").returncode == 2)
+    for request in b"", b"{", b"[]", b"{}", b'{"messages":[{"role":"user"}]}', b"\xff\x00":
+        run = ds4("render", stdin=request)
+        claim(f"render of {request} fails in one line", fails_in_one_line(run, 1), run)
+
+
+def test_chat():
+    request = json.dumps({"think": False, "messages": [{"role": "user", "content": "Hello!"}]}).encode()
+    text, ids = ds4("render", stdin=request), ds4("render", "--ids", stdin=request)
+    claim("a chat request is rendered", text.stdout.decode() ==
+          "<｜begin▁of▁sentence｜><｜User｜>Hello!<｜Assistant｜></think>", text)
+    claim("--ids are the text's", json.loads(ids.stdout) ==
+          json.loads(ds4("tokenize", "--special", "-", stdin=text.stdout).stdout), ids)
+
+
+def test_native():
+    for path in sorted((ROOT / "tests/data/encoding").glob("enc_*.json")):
+        case = json.loads(path.read_bytes())
+        for release in case["releases"]:
+            run = ds4("render", "--api", "native", "--release", release, stdin=path.read_bytes())
+            if TOOLS in run.stderr:
+                claim(f"{path.name}: refused in one line", fails_in_one_line(run, 1), run)
+            elif "error" in case:
+                claim(f"{path.name} {release}: is an error", fails_in_one_line(run, 1), run)
+            else:
+                claim(f"{path.name} {release}", run.returncode == 0 and
+                      run.stdout.decode() == case["expected"], run)
+
+
+test_tokenize()
+test_wrong_use()
+test_chat()
+test_native()
+print(f"{passed} passed, {failed} failed")
+sys.exit(failed != 0)
