@@ -73,14 +73,15 @@ static void best(int32_t *pick, int k, const float *score, int n)
 
 /* ---- scores -------------------------------------------------------------------------------- */
 
-/* score[0..n) += over heads in order: w_h * relu(dot_h) */
+/* score[0..n) = over heads in order: w_h * relu(dot_h). The loop is over a
+ * whole tile, whatever lies there, because compilers vectorize a fixed count. */
 static void add_heads(float *score, const float *dot, const float *w, int heads, int n)
 {
     float sum[KV_TILE] = { 0 };
 
     for (int h = 0; h < heads; h++) {
         const float *d = dot + (size_t)h * KV_TILE;
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < KV_TILE; i++)
             sum[i] += w[h] * (d[i] > 0 ? d[i] : 0);
     }
     memcpy(score, sum, (size_t)n * sizeof *sum);
