@@ -71,15 +71,19 @@ static void assert_near(const float *got, const float *want, int n)
 static Backend *open_toy(const Shape *s, int rows)
 {
     ds4_err err;
-    const BackendOptions opt = { .isa = "scalar", .threads = 2, .max_rows = rows, .max_out = 1,
-                                 .max_context = 2048 };
+    const BackendOptions opt = {
+        .isa = "scalar", .threads = 2, .max_rows = rows, .max_out = 1, .max_context = 2048
+    };
     Backend *be = backend_open("cpu", s, &opt, &err);
     if (!be)
         fail_msg("%s", err.msg);
     return be;
 }
 
-typedef struct { Span span; Step step; } One;
+typedef struct {
+    Span span;
+    Step step;
+} One;
 
 static void begin(Backend *be, One *o, int pos, int n)
 {
@@ -95,10 +99,7 @@ static void end(Backend *be)
         fail_msg("%s", err.msg);
 }
 
-static Buf buf(const void *p)
-{
-    return (Buf){ (void *)(uintptr_t)p, 0 };
-}
+static Buf buf(const void *p) { return (Buf){ (void *)(uintptr_t)p, 0 }; }
 
 static Weight matrix(const float *p, int rows, int cols)
 {
@@ -118,9 +119,21 @@ static float rms_of(const float *x, int n)
 enum { ROPE = 64 };
 
 static const Shape rope_shape = {
-    .n_layers = 2, .dim = 1, .n_heads = 1, .head_dim = ROPE, .rope_dim = ROPE, .q_rank = 1,
-    .window = 1, .idx_topk = 1, .norm_eps = 0, .rope_theta = 10000, .comp_theta = 160000,
-    .yarn_factor = 16, .yarn_beta_fast = 32, .yarn_beta_slow = 1, .yarn_context = 65536,
+    .n_layers = 2,
+    .dim = 1,
+    .n_heads = 1,
+    .head_dim = ROPE,
+    .rope_dim = ROPE,
+    .q_rank = 1,
+    .window = 1,
+    .idx_topk = 1,
+    .norm_eps = 0,
+    .rope_theta = 10000,
+    .comp_theta = 160000,
+    .yarn_factor = 16,
+    .yarn_beta_fast = 32,
+    .yarn_beta_slow = 1,
+    .yarn_context = 65536,
     .ratio = { 0, 4 },
 };
 
@@ -130,7 +143,10 @@ static void rotate(Backend *be, int layer, int pos, const float *in, float *out)
     const float one = 1, size = rms_of(in, ROPE);
     float norm[ROPE], q[ROPE], qr, row[ROPE];
     Layer l = { .index = layer, .kv_norm = buf(norm), .q_norm = buf(&one) };
-    KvLayer kv = { .ring = buf(row), .ring_rows = 1, .n_slots = 1, .ratio = rope_shape.ratio[layer],
+    KvLayer kv = { .ring = buf(row),
+                   .ring_rows = 1,
+                   .n_slots = 1,
+                   .ratio = rope_shape.ratio[layer],
                    .row = kvrow_format(ROPE, ROPE, false) };
     One o;
 
@@ -178,7 +194,7 @@ static void rows_and_queries_are_rotated_in_pairs(void **state)
     for (int layer = 0; layer < 2; layer++) {
         values_of(labels[layer], want, ROPE);
         rotate(be, layer, 1000, in, out);
-        for (int i = 0; i < ROPE; i++)             /* the file's angle is not rounded to F32 */
+        for (int i = 0; i < ROPE; i++) /* the file's angle is not rounded to F32 */
             assert_true(fabsf(out[i] - want[i]) <= 1e-4f);
     }
     backend_close(be);
@@ -189,8 +205,13 @@ static void attention_turns_its_result_back(void **state)
     Backend *be = open_toy(&rope_shape, 1);
     float row[ROPE], want[ROPE], q[ROPE] = { 0 }, o[ROPE], sink = -1e30f;
     int32_t none = -1;
-    KvLayer kv = { .ring = buf(row), .comp = buf(row), .ring_rows = 1, .comp_rows = 1, .ratio = 4,
-                   .n_slots = 1, .row = kvrow_format(ROPE, ROPE, false) };
+    KvLayer kv = { .ring = buf(row),
+                   .comp = buf(row),
+                   .ring_rows = 1,
+                   .comp_rows = 1,
+                   .ratio = 4,
+                   .n_slots = 1,
+                   .row = kvrow_format(ROPE, ROPE, false) };
     const Layer l = { .index = 1, .sinks = buf(&sink) };
     One one;
     (void)state;
@@ -259,8 +280,9 @@ enum { EXPERTS = 16, ACTIVE = 6 };
 
 static void the_router_chooses_with_bias_and_weighs_without(void **state)
 {
-    const Shape s = { .n_layers = 1, .dim = 1, .n_experts = EXPERTS, .n_active = ACTIVE,
-                      .route_scale = 1.5f };
+    const Shape s = {
+        .n_layers = 1, .dim = 1, .n_experts = EXPERTS, .n_active = ACTIVE, .route_scale = 1.5f
+    };
     Backend *be = open_toy(&s, 1);
     float logits[EXPERTS], bias[EXPERTS], want_ids[ACTIVE], want[ACTIVE], gates[ACTIVE], one = 1;
     int32_t ids[ACTIVE];
@@ -320,24 +342,35 @@ enum { TOKENS = 8, POOL_DIM = 2, WIDTH = 4, RATIO = 4 };
  * epsilon is so large that it divides by a constant, which its weight undoes. */
 static void pool_split(int split, float rows[TOKENS / RATIO][POOL_DIM])
 {
-    const Shape s = { .n_layers = 1, .dim = TOKENS, .head_dim = POOL_DIM, .norm_eps = 1e12f,
-                      .rope_theta = 1e4f, .comp_theta = 1e4f, .yarn_factor = 1,
-                      .yarn_beta_fast = 32, .yarn_beta_slow = 1, .yarn_context = 64,
+    const Shape s = { .n_layers = 1,
+                      .dim = TOKENS,
+                      .head_dim = POOL_DIM,
+                      .norm_eps = 1e12f,
+                      .rope_theta = 1e4f,
+                      .comp_theta = 1e4f,
+                      .yarn_factor = 1,
+                      .yarn_beta_fast = 32,
+                      .yarn_beta_slow = 1,
+                      .yarn_context = 64,
                       .ratio = { RATIO } };
     Backend *be = open_toy(&s, TOKENS);
     float tokens[TOKENS][WIDTH], scores[TOKENS][WIDTH], ape[RATIO * WIDTH];
     float kv_w[WIDTH][TOKENS], gate_w[WIDTH][TOKENS], x[TOKENS][TOKENS] = { { 0 } };
     float state_kv[2 * RATIO * WIDTH] = { 0 }, state_score[2 * RATIO * WIDTH] = { 0 };
     const float norm[POOL_DIM] = { 1e6f, 1e6f };
-    KvLayer kv = { .comp = buf(rows), .comp_kv = buf(state_kv), .comp_score = buf(state_score),
-                   .ratio = RATIO, .comp_rows = TOKENS / RATIO, .n_slots = 1,
+    KvLayer kv = { .comp = buf(rows),
+                   .comp_kv = buf(state_kv),
+                   .comp_score = buf(state_score),
+                   .ratio = RATIO,
+                   .comp_rows = TOKENS / RATIO,
+                   .n_slots = 1,
                    .row = kvrow_format(POOL_DIM, 0, false) };
 
     values_of("kv[8][4]", tokens[0], TOKENS * WIDTH);
     values_of("gate[8][4]", scores[0], TOKENS * WIDTH);
     values_of("ape[4][4]", ape, RATIO * WIDTH);
     for (int t = 0; t < TOKENS; t++) {
-        x[t][t] = 1;                       /* token t selects column t */
+        x[t][t] = 1; /* token t selects column t */
         for (int i = 0; i < WIDTH; i++) {
             kv_w[i][t] = tokens[t][i];
             gate_w[i][t] = scores[t][i];
@@ -383,8 +416,9 @@ static void a_sink_takes_weight_and_gives_nothing(void **state)
     values_of("rows 12", rows, ROWS * N);
     numbers(after("sink "), &sink, 1);
     values_of("out 4", want, N);
-    KvLayer kv = { .ring = buf(rows), .ring_rows = ROWS, .n_slots = 1,
-                   .row = kvrow_format(N, 0, false) };
+    KvLayer kv = {
+        .ring = buf(rows), .ring_rows = ROWS, .n_slots = 1, .row = kvrow_format(N, 0, false)
+    };
     const Layer l = { .sinks = buf(&sink) };
     One one;
     begin(be, &one, ROWS - 1, 1);

@@ -18,22 +18,72 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-enum { T = 44, D = 32, V = 50, L = 6, H = 4, HD = 24, R = 8, QL = 16, G = 2, OL = 8, E = 8, K = 3,
-       F = 16, W = 8, IH = 4, ID = 32, TOPK = 4, CONTEXT = 48, CHECKED = 8 };
+enum {
+    T = 44,
+    D = 32,
+    V = 50,
+    L = 6,
+    H = 4,
+    HD = 24,
+    R = 8,
+    QL = 16,
+    G = 2,
+    OL = 8,
+    E = 8,
+    K = 3,
+    F = 16,
+    W = 8,
+    IH = 4,
+    ID = 32,
+    TOPK = 4,
+    CONTEXT = 48,
+    CHECKED = 8
+};
 
 static const Shape tiny = {
-    .n_layers = L, .dim = D, .vocab = V, .context = CONTEXT, .n_heads = H, .head_dim = HD,
-    .rope_dim = R, .q_rank = QL, .o_rank = OL, .o_groups = G, .window = W, .idx_heads = IH,
-    .idx_dim = ID, .idx_topk = TOPK, .n_experts = E, .n_active = K, .expert_dim = F,
-    .shared_dim = F, .sinkhorn_iters = 20, .norm_eps = 1e-6f, .hc_eps = 1e-6f,
-    .route_scale = 1.5f, .rope_theta = 10000, .comp_theta = 160000, .yarn_factor = 16,
-    .yarn_beta_fast = 32, .yarn_beta_slow = 1, .yarn_context = 65536,
-    .swiglu_limit = { 10, 10, 10, 10, 10, 10 }, .ratio = { 0, 0, 4, 16, 4, 16 }, .hashed = { 1 },
+    .n_layers = L,
+    .dim = D,
+    .vocab = V,
+    .context = CONTEXT,
+    .n_heads = H,
+    .head_dim = HD,
+    .rope_dim = R,
+    .q_rank = QL,
+    .o_rank = OL,
+    .o_groups = G,
+    .window = W,
+    .idx_heads = IH,
+    .idx_dim = ID,
+    .idx_topk = TOPK,
+    .n_experts = E,
+    .n_active = K,
+    .expert_dim = F,
+    .shared_dim = F,
+    .sinkhorn_iters = 20,
+    .norm_eps = 1e-6f,
+    .hc_eps = 1e-6f,
+    .route_scale = 1.5f,
+    .rope_theta = 10000,
+    .comp_theta = 160000,
+    .yarn_factor = 16,
+    .yarn_beta_fast = 32,
+    .yarn_beta_slow = 1,
+    .yarn_context = 65536,
+    .swiglu_limit = { 10, 10, 10, 10, 10, 10 },
+    .ratio = { 0, 0, 4, 16, 4, 16 },
+    .hashed = { 1 },
 };
 
 /* ---- the model, from its rule ------------------------------------------------------- */
 
-typedef struct { Arena arena; Backend *be; Shape shape; Model model; Kv kv; Run run; } Tiny;
+typedef struct {
+    Arena arena;
+    Backend *be;
+    Shape shape;
+    Model model;
+    Kv kv;
+    Run run;
+} Tiny;
 
 static void generate(float *to, const char *name, int n, double scale, double offset)
 {
@@ -93,8 +143,7 @@ static void experts(Tiny *t, Weight *w, int layer, const char *name, int rows, i
     for (int e = 0; e < E; e++) {
         char one[48], full[80];
         snprintf(one, sizeof one, "%s.%d", name, e);
-        generate(p + e * rows * cols, in_layer(full, layer, one), rows * cols, 1.5 / sqrt(cols),
-                 0);
+        generate(p + e * rows * cols, in_layer(full, layer, one), rows * cols, 1.5 / sqrt(cols), 0);
     }
     bind(t, w, p, rows, cols, E);
 }
@@ -179,8 +228,9 @@ static void feed_forward(Tiny *t, Layer *l, int i)
 static void tiny_open(Tiny *t, const char *isa, int threads, bool rounding)
 {
     ds4_err err = { 0 };
-    const BackendOptions opt = { .isa = isa, .threads = threads, .max_rows = T, .max_out = T,
-                                 .max_context = CONTEXT };
+    const BackendOptions opt = {
+        .isa = isa, .threads = threads, .max_rows = T, .max_out = T, .max_context = CONTEXT
+    };
 
     *t = (Tiny){ .shape = tiny };
     t->shape.rounding = rounding;
@@ -221,8 +271,12 @@ static void feed(Tiny *t, float logits[T][V], int chunk)
     for (int pos = 0; pos < T; pos += chunk) {
         ds4_err err = { 0 };
         const Span span = { .pos = pos, .n = MIN(chunk, T - pos) };
-        const Step step = { .n_rows = span.n, .n_spans = 1, .n_out = span.n, .span = &span,
-                            .token = token + pos, .out = out };
+        const Step step = { .n_rows = span.n,
+                            .n_spans = 1,
+                            .n_out = span.n,
+                            .span = &span,
+                            .token = token + pos,
+                            .out = out };
         if (!forward(&t->run, &step, &err))
             fail_msg("%s", err.msg);
         t->be->op->read(t->be, logits[pos], t->run.logits, (size_t)span.n * V * sizeof(float));
@@ -231,7 +285,10 @@ static void feed(Tiny *t, float logits[T][V], int chunk)
 
 /* ---- what is expected ------------------------------------------------------------------ */
 
-typedef struct { int n, pos[CHECKED]; float logits[CHECKED][V]; } Expected;
+typedef struct {
+    int n, pos[CHECKED];
+    float logits[CHECKED][V];
+} Expected;
 
 static void expected(Expected *e, const char *path, const char *section)
 {

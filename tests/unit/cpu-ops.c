@@ -14,20 +14,65 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-enum { SLOTS = 2, TOKENS = 41, ROWS = SLOTS * TOKENS, DIM = 64, VOCAB = 70, HEADS = 4, HEAD = 40,
-       ROPE = 8, Q_RANK = 32, GROUPS = 2, O_RANK = 24, WINDOW = 8, RING = WINDOW - 1 + ROWS,
-       IDX_HEADS = 4, IDX_DIM = 32, TOPK = 4, EXPERTS = 8, ACTIVE = 3, FF = 80, SHARED = 32,
-       MIX = N_STREAMS * (N_STREAMS + 1), N_LAYERS = 3, POOLED = 10, MAX_STATE = 8 };
+enum {
+    SLOTS = 2,
+    TOKENS = 41,
+    ROWS = SLOTS * TOKENS,
+    DIM = 64,
+    VOCAB = 70,
+    HEADS = 4,
+    HEAD = 40,
+    ROPE = 8,
+    Q_RANK = 32,
+    GROUPS = 2,
+    O_RANK = 24,
+    WINDOW = 8,
+    RING = WINDOW - 1 + ROWS,
+    IDX_HEADS = 4,
+    IDX_DIM = 32,
+    TOPK = 4,
+    EXPERTS = 8,
+    ACTIVE = 3,
+    FF = 80,
+    SHARED = 32,
+    MIX = N_STREAMS * (N_STREAMS + 1),
+    N_LAYERS = 3,
+    POOLED = 10,
+    MAX_STATE = 8
+};
 
 static const Shape toy = {
-    .n_layers = N_LAYERS, .dim = DIM, .vocab = VOCAB, .context = TOKENS, .n_heads = HEADS,
-    .head_dim = HEAD, .rope_dim = ROPE, .q_rank = Q_RANK, .o_rank = O_RANK, .o_groups = GROUPS,
-    .window = WINDOW, .idx_heads = IDX_HEADS, .idx_dim = IDX_DIM, .idx_topk = TOPK,
-    .n_experts = EXPERTS, .n_active = ACTIVE, .expert_dim = FF, .shared_dim = SHARED,
-    .sinkhorn_iters = 20, .norm_eps = 1e-6f, .hc_eps = 1e-6f, .route_scale = 1.5f,
-    .rope_theta = 10000, .comp_theta = 160000, .yarn_factor = 16, .yarn_beta_fast = 32,
-    .yarn_beta_slow = 1, .yarn_context = 65536, .swiglu_limit = { 10, 10, 10 },
-    .ratio = { 0, 4, 6 }, .hashed = { 1 },
+    .n_layers = N_LAYERS,
+    .dim = DIM,
+    .vocab = VOCAB,
+    .context = TOKENS,
+    .n_heads = HEADS,
+    .head_dim = HEAD,
+    .rope_dim = ROPE,
+    .q_rank = Q_RANK,
+    .o_rank = O_RANK,
+    .o_groups = GROUPS,
+    .window = WINDOW,
+    .idx_heads = IDX_HEADS,
+    .idx_dim = IDX_DIM,
+    .idx_topk = TOPK,
+    .n_experts = EXPERTS,
+    .n_active = ACTIVE,
+    .expert_dim = FF,
+    .shared_dim = SHARED,
+    .sinkhorn_iters = 20,
+    .norm_eps = 1e-6f,
+    .hc_eps = 1e-6f,
+    .route_scale = 1.5f,
+    .rope_theta = 10000,
+    .comp_theta = 160000,
+    .yarn_factor = 16,
+    .yarn_beta_fast = 32,
+    .yarn_beta_slow = 1,
+    .yarn_context = 65536,
+    .swiglu_limit = { 10, 10, 10 },
+    .ratio = { 0, 4, 6 },
+    .hashed = { 1 },
 };
 
 /* ---- random weights ---------------------------------------------------------------------- */
@@ -50,10 +95,7 @@ static float *random_floats(Weights *w, size_t n, float scale)
     return p;
 }
 
-static Buf vector(Weights *w, int n)
-{
-    return (Buf){ random_floats(w, (size_t)n, 1), 0 };
-}
+static Buf vector(Weights *w, int n) { return (Buf){ random_floats(w, (size_t)n, 1), 0 }; }
 
 static Weight matrix(Weights *w, int type, int rows, int cols, int count)
 {
@@ -63,8 +105,8 @@ static Weight matrix(Weights *w, int type, int rows, int cols, int count)
     void *data = arena_alloc(&w->arena, n / (size_t)f->block_len * (size_t)f->block_bytes);
     assert_non_null(data);
     f->encode(data, values, n, NULL);
-    return (Weight){ .data = { data, 0 }, .type = type, .rows = rows, .cols = cols,
-                     .count = count };
+    return (
+        Weight){ .data = { data, 0 }, .type = type, .rows = rows, .cols = cols, .count = count };
 }
 
 static HcWeights hyper(Weights *w, int n, int n_scale)
@@ -163,10 +205,18 @@ static Buf buf(const void *p) { return (Buf){ (void *)(uintptr_t)p, 0 }; }
 static KvLayer kv_of(World *w, const Shape *s, int layer)
 {
     return (KvLayer){
-        .ring = buf(w->ring), .comp = buf(w->comp), .comp_kv = buf(w->comp_kv),
-        .comp_score = buf(w->comp_score), .idx = buf(w->idx), .idx_kv = buf(w->idx_kv),
-        .idx_score = buf(w->idx_score), .ratio = s->ratio[layer], .ring_rows = RING,
-        .comp_rows = POOLED, .n_slots = SLOTS, .row = kvrow_format(HEAD, ROPE, s->rounding),
+        .ring = buf(w->ring),
+        .comp = buf(w->comp),
+        .comp_kv = buf(w->comp_kv),
+        .comp_score = buf(w->comp_score),
+        .idx = buf(w->idx),
+        .idx_kv = buf(w->idx_kv),
+        .idx_score = buf(w->idx_score),
+        .ratio = s->ratio[layer],
+        .ring_rows = RING,
+        .comp_rows = POOLED,
+        .n_slots = SLOTS,
+        .row = kvrow_format(HEAD, ROPE, s->rounding),
         .idx_row = idxrow_format(IDX_DIM, s->rounding),
     };
 }
@@ -187,13 +237,15 @@ static void inputs_init(In in[SLOTS][TOKENS])
 
 /* ---- one step: gather its tokens' inputs, run every op, put the outputs back ------------------- */
 
-typedef struct { In in[SLOTS][TOKENS]; Weights w; } Given;
+typedef struct {
+    In in[SLOTS][TOKENS];
+    Weights w;
+} Given;
 
 #define GATHER(to, field) \
     do { \
         for (int r_ = 0; r_ < step->n_rows; r_++) \
-            memcpy((to) + (size_t)r_ * COUNT(in[r_]->field), in[r_]->field, \
-                   sizeof in[r_]->field); \
+            memcpy((to) + (size_t)r_ * COUNT(in[r_]->field), in[r_]->field, sizeof in[r_]->field); \
     } while (0)
 #define SCATTER(field, from) \
     do { \
@@ -302,7 +354,10 @@ static void run_step(Backend *be, Given *g, World *world, int layer, const Span 
 
 /* ---- plans: how the sessions' tokens are cut into steps -------------------------------------------- */
 
-typedef struct { int chunk[SLOTS]; bool together; } Plan;
+typedef struct {
+    int chunk[SLOTS];
+    bool together;
+} Plan;
 
 static void follow(Backend *be, Given *g, World *w, int layer, const Plan *plan)
 {
@@ -327,8 +382,9 @@ static void follow(Backend *be, Given *g, World *w, int layer, const Plan *plan)
 static Backend *open_toy(const Shape *s, const char *isa, int threads)
 {
     ds4_err err;
-    const BackendOptions opt = { .isa = isa, .threads = threads, .max_rows = ROWS,
-                                 .max_out = ROWS, .max_context = TOKENS };
+    const BackendOptions opt = {
+        .isa = isa, .threads = threads, .max_rows = ROWS, .max_out = ROWS, .max_context = TOKENS
+    };
     Backend *be = cpu_open(s, &opt, &err);
     if (!be)
         fail_msg("%s", err.msg);
@@ -337,7 +393,7 @@ static Backend *open_toy(const Shape *s, const char *isa, int threads)
 
 static void compare(const World *got, const World *want)
 {
-#define SAME(field) assert_memory_equal(got->field, want->field, sizeof got->field)
+#define SAME(field)     assert_memory_equal(got->field, want->field, sizeof got->field)
 #define SAME_OUT(field) SAME(out[slot][i].field)
     for (int slot = 0; slot < SLOTS; slot++) {
         for (int i = 0; i < TOKENS; i++) {
@@ -370,10 +426,13 @@ static void compare(const World *got, const World *want)
 
 static void compare_plans(Given *g, const char *isa, bool rounding)
 {
-    static const struct { Plan plan; int threads; } cases[] = {
-        { { { 1, 1 }, false }, 3 },            { { { TOKENS, TOKENS }, false }, 1 },
-        { { { 7, 5 }, true }, 2 },             { { { 1, TOKENS }, true }, 1 },
-        { { { TOKENS, TOKENS }, true }, 5 },   { { { 4, 13 }, true }, 4 },
+    static const struct {
+        Plan plan;
+        int threads;
+    } cases[] = {
+        { { { 1, 1 }, false }, 3 },          { { { TOKENS, TOKENS }, false }, 1 },
+        { { { 7, 5 }, true }, 2 },           { { { 1, TOKENS }, true }, 1 },
+        { { { TOKENS, TOKENS }, true }, 5 }, { { { 4, 13 }, true }, 4 },
     };
     static World want, got;
     Shape s = toy;
@@ -474,8 +533,13 @@ static void choice_open(Choice *c, int threads)
     uint64_t rng = 3;
     const BackendOptions opt = { .threads = threads, .max_rows = 1, .max_context = CONTEXT };
 
-    c->shape = (Shape){ .n_layers = 1, .dim = 1, .q_rank = 1, .idx_heads = IDX_HEADS,
-                        .idx_dim = IDX_DIM, .idx_topk = KEEP, .ratio = { 4 } };
+    c->shape = (Shape){ .n_layers = 1,
+                        .dim = 1,
+                        .q_rank = 1,
+                        .idx_heads = IDX_HEADS,
+                        .idx_dim = IDX_DIM,
+                        .idx_topk = KEEP,
+                        .ratio = { 4 } };
     c->be = cpu_open(&c->shape, &opt, &err);
     assert_non_null(c->be);
     for (int i = 0; i < MANY * IDX_DIM; i++)
@@ -487,7 +551,10 @@ static void choice_open(Choice *c, int threads)
     c->one = 1;
     c->l.idx_q = (Weight){ buf(c->q), QUANT_F32, IDX_HEADS * IDX_DIM, 1, 1 };
     c->l.idx_w = (Weight){ buf(c->w), QUANT_F32, IDX_HEADS, 1, 1 };
-    c->kv = (KvLayer){ .idx = buf(c->rows), .ratio = 4, .comp_rows = MANY, .n_slots = 1,
+    c->kv = (KvLayer){ .idx = buf(c->rows),
+                       .ratio = 4,
+                       .comp_rows = MANY,
+                       .n_slots = 1,
                        .idx_row = idxrow_format(IDX_DIM, false) };
 }
 
@@ -605,7 +672,7 @@ static void numbers_out_of_hand_stay_in_their_row(void **state)
         Backend *be = open_toy(&s, NULL, 2);
         follow(be, &given, &clean, layer, &plan);
         g = given;
-        for (int i = 0; i < TOKENS; i++) {             /* session 1 goes wild, 0 does not */
+        for (int i = 0; i < TOKENS; i++) { /* session 1 goes wild, 0 does not */
             float *p = (float *)(void *)&g.in[1][i];
             for (size_t k = 0; k < offsetof(In, ids) / sizeof *p; k++)
                 p[k] = wild[((size_t)i + k / 5) % COUNT(wild)];
@@ -650,16 +717,21 @@ static void a_hashed_expert_that_does_not_exist_is_reported(void **state)
 
 static void a_step_that_does_not_fit_is_refused(void **state)
 {
-    static const struct { int rows, outs; Span span; } cases[] = {
-        { ROWS + 1, 1, { 0, 0, 1, 0 } }, { 1, ROWS + 1, { 0, 0, 1, 0 } },
-        { 2, 1, { 0, TOKENS - 1, 2, 0 } }, { 1, 1, { 0, -1, 1, 0 } }, { 2, 1, { 0, 0, 2, 1 } },
+    static const struct {
+        int rows, outs;
+        Span span;
+    } cases[] = {
+        { ROWS + 1, 1, { 0, 0, 1, 0 } },   { 1, ROWS + 1, { 0, 0, 1, 0 } },
+        { 2, 1, { 0, TOKENS - 1, 2, 0 } }, { 1, 1, { 0, -1, 1, 0 } },
+        { 2, 1, { 0, 0, 2, 1 } },
     };
     Backend *be = open_toy(&toy, NULL, 1);
     (void)state;
 
     for (size_t i = 0; i < COUNT(cases); i++) {
-        const Step step = { .n_rows = cases[i].rows, .n_out = cases[i].outs, .n_spans = 1,
-                            .span = &cases[i].span };
+        const Step step = {
+            .n_rows = cases[i].rows, .n_out = cases[i].outs, .n_spans = 1, .span = &cases[i].span
+        };
         ds4_err err = { 0 };
         assert_false(be->op->begin(be, &step));
         assert_false(be->op->end(be, &err));
@@ -670,7 +742,9 @@ static void a_step_that_does_not_fit_is_refused(void **state)
 
 static void weights_that_no_kernel_reads_are_refused(void **state)
 {
-    static const struct { int type, cols; } cases[] = {
+    static const struct {
+        int type, cols;
+    } cases[] = {
         { QUANT_I32, 32 }, { -1, 32 }, { QUANT_END, 32 }, { 7, 32 }, { QUANT_Q8_0, 33 },
     };
     Backend *be = open_toy(&toy, NULL, 1);
@@ -689,8 +763,11 @@ static void weights_that_no_kernel_reads_are_refused(void **state)
 
 static void scratch_that_cannot_be_is_said_and_not_tried(void **state)
 {
-    const BackendOptions opt = { .isa = "scalar", .threads = 1, .max_rows = INT32_MAX,
-                                 .max_out = INT32_MAX, .max_context = INT32_MAX };
+    const BackendOptions opt = { .isa = "scalar",
+                                 .threads = 1,
+                                 .max_rows = INT32_MAX,
+                                 .max_out = INT32_MAX,
+                                 .max_context = INT32_MAX };
     Shape s = toy;
     ds4_err err = { 0 };
     (void)state;

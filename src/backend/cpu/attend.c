@@ -13,12 +13,16 @@ typedef struct {
     const KvLayer *kv;
     const float *q;
     float *o;
-    const int32_t *pick;         /* NULL: every visible pooled row */
-    int n_rows, blocks;          /* a unit is one of `blocks` parts of a row's heads */
+    const int32_t *pick; /* NULL: every visible pooled row */
+    int n_rows, blocks;  /* a unit is one of `blocks` parts of a row's heads */
 } Attend;
 
 /* What one row sees: positions from..pos of the window, then pooled rows. */
-typedef struct { const char *ring, *comp; int from, n_window, n; const int32_t *pick; } View;
+typedef struct {
+    const char *ring, *comp;
+    int from, n_window, n;
+    const int32_t *pick;
+} View;
 
 static int count_picks(const int32_t *pick, int most, int visible)
 {
@@ -58,7 +62,12 @@ static const void *view_row(const KvLayer *kv, const View *v, int i)
 }
 
 /* The heads of one unit and what the softmax has so far. */
-typedef struct { int n; const float *q; float *o, *score, *max; double *sum; } Heads;
+typedef struct {
+    int n;
+    const float *q;
+    float *o, *score, *max;
+    double *sum;
+} Heads;
 
 /* Scores of a tile to weights; earlier results shrink with the larger maximum. */
 static void weigh(const Kernels *k, const Heads *h, int head, int n, float scale, int dim)
@@ -87,8 +96,7 @@ static void attend_view(const Attend *a, const View *v, const Heads *h, float *t
     for (int from = 0; from < v->n; from += KV_TILE) {
         int n = MIN(KV_TILE, v->n - from);
         for (int i = 0; i < n; i++)
-            k->kv_unpack(&a->kv->row, tile + (size_t)i * (size_t)dim,
-                         view_row(a->kv, v, from + i));
+            k->kv_unpack(&a->kv->row, tile + (size_t)i * (size_t)dim, view_row(a->kv, v, from + i));
         k->gemm[QUANT_F32](h->score, KV_TILE, tile, (size_t)dim * sizeof(float), n, h->q,
                            (size_t)dim, h->n, dim);
         for (int i = 0; i < h->n; i++)
@@ -107,9 +115,12 @@ static void attend_heads(const Attend *a, int ith, int row, int first, int last)
     const float *sinks = floats(a->l->sinks);
     const float *turn = rope_row(c, rope_kind(s, a->l->index), row);
     const View v = view_of(a, row);
-    const Heads h = { last - first, a->q + at, a->o + at,
+    const Heads h = { last - first,
+                      a->q + at,
+                      a->o + at,
                       c->attend.score + (size_t)ith * heads * KV_TILE,
-                      c->attend.max + (size_t)ith * heads, c->attend.sum + (size_t)ith * heads };
+                      c->attend.max + (size_t)ith * heads,
+                      c->attend.sum + (size_t)ith * heads };
 
     memset(h.o, 0, (size_t)h.n * dim * sizeof(float));
     for (int i = 0; i < h.n; i++) {

@@ -3,7 +3,11 @@
 
 /* ---- query: low rank, norm, heads, each head normed and rotated ------------------ */
 
-typedef struct { Cpu *c; const Layer *l; Rows x, qr, q; } Query;
+typedef struct {
+    Cpu *c;
+    const Layer *l;
+    Rows x, qr, q;
+} Query;
 
 static void finish_head(const Cpu *c, float *q, const float *turn)
 {
@@ -55,7 +59,12 @@ void cpu_query(Backend *be, const Step *step, Buf q, Buf qr, Buf x, const Layer 
 
 /* ---- kv_row: the row that is key and value of its position ------------------------ */
 
-typedef struct { Cpu *c; const Layer *l; KvLayer *kv; Rows x, raw; } KvRow;
+typedef struct {
+    Cpu *c;
+    const Layer *l;
+    KvLayer *kv;
+    Rows x, raw;
+} KvRow;
 
 static void kv_row_part(void *arg, int ith, int nth)
 {
@@ -73,8 +82,8 @@ static void kv_row_part(void *arg, int ith, int nth)
     for (int i = first; i < last; i++) {
         const KvLayer *kv = a->kv;
         float *row = row_at(a->raw, i);
-        size_t to = (size_t)c->at[i].slot * (size_t)kv->ring_rows +
-                    (size_t)(c->at[i].pos % kv->ring_rows);
+        size_t to =
+            (size_t)c->at[i].slot * (size_t)kv->ring_rows + (size_t)(c->at[i].pos % kv->ring_rows);
         cpu_norm(c, row, row, floats(a->l->kv_norm), s->head_dim);
         rope_turn(row + s->head_dim - s->rope_dim, rope_row(c, kind, i), s->rope_dim / 2, false);
         kvrow_pack(&kv->row, (char *)bytes_of(kv->ring) + to * (size_t)kv->row.bytes, row);
@@ -87,6 +96,6 @@ void cpu_kv_row(Backend *be, const Step *step, KvLayer *kv, Buf x, const Layer *
     KvRow a = { .c = cpu_of(be), .l = l, .kv = kv };
 
     a.x = rows_of(x, s->dim, step->n_rows);
-    a.raw = (Rows){ a.c->kv.kv, (size_t)s->head_dim, step->n_rows };
+    a.raw = (Rows){ a.c->raw_kv, (size_t)s->head_dim, step->n_rows };
     pool_run(a.c->pool, kv_row_part, &a);
 }

@@ -2,7 +2,11 @@
  * own rows of o_a, then all of them through o_b. */
 #include "cpu_internal.h"
 
-typedef struct { Cpu *c; const Layer *l; Rows o, low, y; } Project;
+typedef struct {
+    Cpu *c;
+    const Layer *l;
+    Rows o, low, y;
+} Project;
 
 /* Rows [first, last) of o_a, which may lie in several groups. */
 static void project_groups(const Project *a, int first, int last)
@@ -36,7 +40,7 @@ void cpu_project(Backend *be, const Step *step, Buf y, Buf o, const Layer *l)
     Project a = { .c = cpu_of(be), .l = l };
 
     a.o = rows_of(o, s->n_heads * s->head_dim, n);
-    a.low = (Rows){ a.c->project.low, (size_t)l->o_a.rows, n };
+    a.low = (Rows){ a.c->low, (size_t)l->o_a.rows, n };
     a.y = rows_of(y, s->dim, n);
     pool_run(a.c->pool, project_part, &a);
 }

@@ -13,10 +13,10 @@ typedef struct {
     const Step *step;
     const KvLayer *kv;
     const CompWeights *w;
-    Rows x, in_kv, in_score;     /* the step's pooling inputs */
+    Rows x, in_kv, in_score; /* the step's pooling inputs */
     float *state_kv, *state_score;
     int dim, width, ratio, state_rows;
-    bool index;                  /* an index row: Hadamard, other cache */
+    bool index; /* an index row: Hadamard, other cache */
 } Pooling;
 
 /* ---- inputs ----------------------------------------------------------------------- */
@@ -59,9 +59,12 @@ static void input_at(const Pooling *a, const Span *s, int pos, const float **kv,
 
 /* ---- one pooled row ------------------------------------------------------------------ */
 
-enum { MAX_INPUTS = UINT8_MAX };  /* the longest ratio; overlapping groups are short */
+enum { MAX_INPUTS = UINT8_MAX }; /* the longest ratio; overlapping groups are short */
 
-typedef struct { int n; const float *kv[MAX_INPUTS], *score[MAX_INPUTS]; } Inputs;
+typedef struct {
+    int n;
+    const float *kv[MAX_INPUTS], *score[MAX_INPUTS];
+} Inputs;
 
 /* Tokens in order of position. The first half of an overlapping token's
  * columns is for the group after its own, the second for its own. */
@@ -85,6 +88,7 @@ static void pool_chunk(const Kernels *k, float *out, const Inputs *in, int d, in
 {
     float max[POOL_CHUNK], sum[POOL_CHUNK] = { 0 }, e[POOL_CHUNK];
 
+    assert(in->n > 0);
     memcpy(max, in->score[0] + d, (size_t)n * sizeof *max);
     for (int t = 1; t < in->n; t++) {
         for (int i = 0; i < n; i++)

@@ -9,7 +9,7 @@ static const struct Ops cpu_ops;
 /* ---- scratch ---------------------------------------------------------------------------- */
 
 enum { ALIGN = 64, MAX_THREADS = 1024 };
-static const uint64_t score_bytes = 32u << 20;   /* of select, where context allows */
+static const uint64_t score_bytes = 32u << 20; /* of select, where context allows */
 
 void *layout_take(Layout *l, uint64_t count, uint64_t unit, uint64_t size)
 {
@@ -55,7 +55,7 @@ static void lay_out_attention(Cpu *c, Layout *l, Layout at[4])
     c->attend.max = take(&at[2], threads, s->n_heads);
     c->attend.sum = layout_take(&at[2], threads, u(s->n_heads), sizeof(double));
 
-    c->project.low = layout_take(&at[3], rows * u(s->o_groups), u(s->o_rank), sizeof(float));
+    c->low = layout_take(&at[3], rows * u(s->o_groups), u(s->o_rank), sizeof(float));
 }
 
 static void lay_out_rest(Cpu *c, Layout *l, Layout at[5])
@@ -66,13 +66,13 @@ static void lay_out_rest(Cpu *c, Layout *l, Layout at[5])
 
     for (int i = 0; i < 5; i++)
         at[i] = *l;
-    c->hc.mix = take(&at[0], rows, N_MIX + 1);
-    c->kv.kv = take(&at[1], rows, s->head_dim);
-    c->route.logit = take(&at[2], rows, s->n_experts);
-    c->head.x = take(&at[3], u(c->max_out), s->dim);
+    c->mixes = take(&at[0], rows, N_MIX + 1);
+    c->raw_kv = take(&at[1], rows, s->head_dim);
+    c->scores = take(&at[2], rows, s->n_experts);
+    c->head_x = take(&at[3], u(c->max_out), s->dim);
 
     shared = at[4];
-    c->experts.h = take(&shared, rows, s->shared_dim);   /* the same place for both */
+    c->experts.h = take(&shared, rows, s->shared_dim); /* the same place for both */
     c->experts.h = take(&at[4], pairs, s->expert_dim);
     c->experts.x = take(&at[4], pairs, s->dim);
     c->experts.gate = take(&at[4], pairs, 1);
@@ -100,7 +100,7 @@ static uint64_t lay_out(Cpu *c, char *base)
     lay_out_rest(c, &l, op + 4);
     for (int i = 0; i < 9; i++)
         most = op[i].overflow ? UINT64_MAX : MAX(most, op[i].used);
-    return most < UINT64_MAX - ALIGN ? most + ALIGN : UINT64_MAX;   /* room to align the base */
+    return most < UINT64_MAX - ALIGN ? most + ALIGN : UINT64_MAX; /* room to align the base */
 }
 
 /* The numbers that decide the scratch. */
@@ -123,7 +123,8 @@ static void size_up(Cpu *c, const Shape *s, const BackendOptions *opt, int threa
 uint64_t cpu_scratch(const Shape *shape, const BackendOptions *opt)
 {
     Cpu c = { 0 };
-    size_up(&c, shape, opt, opt->threads > 0 ? opt->threads : MIN(cores_usable(), (int)MAX_THREADS));
+    size_up(&c, shape, opt,
+            opt->threads > 0 ? opt->threads : MIN(cores_usable(), (int)MAX_THREADS));
     return lay_out(&c, NULL);
 }
 
@@ -187,8 +188,10 @@ static bool fits(const Cpu *c, const Step *step, ds4_err *err)
     for (int i = 0; i < step->n_spans; i++) {
         const Span *s = &step->span[i];
         if (s->pos < 0 || s->n < 0 || s->pos > c->max_context - s->n)
-            return fail(err, DS4_ECONTEXT, "%d tokens at position %d: the backend was opened for "
-                        "a context of %d", s->n, s->pos, c->max_context);
+            return fail(err, DS4_ECONTEXT,
+                        "%d tokens at position %d: the backend was opened for "
+                        "a context of %d",
+                        s->n, s->pos, c->max_context);
         if (s->row < 0 || s->row > step->n_rows - s->n)
             return fail(err, DS4_EINVAL, "a span of rows %d to %d in a step of %d", s->row,
                         s->row + s->n, step->n_rows);
@@ -204,7 +207,7 @@ static bool cpu_begin(Backend *be, const Step *step)
     c->err = (ds4_err){ 0 };
     atomic_store(&c->bad_expert, -1);
     if (!fits(c, step, &c->err))
-        return false;                      /* nothing to replay: end() tells why */
+        return false; /* nothing to replay: end() tells why */
     for (const Span *s = step->span; s < step->span + step->n_spans; s++) {
         for (int i = 0; i < s->n; i++) {
             size_t at = (size_t)(s->row + i) * (size_t)(2 * pairs);
@@ -240,18 +243,17 @@ static void cpu_close(Backend *be)
     free(c);
 }
 
-static const struct Ops cpu_ops = {
-    .alloc = cpu_alloc,
-    .free = cpu_free,
-    .write = cpu_write,
-    .read = cpu_read,
-    .copy = cpu_copy,
-    .bind = cpu_bind,
-    .begin = cpu_begin,
-    .end = cpu_end,
-    .close = cpu_close,
+static const struct Ops cpu_ops = { .alloc = cpu_alloc,
+                                    .free = cpu_free,
+                                    .write = cpu_write,
+                                    .read = cpu_read,
+                                    .copy = cpu_copy,
+                                    .bind = cpu_bind,
+                                    .begin = cpu_begin,
+                                    .end = cpu_end,
+                                    .close = cpu_close,
 #define OP(name, params, args) .name = cpu_##name,
-    OPS(OP)
+                                    OPS(OP)
 #undef OP
 };
 

@@ -13,72 +13,73 @@
 #include <math.h>
 #include <stdatomic.h>
 
-enum {
-    W_TILE = 32, X_TILE = 32,    /* weight rows and step rows of one gemm call */
-    KV_TILE = 64,                /* KV or index rows unpacked at a time */
-    SLICE = 16,                  /* threads' parts are multiples of the widest vector, so that
-                                    no element is in a vector's tail for one thread count only */
-    POOL_CHUNK = 128             /* dimensions pooled at a time */
-};
+/* Weight rows and step rows of one gemm call; KV or index rows unpacked at a
+ * time; dimensions pooled at a time. */
+enum { W_TILE = 32, X_TILE = 32, KV_TILE = 64, POOL_CHUNK = 128 };
+/* Threads' parts are multiples of the widest vector, so that no element is in
+ * a vector's tail for one number of threads only. */
+enum { SLICE = 16 };
 
 /* n rows of floats, `ld` apart. */
-typedef struct { float *p; size_t ld; int n; } Rows;
-
-/* Scratch of each op, laid over the same memory: no two ops run at once. */
-typedef struct { float *mix; } HcScratch;                     /* [rows][N_MIX + 1] */
-typedef struct { float *kv; } KvScratch;                      /* [rows][head_dim] */
 typedef struct {
-    float *kv, *score;           /* [rows][width] */
-    float *row;                  /* [thread][row_len]: a pooled row and its rotation */
+    float *p;
+    size_t ld;
+    int n;
+} Rows;
+
+/* Scratch of the ops that need several things. */
+typedef struct {
+    float *kv, *score; /* [rows][width] */
+    float *row;        /* [thread][row_len]: a pooled row and its rotation */
     size_t row_len;
 } PoolScratch;
 typedef struct {
-    float *q, *w;                /* [rows][idx_heads][idx_dim], [rows][idx_heads] */
-    float *score;                /* [select_rows][select_cap] */
-    float *tile, *dot;           /* [thread][KV_TILE][idx_dim], [thread][idx_heads][KV_TILE] */
-    int *need;                   /* [rows] those with more visible rows than idx_topk */
+    float *q, *w;      /* [rows][idx_heads][idx_dim], [rows][idx_heads] */
+    float *score;      /* [select_rows][select_cap] */
+    float *tile, *dot; /* [thread][KV_TILE][idx_dim], [thread][idx_heads][KV_TILE] */
+    int *need;         /* [rows] those with more visible rows than idx_topk */
 } SelectScratch;
 typedef struct {
-    float *tile, *score;         /* [thread][KV_TILE][head_dim], [thread][n_heads][KV_TILE] */
-    float *max;                  /* [thread][n_heads] */
-    double *sum;                 /* [thread][n_heads] */
+    float *tile, *score; /* [thread][KV_TILE][head_dim], [thread][n_heads][KV_TILE] */
+    float *max;          /* [thread][n_heads] */
+    double *sum;         /* [thread][n_heads] */
 } AttendScratch;
-typedef struct { float *low; } ProjectScratch;                /* [rows][o_groups * o_rank] */
-typedef struct { float *logit; } RouteScratch;                /* [rows][n_experts] */
 typedef struct {
-    float *x, *h;                /* [pairs][dim], [pairs][max(expert_dim, shared_dim)] */
-    float *gate;                 /* [pairs] */
-    int *row;                    /* [pairs] */
-    int *first;                  /* [n_experts + 1] */
+    float *x, *h; /* [pairs][dim], [pairs][max(expert_dim, shared_dim)] */
+    float *gate;  /* [pairs] */
+    int *row;     /* [pairs] */
+    int *first;   /* [n_experts + 1] */
 } ExpertScratch;
-typedef struct { float *x; } HeadScratch;                     /* [out][dim] */
-
-typedef struct { int slot, pos; } RowAt;
 
 typedef struct {
-    Backend be;                  /* first: a Backend * is a Cpu * */
+    int slot, pos;
+} RowAt;
+
+typedef struct {
+    Backend be; /* first: a Backend * is a Cpu * */
     const Kernels *k;
     Pool *pool;
     int threads, max_rows, max_out, max_context;
     int select_rows, select_cap;
 
-    RowAt *at;                   /* [max_rows] of the step */
-    float *freq[2];              /* [rope_dim / 2], plain and for compressed layers */
-    float *turn[2];              /* [max_rows][rope_dim / 2] cos, sin of the step's positions */
+    RowAt *at;      /* [max_rows] of the step */
+    float *freq[2]; /* [rope_dim / 2], plain and for compressed layers */
+    float *turn[2]; /* [max_rows][rope_dim / 2] cos, sin of the step's positions */
 
-    HcScratch hc;
-    KvScratch kv;
+    /* the ops' scratch, all in one place: no two ops run at once */
+    float *mixes;  /* hc_pre: [rows][N_MIX + 1] */
+    float *raw_kv; /* kv_row: [rows][head_dim] */
+    float *low;    /* project: [rows][o_groups * o_rank] */
+    float *scores; /* route: [rows][n_experts] */
+    float *head_x; /* logits: [out][dim] */
     PoolScratch pooling;
     SelectScratch select;
     AttendScratch attend;
-    ProjectScratch project;
-    RouteScratch route;
     ExpertScratch experts;
-    HeadScratch head;
 
-    void *memory;                /* all of the above */
-    ds4_err err;                 /* the first failure, told by end */
-    atomic_int bad_expert;       /* an expert id that the model does not have, or -1 */
+    void *memory;          /* all of the above */
+    ds4_err err;           /* the first failure, told by end */
+    atomic_int bad_expert; /* an expert id that the model does not have, or -1 */
     char name[48];
 } Cpu;
 
@@ -90,7 +91,11 @@ static inline Rows rows_of(Buf b, int ld, int n) { return (Rows){ floats(b), (si
 static inline float *row_at(Rows r, int i) { return r.p + (size_t)i * r.ld; }
 
 /* Memory handed out front to back; with base NULL it only counts. */
-typedef struct { char *base; uint64_t used; bool overflow; } Layout;
+typedef struct {
+    char *base;
+    uint64_t used;
+    bool overflow;
+} Layout;
 void *layout_take(Layout *l, uint64_t count, uint64_t unit, uint64_t size);
 
 /* matmul.c: out_i[j] = row j of matrix `which` of w . x_i, j in [first, last). */
@@ -105,7 +110,7 @@ static inline void cpu_part(int n, int ith, int nth, int *first, int *last)
 
 /* norm.c: 1 / sqrt(mean of squares + eps), from the sum; y = x * that * w. */
 float cpu_rms(const Cpu *c, float sum_sq, int n);
-void  cpu_norm(const Cpu *c, float *y, const float *x, const float *w, int n);
+void cpu_norm(const Cpu *c, float *y, const float *x, const float *w, int n);
 
 /* rope.c: rotation of the last 2 * pairs values. */
 void rope_tables(Cpu *c);

@@ -1,7 +1,11 @@
 /* embed.c - tokens to streams: all four start as the token's row. */
 #include "cpu_internal.h"
 
-typedef struct { const Step *step; const Weight *table; float *streams; } Embed;
+typedef struct {
+    const Step *step;
+    const Weight *table;
+    float *streams;
+} Embed;
 
 static void embed_rows(void *arg, int ith, int nth)
 {

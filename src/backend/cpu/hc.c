@@ -92,7 +92,7 @@ static void split(const Shape *s, float *pre, float *mix, const float *m, const 
 typedef struct {
     Cpu *c;
     int n_rows;
-    Rows x, mix, streams, m;     /* m: projection, then the sum of squares */
+    Rows x, mix, streams, m; /* m: projection, then the sum of squares */
     const HcWeights *hc;
     const float *norm;
 } Pre;
@@ -150,15 +150,20 @@ void cpu_hc_pre(Backend *be, const Step *step, Buf x, Buf mix, Buf streams, cons
     a.x = rows_of(x, dim, n);
     a.mix = rows_of(mix, N_STREAMS + N_STREAMS * N_STREAMS, n);
     a.streams = rows_of(streams, N_STREAMS * dim, n);
-    a.m = (Rows){ c->hc.mix, N_MIX + 1, n };
+    a.m = (Rows){ c->mixes, N_MIX + 1, n };
     pool_run(c->pool, pre_rows, &a);
 }
 
 /* ---- hc_post -------------------------------------------------------------------- */
 
-enum { POST_CHUNK = 256 };       /* 4 streams of it fit the first-level cache */
+enum { POST_CHUNK = 256 }; /* 4 streams of it fit the first-level cache */
 
-typedef struct { const Cpu *c; int n_rows; const float *y, *mix; float *streams; } Post;
+typedef struct {
+    const Cpu *c;
+    int n_rows;
+    const float *y, *mix;
+    float *streams;
+} Post;
 
 /* dimensions [d, d + n) of one row */
 static void post_chunk(const Post *a, int row, int d, int n)
@@ -210,9 +215,8 @@ void hc_head(const Cpu *c, float *x, const float *streams, const HcWeights *hc, 
     const int flat = hc->proj.cols;
     float w[N_STREAMS], r = cpu_rms(c, c->k->sum_sq(streams, flat), flat);
 
-    c->k->gemm[hc->proj.type](w, N_STREAMS, weight_at(&hc->proj, 0, 0),
-                              weight_row_bytes(&hc->proj), N_STREAMS, streams, (size_t)flat, 1,
-                              flat);
+    c->k->gemm[hc->proj.type](w, N_STREAMS, weight_at(&hc->proj, 0, 0), weight_row_bytes(&hc->proj),
+                              N_STREAMS, streams, (size_t)flat, 1, flat);
     for (int k = 0; k < N_STREAMS; k++)
         w[k] = sigmoid(w[k] * r * scale + base[k]) + s->hc_eps;
     collapse(c, x, streams, w, norm);

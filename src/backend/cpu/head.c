@@ -31,7 +31,7 @@ void cpu_logits(Backend *be, const Step *step, Buf out, Buf streams, const HcWei
     Head a = { .c = c, .step = step, .hc = hc, .norm = floats(norm), .head = head };
 
     a.streams = rows_of(streams, N_STREAMS * dim, step->n_rows);
-    a.x = (Rows){ c->head.x, (size_t)dim, step->n_out };
+    a.x = (Rows){ c->head_x, (size_t)dim, step->n_out };
     a.out = rows_of(out, head->rows, step->n_out);
     pool_run(c->pool, head_rows, &a);
 }

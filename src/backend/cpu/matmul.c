@@ -27,7 +27,7 @@ void cpu_matmul(const Cpu *c, Rows out, const Weight *w, int which, Rows x, int 
         const void *wj = weight_at(w, which, j);
         int n_w = MIN(w_tile, last - j);
         for (int i = 0; i < x.n; i += X_TILE)
-            gemm(row_at(out, i) + j, out.ld, wj, ldw, n_w, row_at(x, i), x.ld,
-                 MIN(X_TILE, x.n - i), w->cols);
+            gemm(row_at(out, i) + j, out.ld, wj, ldw, n_w, row_at(x, i), x.ld, MIN(X_TILE, x.n - i),
+                 w->cols);
     }
 }

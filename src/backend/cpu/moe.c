@@ -11,12 +11,12 @@ typedef struct {
     Cpu *c;
     const Weight *gate, *up, *down;
     float limit;
-    Rows x, h, y;                /* x and y by row; h by (row, expert) pair */
+    Rows x, h, y; /* x and y by row; h by (row, expert) pair */
     int n_experts;
-    const int *first;            /* [n_experts + 1] an expert's pairs */
-    const int *row;              /* [pairs]; NULL: pair i is row i */
-    const float *weight;         /* [pairs]; NULL: 1 */
-    float *gathered;             /* [pairs][dim]; used by experts with several rows */
+    const int *first;    /* [n_experts + 1] an expert's pairs */
+    const int *row;      /* [pairs]; NULL: pair i is row i */
+    const float *weight; /* [pairs]; NULL: 1 */
+    float *gathered;     /* [pairs][dim]; used by experts with several rows */
 } Moe;
 
 static int row_of(const Moe *a, int pair) { return a->row ? a->row[pair] : pair; }
@@ -148,9 +148,15 @@ void cpu_experts(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gates
     Cpu *c = cpu_of(be);
     const Shape *s = be->shape;
     const int n = step->n_rows;
-    Moe a = { .c = c, .gate = &l->gate, .up = &l->up, .down = &l->down,
-              .limit = s->swiglu_limit[l->index], .n_experts = s->n_experts,
-              .first = c->experts.first, .row = c->experts.row, .weight = c->experts.gate,
+    Moe a = { .c = c,
+              .gate = &l->gate,
+              .up = &l->up,
+              .down = &l->down,
+              .limit = s->swiglu_limit[l->index],
+              .n_experts = s->n_experts,
+              .first = c->experts.first,
+              .row = c->experts.row,
+              .weight = c->experts.gate,
               .gathered = c->experts.x };
 
     sort_pairs(c, ints(ids), floats(gates), n);
@@ -165,8 +171,13 @@ void cpu_shared(Backend *be, const Step *step, Buf y, Buf x, const Layer *l)
     Cpu *c = cpu_of(be);
     const Shape *s = be->shape;
     const int n = step->n_rows, all[2] = { 0, n };
-    Moe a = { .c = c, .gate = &l->sh_gate, .up = &l->sh_up, .down = &l->sh_down,
-              .limit = s->swiglu_limit[l->index], .n_experts = 1, .first = all };
+    Moe a = { .c = c,
+              .gate = &l->sh_gate,
+              .up = &l->sh_up,
+              .down = &l->sh_down,
+              .limit = s->swiglu_limit[l->index],
+              .n_experts = 1,
+              .first = all };
 
     a.x = rows_of(x, s->dim, n);
     a.y = rows_of(y, s->dim, n);

@@ -5,15 +5,12 @@ typedef struct {
     Cpu *c;
     const Step *step;
     const Layer *l;
-    Rows x, logit;
+    Rows x, score;
     int32_t *ids;
     float *gates;
 } Route;
 
-static float score_of(float logit)
-{
-    return sqrtf(logit > 20 ? logit : log1pf(expf(logit)));
-}
+static float score_of(float logit) { return sqrtf(logit > 20 ? logit : log1pf(expf(logit))); }
 
 /* The n_active best by score + bias, best first, ties to the lower id. Any
  * scores, NaN included, give distinct ids. */
@@ -67,13 +64,13 @@ static void route_part(void *arg, int ith, int nth)
     int first, last;
 
     cpu_part(s->n_experts, ith, nth, &first, &last);
-    cpu_matmul(a->c, a->logit, &a->l->router, 0, a->x, first, last);
+    cpu_matmul(a->c, a->score, &a->l->router, 0, a->x, first, last);
     pool_barrier(a->c->pool);
 
     pool_part(a->x.n, 1, ith, nth, &first, &last);
     for (int i = first; i < last; i++) {
         size_t at = (size_t)i * (size_t)s->n_active;
-        float *score = row_at(a->logit, i);
+        float *score = row_at(a->score, i);
         for (int e = 0; e < s->n_experts; e++)
             score[e] = score_of(score[e]);
         if (s->hashed[a->l->index])
@@ -90,6 +87,6 @@ void cpu_route(Backend *be, const Step *step, Buf ids, Buf gates, Buf x, const L
     Route a = { .c = cpu_of(be), .step = step, .l = l, .ids = ints(ids), .gates = floats(gates) };
 
     a.x = rows_of(x, s->dim, step->n_rows);
-    a.logit = (Rows){ a.c->route.logit, (size_t)s->n_experts, step->n_rows };
+    a.score = (Rows){ a.c->scores, (size_t)s->n_experts, step->n_rows };
     pool_run(a.c->pool, route_part, &a);
 }

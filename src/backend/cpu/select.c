@@ -29,7 +29,7 @@ static uint32_t order_key(float x)
     uint32_t u;
     if (isnan(x))
         return 0;
-    x += 0.0f;                             /* -0 becomes 0 */
+    x += 0.0f; /* -0 becomes 0 */
     memcpy(&u, &x, sizeof u);
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
@@ -96,7 +96,8 @@ static void score_tile(const Select *a, int ith, int first, int last, int base, 
     float *tile = c->select.tile + (size_t)ith * KV_TILE * (size_t)dim;
     float *dot = c->select.dot + (size_t)ith * KV_TILE * (size_t)heads;
     size_t at = (size_t)c->at[c->select.need[first]].slot * (size_t)a->kv->comp_rows;
-    const char *packed = (const char *)bytes_of(a->kv->idx) + (at + (size_t)from) * (size_t)f->bytes;
+    const char *packed =
+        (const char *)bytes_of(a->kv->idx) + (at + (size_t)from) * (size_t)f->bytes;
 
     for (int i = 0; i < n; i++)
         c->k->idx_unpack(f, tile + (size_t)i * (size_t)dim, packed + (size_t)i * (size_t)f->bytes);
@@ -210,8 +211,7 @@ static void pick_all(Select *a, int n_rows)
     }
 }
 
-void cpu_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, Buf x,
-                const Layer *l)
+void cpu_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, Buf x, const Layer *l)
 {
     const Shape *s = be->shape;
     Cpu *c = cpu_of(be);
