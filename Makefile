@@ -75,13 +75,18 @@ $(call layer_lib,$(1)): $(call layer_obj,$(1))
 endef
 $(foreach l,$(LAYERS),$(eval $(call layer_rule,$(l))))
 
+# The compiler takes minutes over these two with all that UBSan can watch; what
+# is left out here ASan sees as well, and tests/run makes the rest stop a test.
+ifneq ($(findstring undefined,$(SAN)),)
+KERNEL_SAN := -fsanitize-recover=undefined -fno-sanitize=pointer-overflow,null,object-size
+endif
 $(B)/obj/backend/cpu/k_avx2.o:   ISA = -mavx2 -mfma -mf16c -mbmi2
 AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/obj/backend/cpu/k_avx512.o: ISA = $(AVX512)
 $(B)/obj/backend/cpu/k_avx512_vbmi.o: ISA = $(AVX512) -mavx512vbmi
 $(B)/obj/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ISA) -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) $(ISA) $(if $(ISA),$(KERNEL_SAN)) -c -o $@ $<
 
 libs = $(foreach l,$(1),$(call layer_lib,$l))
 # Archives refer to lower ones only, so the highest comes first.
@@ -170,6 +175,10 @@ fuzz:
 	    -artifact_prefix=build/fuzz/ build/fuzz/corpus-$(T) tests/fuzz/corpus/$(T)
 $(B)/fuzz-%: $(B)/obj/tests/fuzz/%.o $(call libs,$(WHOLE_LAYERS))
 	$(CC) -fsanitize=fuzzer -o $@ $< $(call libs,$(call reverse,$(WHOLE_LAYERS))) $(TEST_LIBS)
+
+# What the CPU kernels reach of what the machine can do.
+$(B)/bench_kernels: tools/bench_kernels.c $(call libs,base quant backend/cpu)
+	$(CC) $(ALL_CFLAGS) -MF $@.d -o $@ $< $(call libs,backend/cpu quant base) $(ALL_LIBS)
 
 # ---- checks ---------------------------------------------------------------------
 
