@@ -47,10 +47,11 @@ static uint64_t load(const void *p, size_t n)
 
 static bool take(Cursor *c, uint64_t n, Str *out)
 {
-    if (n > c->n - c->at)
-        return fail(c->err, DS4_EFORMAT,
-                    "GGUF header wants %llu bytes at offset %zu, and %zu are left",
-                    (unsigned long long)n, c->at, c->n - c->at);
+    if (n > c->n - c->at) {
+        fail(c->err, DS4_EFORMAT, "GGUF header wants %llu bytes at offset %zu, and %zu are left",
+             (unsigned long long)n, c->at, c->n - c->at);
+        return false; /* said so that tools see it */
+    }
     *out = (Str){ (const char *)c->p + c->at, (size_t)n };
     c->at += (size_t)n;
     return true;
@@ -456,7 +457,7 @@ bool gguf_next_str(const GgufKv *kv, size_t *at, Str *out)
     if (!kv || kv->type != GGUF_ARRAY || kv->elem != GGUF_STRING)
         return false;
     Cursor c = { .p = (const unsigned char *)kv->value.p, .n = kv->value.n, .at = *at };
-    if (!c.p || *at >= c.n || !take_str(&c, out))
+    if (*at >= c.n || !take_str(&c, out))
         return false;
     *at = c.at;
     return true;
