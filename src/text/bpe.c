@@ -28,7 +28,7 @@ typedef struct {
 typedef struct {
     const ds4_vocab *v;
     Tokens *out;
-    Seen *seen; /* [CACHE_SLOTS], NULL for short texts */
+    Seen *seen;      /* [CACHE_SLOTS], NULL for short texts */
     int32_t *symbol; /* scratch of long pieces, [cap] each */
     uint32_t *before, *after;
     Pair *heap; /* [2 * cap] */
@@ -131,13 +131,12 @@ static bool encode_piece(void *user, Str s)
 
 /* ---- short pieces ------------------------------------------------------------- */
 
+/* *result -1: the pair does not merge. */
 static int32_t pair_rank(const Merges *m, int32_t left, int32_t right, int32_t *result)
 {
     const Merge *found = merges_find(m, left, right);
-    if (!found)
-        return NO_RANK;
-    *result = found->result;
-    return found->rank;
+    *result = found ? found->result : -1;
+    return found ? found->rank : NO_RANK;
 }
 
 static bool merge_short(Encoder *e, Str s)
@@ -149,6 +148,8 @@ static bool merge_short(Encoder *e, Str s)
         id[i] = vocab_byte(e->v, (unsigned char)s.p[i]);
     for (int i = 0; i + 1 < n; i++)
         rank[i] = pair_rank(m, id[i], id[i + 1], &result[i]);
+    rank[n - 1] = NO_RANK; /* the last has no neighbour */
+    result[n - 1] = -1;
     while (n > 1) {
         int best = 0;
         for (int i = 1; i + 1 < n; i++)

@@ -3,7 +3,11 @@
 #define BPE_H
 #include "vocab.h"
 
-typedef struct { int32_t *id; size_t n, cap; bool failed; } Tokens;
+typedef struct {
+    int32_t *id;
+    size_t n, cap;
+    bool failed;
+} Tokens;
 
 void tokens_put(Tokens *t, int32_t id);
 void tokens_release(Tokens *t);

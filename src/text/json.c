@@ -99,13 +99,15 @@ static bool fits_64(Str digits, bool negative)
     return digits.n < most.n || (digits.n == most.n && memcmp(digits.p, most.p, most.n) <= 0);
 }
 
+static bool among(char c, const char *set) { return c && strchr(set, c); }
+
 /* A number at s: its length, 0: an integer beyond 64 bits. */
 static size_t scan_number(Str s)
 {
     size_t n = 0;
     bool negative = s.p[0] == '-', real = false;
-    for (; n < s.n && memchr("+-.eE0123456789", s.p[n], 15); n++)
-        real |= memchr(".eE", s.p[n], 3) != NULL;
+    for (; n < s.n && among(s.p[n], "+-.eE0123456789"); n++)
+        real |= among(s.p[n], ".eE");
     return real || fits_64((Str){ s.p + negative, n - negative }, negative) ? n : 0;
 }
 
@@ -147,9 +149,8 @@ void json_write_str(Bytes *out, Str s)
         from = i + 1;
         if (i == s.n)
             break;
-        const char *found = c ? strchr(plain, c) : NULL;
-        if (found)
-            bytes_printf(out, "\\%c", escaped[found - plain]);
+        if (among((char)c, plain))
+            bytes_printf(out, "\\%c", escaped[strchr(plain, c) - plain]);
         else
             bytes_printf(out, "\\u%04x", c);
     }

@@ -5,6 +5,7 @@
  * believed: lengths come from the parser, every merge must name tokens that
  * exist, and no two tokens may stand for the same bytes. */
 #include "vocab.h"
+#include <assert.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
@@ -17,11 +18,11 @@ enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUS
 
 struct ds4_vocab {
     int n, n_special;
-    char *bytes; /* of all tokens, one after the other */
-    uint32_t *at; /* [n + 1] where each begins */
+    char *bytes;      /* of all tokens, one after the other */
+    uint32_t *at;     /* [n + 1] where each begins */
     bool *is_special; /* [n] */
     int32_t *special; /* [n_special] ids in the order of their bytes */
-    int first[257]; /* special tokens whose first byte is >= c begin here */
+    int first[257];   /* special tokens whose first byte is >= c begin here */
     int32_t byte[256];
     Merges merges;
     Controls controls;
@@ -32,7 +33,7 @@ struct ds4_vocab {
 typedef struct {
     ds4_vocab *v;
     int16_t byte_of[512]; /* of a character of the byte alphabet, -1: none */
-    int32_t *slot; /* normal tokens by their bytes; open addressing, -1: empty */
+    int32_t *slot;        /* normal tokens by their bytes; open addressing, -1: empty */
     uint32_t mask;
 } Loader;
 
@@ -288,7 +289,7 @@ static bool add_normal(Loader *l, int32_t id, Str text, ds4_err *err)
         return fail(err, DS4_EFORMAT, "token %d (\"%.*s\") is not written in the byte alphabet", id,
                     STR_ARG(text));
     v->at[id + 1] = v->at[id] + (uint32_t)n;
-    Str s = vocab_bytes(v, id);
+    Str s = { v->bytes + v->at[id], (size_t)n };
     int32_t *slot = find_normal(l, s);
     if (*slot >= 0)
         return fail(err, DS4_EFORMAT, "tokens %d and %d are both \"%.*s\"", *slot, id,
@@ -319,6 +320,7 @@ static bool load_tokens(Loader *l, const Gguf *g, ds4_err *err)
                     (unsigned long long)tokens->count);
     if (!alloc_tokens(l, tokens->count, tokens->value.n, err))
         return false;
+    assert(l->v->bytes);
     size_t at = 0;
     for (int32_t id = 0; id < l->v->n; id++) {
         Str text;
