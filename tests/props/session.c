@@ -640,6 +640,61 @@ static void sampling_follows_the_logits(void **state)
     ds4_session_close(s);
 }
 
+/* ---- models that are wrong ------------------------------------------------------------ */
+
+static void spoil_name(Bytes *gguf, const char *name)
+{
+    char *at = memmem(gguf->p, gguf->n, name, strlen(name));
+    assert_non_null(at);
+    at[strlen(name) - 1] = '?';
+}
+
+static void keep_line(void *user, const char *line)
+{
+    bytes_printf(user, "%s\n", line);
+}
+
+static void all_that_is_wrong_with_a_model_is_said_at_once(void **state)
+{
+    Bytes gguf = toy_gguf("f32", 3), log = { 0 };
+    ds4_err err = { 0 };
+
+    (void)state;
+    spoil_name(&gguf, "blk.1.attn_kv.weight");
+    spoil_name(&gguf, "blk.2.attn_sinks.weight");
+    spoil_name(&gguf, "output_norm.weight");
+    const ds4_options opt = { .device = "cpu", .log = keep_line, .user = &log };
+    assert_null(engine_open_bytes(gguf.p, gguf.n, &opt, &err));
+    assert_int_equal(err.code, DS4_EFORMAT);
+    assert_string_equal(err.msg,
+                        "tensor output_norm.weight is missing (and 2 more tensors are wrong)");
+    bytes_byte(&log, '\0');
+    assert_string_equal(log.p, "tensor output_norm.weight is missing\n"
+                               "tensor blk.1.attn_kv.weight is missing\n"
+                               "tensor blk.2.attn_sinks.weight is missing\n");
+    bytes_release(&gguf);
+    bytes_release(&log);
+}
+
+/* The hash tables are data: a lying one must not send a token elsewhere. */
+static void experts_that_do_not_exist_are_refused(void **state)
+{
+    Bytes gguf = toy_gguf("f32", 3);
+    const int32_t id = 4;
+    ds4_err err = { 0 };
+    Gguf g;
+
+    (void)state;
+    assert_true(gguf_parse(&g, gguf.p, gguf.n, NULL));
+    const GgufTensor *t = gguf_tensor(&g, "blk.0.ffn_gate_tid2eid.weight");
+    memcpy(gguf.p + (t->data - (unsigned char *)gguf.p) + 2 * 4 * 7 + 4, &id, sizeof id);
+    gguf_release(&g);
+    assert_null(engine_open_bytes(gguf.p, gguf.n, &(ds4_options){ .device = "cpu" }, &err));
+    assert_string_equal(err.msg,
+                        "tensor blk.0.ffn_gate_tid2eid.weight sends token 7 to expert 4 of 4");
+    bytes_release(&gguf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -664,6 +719,8 @@ int main(void)
         cmocka_unit_test(logits_of_a_step_are_where_they_were_asked_for),
         cmocka_unit_test(sessions_take_and_give_back_slots),
         cmocka_unit_test(sampling_follows_the_logits),
+        cmocka_unit_test(all_that_is_wrong_with_a_model_is_said_at_once),
+        cmocka_unit_test(experts_that_do_not_exist_are_refused),
     };
     return cmocka_run_group_tests(tests, open_toy, close_toy);
 }

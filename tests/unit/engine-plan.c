@@ -1,0 +1,159 @@
+/* What a plan promises: sums that add up, a largest context that is the
+ * largest, and settings that are refused by name. */
+#include "../../src/engine/engine.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const Shape flash = {
+    .n_layers = 3, .dim = 4096, .vocab = 129280, .context = 1048576, .n_heads = 64,
+    .head_dim = 512, .rope_dim = 64, .q_rank = 1024, .o_rank = 1024, .o_groups = 8,
+    .window = 128, .idx_heads = 64, .idx_dim = 128, .idx_topk = 512, .n_experts = 256,
+    .n_active = 6, .expert_dim = 2048, .shared_dim = 2048, .rounding = true,
+    .ratio = { 0, 4, 128 },
+};
+
+static const ModelBytes bytes = { .weights = 5000000000u, .step = 1000, .vectors = 4096 };
+
+static void plan(ds4_plan *p, ds4_options opt)
+{
+    Settings set;
+    ds4_err err;
+
+    opt.device = "cpu";
+    if (!settings_make(&set, &opt, &flash, &err))
+        fail_msg("%s", err.msg);
+    engine_plan(p, &set, &flash, &bytes, 4000000000u);
+}
+
+static void parts_add_up(void **state)
+{
+    ds4_plan p;
+
+    (void)state;
+    plan(&p, (ds4_options){ .context = 32768, .sessions = 3, .max_rows = 64 });
+    assert_int_equal(p.kv_session, kv_slot_bytes(&flash, 32768, 64));
+    assert_int_equal(p.kv, 3 * p.kv_session);
+    assert_int_equal(p.weights, 4000000000u);            /* tensors share bytes of the file */
+    assert_int_equal(p.total, p.weights + p.kv + p.activations + p.scratch);
+    assert_int_equal(p.required, p.total - p.weights);   /* which are mapped */
+    assert_true(p.activations >= run_bytes(&flash, 64, 3));
+    assert_int_equal(p.context, 32768);
+    assert_int_equal(p.sessions, 3);
+    assert_int_equal(p.max_rows, 64);
+}
+
+static void defaults_are_filled_in(void **state)
+{
+    ds4_plan p;
+    Settings set;
+    Shape small = flash;
+
+    (void)state;
+    plan(&p, (ds4_options){ 0 });
+    assert_int_equal(p.context, 8192);
+    assert_int_equal(p.sessions, 1);
+    assert_int_equal(p.max_rows, 512);
+    small.context = 100;
+    assert_true(settings_make(&set, &(ds4_options){ .sessions = 2 }, &small, NULL));
+    assert_int_equal(set.context, 100);
+    assert_int_equal(set.max_rows, 100);
+    assert_int_equal(set.max_logits, 2);
+}
+
+/* So many sessions that memory decides. */
+static void the_largest_context_is_the_largest(void **state)
+{
+    const int sessions = 4000;
+    ds4_plan p, at, over;
+
+    (void)state;
+    plan(&p, (ds4_options){ .context = 1048576, .sessions = sessions });
+    if (!p.available)
+        skip();
+    assert_false(p.fits);
+    assert_true(p.max_context < 1048576);
+    /* memory may change while we look, so not at the very border */
+    plan(&at, (ds4_options){ .context = MAX(1, p.max_context / 4 * 3), .sessions = sessions });
+    plan(&over, (ds4_options){ .context = p.max_context / 3 * 4 + 100, .sessions = sessions });
+    assert_true(at.fits || p.max_context == 0);
+    assert_false(over.fits);
+}
+
+static void a_context_of_a_few_tokens_fits(void **state)
+{
+    ds4_plan p;
+
+    (void)state;
+    plan(&p, (ds4_options){ .context = 16 });
+    assert_true(p.fits);
+    assert_true(p.max_context >= 16);
+}
+
+static void impossible_settings_are_named(void **state)
+{
+    static const struct { ds4_options opt; const char *says; } bad[] = {
+        { { .context = 1048577 }, "context is 1048577, expected 1 to 1048576" },
+        { { .context = -1 }, "context is -1" },
+        { { .sessions = -1 }, "sessions is -1" },
+        { { .sessions = 5000 }, "sessions is 5000, expected 1 to 4096" },
+        { { .max_rows = -3 }, "max_rows is -3" },
+        { { .max_rows = 70000 }, "max_rows is 70000" },
+        { { .max_rows = 8, .max_logits = 9 }, "max_logits is 9, expected 1 to 8" },
+        { { .threads = -1 }, "threads is -1" },
+    };
+    Settings set;
+    ds4_err err;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        assert_false(settings_make(&set, &bad[i].opt, &flash, &err));
+        assert_int_equal(err.code, DS4_EINVAL);
+        if (!strstr(err.msg, bad[i].says))
+            fail_msg("'%s' does not say '%s'", err.msg, bad[i].says);
+    }
+}
+
+static void memory_is_known(void **state)
+{
+    const uint64_t m = memory_available();
+
+    (void)state;
+    assert_true(m > 1 << 20);
+    assert_true(m <= (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE));
+}
+
+static void files_that_are_none_are_refused(void **state)
+{
+    ds4_err err;
+    ds4_plan p;
+
+    (void)state;
+    assert_null(ds4_engine_open(&(ds4_options){ 0 }, &err));
+    assert_string_equal(err.msg, "no model is named");
+    assert_null(ds4_engine_open(&(ds4_options){ .model = "tests/data/none.gguf" }, &err));
+    assert_int_equal(err.code, DS4_EIO);
+    assert_null(ds4_engine_open(&(ds4_options){ .model = "tests/data/golden.txt" }, &err));
+    assert_int_equal(err.code, DS4_EFORMAT);
+    assert_false(ds4_plan_make(&p, &(ds4_options){ .model = "tests/data/golden.txt" }, &err));
+    assert_int_equal(err.code, DS4_EFORMAT);
+    ds4_engine_close(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parts_add_up),
+        cmocka_unit_test(defaults_are_filled_in),
+        cmocka_unit_test(the_largest_context_is_the_largest),
+        cmocka_unit_test(a_context_of_a_few_tokens_fits),
+        cmocka_unit_test(impossible_settings_are_named),
+        cmocka_unit_test(memory_is_known),
+        cmocka_unit_test(files_that_are_none_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
