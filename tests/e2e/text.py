@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""text.py BUILD_DIR: ds4 tokenize and ds4 render as a user calls them, with the bundled model."""
+"""text.py BUILD_DIR [PAIRS]: ds4 tokenize and ds4 render as a user calls them, with the bundled model.
+
+PAIRS is a folder with the model publisher's own pairs, official_test_input_N.json and
+official_test_output_N.txt, which are not ours to distribute.
+"""
 import json
 import pathlib
 import subprocess
@@ -91,9 +95,23 @@ def test_native():
                       run.stdout.decode() == case["expected"], run)
 
 
+def test_official(folder):
+    for number, mode in (1, "thinking"), (2, "thinking"), (3, "thinking"), (4, "chat"):
+        case = json.loads((folder / f"official_test_input_{number}.json").read_bytes())
+        messages = case if isinstance(case, list) else case["messages"]
+        if isinstance(case, dict) and case.get("tools"):
+            messages[0]["tools"] = case["tools"]
+        run = ds4("render", "--api", "native",
+                  stdin=json.dumps({"messages": messages, "thinking_mode": mode}).encode())
+        want = (folder / f"official_test_output_{number}.txt").read_bytes()
+        claim(f"official pair {number}", run.stdout == want or TOOLS in run.stderr, run)
+
+
 test_tokenize()
 test_wrong_use()
 test_chat()
 test_native()
+if len(sys.argv) > 2:
+    test_official(pathlib.Path(sys.argv[2]))
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed != 0)
