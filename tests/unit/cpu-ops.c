@@ -619,19 +619,19 @@ static void all_visible_rows_are_picked_when_they_fit(void **state)
     c.be->op->close(c.be);
 }
 
-/* All rows alike: the first ones. Rows in equal pairs: never the second alone. */
+/* Rows in equal threes, of which 100 picks must cut one apart: the first of it. */
 static void ties_go_to_the_lower_row(void **state)
 {
     static Choice c;
     (void)state;
 
     choice_open(&c, 2);
-    for (int i = 1; i < MANY; i += 2)
-        memcpy(c.rows[i], c.rows[i - 1], sizeof c.rows[i]);
+    for (int i = 0; i < MANY; i++)
+        memcpy(c.rows[i], c.rows[i - i % 3], sizeof c.rows[i]);
     choose(&c, MANY);
     check_choice(&c, MANY);
-    for (int i = 1; i < MANY; i += 2)
-        assert_true(picked(&c, i - 1) || !picked(&c, i));
+    for (int i = 0; i < MANY; i++)
+        assert_true(i % 3 == 0 || picked(&c, i - 1) || !picked(&c, i));
     for (int i = 1; i < MANY; i++)
         memcpy(c.rows[i], c.rows[0], sizeof c.rows[i]);
     choose(&c, MANY);
@@ -654,6 +654,63 @@ static void a_score_that_is_no_number_comes_last(void **state)
     for (int i = 0; i < KEEP; i++)
         assert_true(c.pick[i] >= 0 && c.pick[i] < MANY && (i == 0 || c.pick[i] > c.pick[i - 1]));
     c.be->op->close(c.be);
+}
+
+/* ---- hyper-connections ---------------------------------------------------------------------- */
+
+static void normalize(double c[N_STREAMS][N_STREAMS], bool rows)
+{
+    for (int i = 0; i < N_STREAMS; i++) {
+        double sum = 1e-6;
+        for (int k = 0; k < N_STREAMS; k++)
+            sum += rows ? c[i][k] : c[k][i];
+        for (int k = 0; k < N_STREAMS; k++)
+            *(rows ? &c[i][k] : &c[k][i]) /= sum;
+    }
+}
+
+/* The matrix of these values after some rounds. */
+static void sinkhorn(double c[N_STREAMS][N_STREAMS], const float *values, int rounds)
+{
+    for (int i = 0; i < N_STREAMS; i++) {
+        double sum = 0;
+        for (int k = 0; k < N_STREAMS; k++)
+            sum += c[i][k] = exp((double)values[i * N_STREAMS + k]);
+        for (int k = 0; k < N_STREAMS; k++)
+            c[i][k] = c[i][k] / sum + 1e-6;
+    }
+    for (int i = 0; i < rounds; i++) {
+        if (i > 0)
+            normalize(c, true);
+        normalize(c, false);
+    }
+}
+
+/* Without a projection the base alone decides. */
+static void sinkhorn_takes_the_rounds_of_the_shape(void **state)
+{
+    static const float none[N_MIX * N_STREAMS * DIM];
+    HcWeights hc = given.w.layer[0].hc_attn;
+    (void)state;
+
+    hc.proj = (Weight){ buf(none), QUANT_F32, N_MIX, N_STREAMS * DIM, 1 };
+    for (int rounds = 1; rounds <= 4; rounds++) {
+        Shape s = toy;
+        s.sinkhorn_iters = rounds;
+        Backend *be = open_toy(&s, "scalar", 1);
+        const Span span = { .n = 1 };
+        const Step step = { .n_rows = 1, .n_spans = 1, .span = &span };
+        float x[DIM], mix[MIX];
+        double want[N_STREAMS][N_STREAMS];
+        ds4_err err;
+        assert_true(be->op->begin(be, &step));
+        be->op->hc_pre(be, &step, buf(x), buf(mix), buf(given.in[0][0].streams), &hc, given.w.norm);
+        assert_true(be->op->end(be, &err));
+        sinkhorn(want, (const float *)hc.base.base + 2 * N_STREAMS, rounds);
+        for (int i = 0; i < N_STREAMS * N_STREAMS; i++)
+            assert_true(fabs((double)mix[N_STREAMS + i] - want[i / 4][i % 4]) < 1e-6);
+        be->op->close(be);
+    }
 }
 
 /* ---- what goes wrong ---------------------------------------------------------------------------------------- */
@@ -821,6 +878,7 @@ int main(void)
         cmocka_unit_test(all_visible_rows_are_picked_when_they_fit),
         cmocka_unit_test(ties_go_to_the_lower_row),
         cmocka_unit_test(a_score_that_is_no_number_comes_last),
+        cmocka_unit_test(sinkhorn_takes_the_rounds_of_the_shape),
         cmocka_unit_test(numbers_out_of_hand_stay_in_their_row),
         cmocka_unit_test(a_hashed_expert_that_does_not_exist_is_reported),
         cmocka_unit_test(a_step_that_does_not_fit_is_refused),
