@@ -31,24 +31,27 @@ extern "C" {
 
 #define DS4_VERSION "0.1.0"
 
-typedef struct ds4_engine  ds4_engine;
+typedef struct ds4_engine ds4_engine;
 typedef struct ds4_session ds4_session;
-typedef struct ds4_vocab   ds4_vocab;    /* immutable: share it between threads */
+typedef struct ds4_vocab ds4_vocab; /* immutable: share it between threads */
 
 /* ---- errors ------------------------------------------------------------ */
 
 typedef enum {
     DS4_OK,
-    DS4_EINVAL,      /* the caller's argument or request is wrong */
-    DS4_ENOMEM,      /* host or device memory is exhausted */
-    DS4_EIO,         /* a file could not be read or written */
-    DS4_EFORMAT,     /* a file is not what it claims to be */
-    DS4_ECONTEXT,    /* the tokens do not fit the session's context */
-    DS4_EDEVICE,     /* the device failed; the engine must be reopened */
-    DS4_ECANCELED,   /* ds4_cancel() was called */
+    DS4_EINVAL,    /* the caller's argument or request is wrong */
+    DS4_ENOMEM,    /* host or device memory is exhausted */
+    DS4_EIO,       /* a file could not be read or written */
+    DS4_EFORMAT,   /* a file is not what it claims to be */
+    DS4_ECONTEXT,  /* the tokens do not fit the session's context */
+    DS4_EDEVICE,   /* the device failed; the engine must be reopened */
+    DS4_ECANCELED, /* ds4_cancel() was called */
 } ds4_code;
 
-typedef struct { ds4_code code; char msg[248]; } ds4_err;
+typedef struct {
+    ds4_code code;
+    char msg[248];
+} ds4_err;
 
 /* ---- engine ------------------------------------------------------------ */
 
@@ -60,23 +63,23 @@ typedef void (*ds4_progress)(void *user, const char *what, uint64_t done, uint64
 typedef void (*ds4_log)(void *user, const char *line);
 
 typedef struct {
-    const char *model;      /* path of the GGUF */
-    const char *device;     /* "cpu", "check:cpu", "timed:cpu", "trace:cpu", "null";
+    const char *model;     /* path of the GGUF */
+    const char *device;    /* "cpu", "check:cpu", "timed:cpu", "trace:cpu", "null";
                                NULL picks the fastest one present */
-    const char *isa;        /* CPU kernels: "scalar", "avx2", "avx512", "neon"; NULL: best */
-    int  threads;           /* CPU threads; 0: one a physical core */
-    int  context;           /* tokens a session can hold; 0: 8192 or the model's limit */
-    int  sessions;          /* sessions that can be open at once; 0: 1 */
-    int  max_rows;          /* largest step, in tokens; 0: 512 */
-    int  max_logits;        /* most rows of logits a step can give; 0: one a session */
-    bool unrounded;         /* leave out the FP8/FP4 rounding of KV rows (tests) */
-    ds4_progress progress;  /* or NULL */
-    ds4_log log;            /* or NULL */
-    void *user;             /* given to both */
+    const char *isa;       /* CPU kernels: "scalar", "avx2", "avx512", "neon"; NULL: best */
+    int threads;           /* CPU threads; 0: one a physical core */
+    int context;           /* tokens a session can hold; 0: 8192 or the model's limit */
+    int sessions;          /* sessions that can be open at once; 0: 1 */
+    int max_rows;          /* largest step, in tokens; 0: 512 */
+    int max_logits;        /* most rows of logits a step can give; 0: one a session */
+    bool unrounded;        /* leave out the FP8/FP4 rounding of KV rows (tests) */
+    ds4_progress progress; /* or NULL */
+    ds4_log log;           /* or NULL */
+    void *user;            /* given to both */
 } ds4_options;
 
 ds4_engine *ds4_engine_open(const ds4_options *opt, ds4_err *err);
-void        ds4_engine_close(ds4_engine *e);          /* NULL is fine; closes its sessions */
+void ds4_engine_close(ds4_engine *e);                 /* NULL is fine; closes its sessions */
 const char *ds4_engine_describe(const ds4_engine *e); /* one line, for humans */
 
 /* What a model needs before it is loaded: bytes by purpose, for opt's context,
@@ -86,33 +89,36 @@ const char *ds4_engine_describe(const ds4_engine *e); /* one line, for humans */
  * when they are touched and drops when memory is short. So there they may
  * exceed the memory (slowly), and `fits` says that everything else is there. */
 typedef struct {
-    uint64_t weights;        /* mapped or uploaded */
-    uint64_t kv_session;     /* one session's KV state at opt->context */
-    uint64_t kv;             /* all sessions */
-    uint64_t activations;    /* of one step */
-    uint64_t scratch;        /* the device's own */
-    uint64_t total;          /* all of the above */
-    uint64_t required;       /* of which must be free: less than total where weights are mapped */
-    uint64_t available;      /* memory of the device now; 0: the system does not say */
-    int      context, sessions, max_rows;   /* with defaults filled in */
-    int      max_context;    /* largest context that fits with these sessions */
-    bool     fits;
+    uint64_t weights;     /* mapped or uploaded */
+    uint64_t kv_session;  /* one session's KV state at opt->context */
+    uint64_t kv;          /* all sessions */
+    uint64_t activations; /* of one step */
+    uint64_t scratch;     /* the device's own */
+    uint64_t total;       /* all of the above */
+    uint64_t required;    /* of which must be free: less than total where weights are mapped */
+    uint64_t available;   /* memory of the device now; 0: the system does not say */
+    int context, sessions, max_rows; /* with defaults filled in */
+    int max_context;                 /* largest context that fits with these sessions */
+    bool fits;
 } ds4_plan;
 bool ds4_plan_make(ds4_plan *plan, const ds4_options *opt, ds4_err *err);
 
 typedef struct {
-    const char *name;        /* general.name */
-    int n_layers, vocab, context_max;   /* context_max: the model's own limit */
+    const char *name;                 /* general.name */
+    int n_layers, vocab, context_max; /* context_max: the model's own limit */
     int context, sessions, max_rows, max_logits;
-    uint64_t weight_bytes;   /* of all tensors */
-    uint64_t step_bytes;     /* weight bytes that decoding one token reads */
-    uint64_t kv_bytes;       /* of one session at full context */
+    uint64_t weight_bytes; /* of all tensors */
+    uint64_t step_bytes;   /* weight bytes that decoding one token reads */
+    uint64_t kv_bytes;     /* of one session at full context */
 } ds4_info;
 ds4_info ds4_engine_info(const ds4_engine *e);
 
 /* With device "timed:NAME": writes a table of time, calls and GB/s by op
  * since the engine was opened or last reset. NULL where it is not timed. */
-typedef struct { const char *op; uint64_t calls, ns, bytes; } ds4_op_time;
+typedef struct {
+    const char *op;
+    uint64_t calls, ns, bytes;
+} ds4_op_time;
 const ds4_op_time *ds4_engine_ops(const ds4_engine *e, int *n);
 void ds4_engine_ops_reset(ds4_engine *e);
 
@@ -124,16 +130,16 @@ const ds4_vocab *ds4_engine_vocab(const ds4_engine *e);
  * returns how many the text needs, so a call with cap 0 measures; SIZE_MAX
  * when memory ran out. Control tokens are recognised only when special is
  * true: text from a user is always encoded with false. */
-size_t      ds4_encode(const ds4_vocab *v, const char *text, size_t len, bool special,
-                       int32_t *out, size_t cap);
+size_t ds4_encode(const ds4_vocab *v, const char *text, size_t len, bool special, int32_t *out,
+                  size_t cap);
 /* The bytes of a token. NULL and 0 for an id outside the vocabulary. */
 const char *ds4_token_bytes(const ds4_vocab *v, int32_t token, size_t *len);
 
 /* ---- sessions ---------------------------------------------------------- */
 
-ds4_session   *ds4_session_open(ds4_engine *e, ds4_err *err);   /* takes a free slot */
-void           ds4_session_close(ds4_session *s);               /* NULL is fine */
-int            ds4_session_length(const ds4_session *s);
+ds4_session *ds4_session_open(ds4_engine *e, ds4_err *err); /* takes a free slot */
+void ds4_session_close(ds4_session *s);                     /* NULL is fine */
+int ds4_session_length(const ds4_session *s);
 const int32_t *ds4_session_tokens(const ds4_session *s);
 
 /* Append tokens, in as many steps as needed. Keeps the last row's logits. When
@@ -147,14 +153,14 @@ bool ds4_session_sync(ds4_session *s, const int32_t *tokens, int n, int *reused,
 
 /* Go back to length n. Pooled rows cannot be un-pooled at any length: returns
  * the length really reached, which is n or the closest resume point below. */
-int  ds4_session_rewind(ds4_session *s, int n);
+int ds4_session_rewind(ds4_session *s, int n);
 
 /* KV state to and from a stream. The format is versioned, checksummed and
  * device-neutral; it holds the tokens, the state and the last logits. A load
  * that fails leaves the session empty. */
 typedef struct {
-    bool (*io)(void *user, void *data, size_t len);  /* reads or writes all */
-    void  *user;
+    bool (*io)(void *user, void *data, size_t len); /* reads or writes all */
+    void *user;
 } ds4_stream;
 bool ds4_session_save(ds4_session *s, ds4_stream out, ds4_err *err);
 bool ds4_session_load(ds4_session *s, ds4_stream in, ds4_err *err);
@@ -162,16 +168,16 @@ bool ds4_session_load(ds4_session *s, ds4_stream in, ds4_err *err);
 /* ---- steps ------------------------------------------------------------- */
 
 typedef struct {
-    ds4_session   *session;
+    ds4_session *session;
     const int32_t *tokens;
-    int            n;        /* 1 for decode, up to max_rows for a prompt */
-    int            n_logits; /* logits of the last n_logits rows are computed */
+    int n;        /* 1 for decode, up to max_rows for a prompt */
+    int n_logits; /* logits of the last n_logits rows are computed */
 } ds4_work;
 
 /* Run one step for all items (each session at most once). All of them
  * advance, or none does. */
 bool ds4_step(ds4_engine *e, const ds4_work *work, int n, ds4_err *err);
-void ds4_cancel(ds4_engine *e);   /* the step now running, or the next one, fails */
+void ds4_cancel(ds4_engine *e); /* the step now running, or the next one, fails */
 
 /* Row i, counted from 0, of the logits that work item `item` of the last step
  * asked for. Valid until the next step. */
@@ -180,19 +186,22 @@ const float *ds4_step_logits(const ds4_engine *e, int item, int i);
 /* ---- sampling ---------------------------------------------------------- */
 
 typedef struct {
-    float temperature;       /* 0: greedy */
-    float top_p, min_p;      /* 0: off; top_p 1: off */
-    int   top_k;             /* 0: off */
-    uint64_t *rng;           /* owned by the caller; NULL: greedy */
+    float temperature;  /* 0: greedy */
+    float top_p, min_p; /* 0: off; top_p 1: off */
+    int top_k;          /* 0: off */
+    uint64_t *rng;      /* owned by the caller; NULL: greedy */
 } ds4_sampling;
 
-typedef struct { int32_t token; float logprob; } ds4_choice;
+typedef struct {
+    int32_t token;
+    float logprob;
+} ds4_choice;
 
-const float *ds4_logits(const ds4_session *s);  /* of the last token; NULL: none computed */
-int32_t      ds4_sample(const ds4_session *s, const ds4_sampling *how);
+const float *ds4_logits(const ds4_session *s); /* of the last token; NULL: none computed */
+int32_t ds4_sample(const ds4_session *s, const ds4_sampling *how);
 /* The k likeliest tokens, best first; ties: lower id first. Returns how many. */
-int          ds4_top(const ds4_session *s, ds4_choice *out, int k);
-float        ds4_logprob(const ds4_session *s, int32_t token);
+int ds4_top(const ds4_session *s, ds4_choice *out, int k);
+float ds4_logprob(const ds4_session *s, int32_t token);
 
 #ifdef __cplusplus
 }

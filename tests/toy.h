@@ -15,8 +15,9 @@ static inline Bytes toy_gguf(const char *recipe, uint64_t seed)
     ds4_err err;
 
     if (!synth_shape(&s, "mini", 0, &err) ||
-        !synth_bytes(&gguf, &(SynthOptions){ .shape = &s, .recipe = recipe, .seed = seed,
-                                             .threads = 1 }, &err))
+        !synth_bytes(&gguf,
+                     &(SynthOptions){ .shape = &s, .recipe = recipe, .seed = seed, .threads = 1 },
+                     &err))
         fail_msg("%s", err.msg);
     return gguf;
 }

@@ -15,12 +15,15 @@ static bool obey_plan(ds4_engine *e, ds4_err *err)
 
     engine_plan(&p, &e->set, &e->shape, &e->bytes, e->gguf.file_bytes);
     if (!p.fits)
-        return fail(err, DS4_ENOMEM, "%d sessions of %d tokens need %.2f GB, %.2f GB are free; "
-                    "the largest context that fits is %d", p.sessions, p.context, gb(p.required),
-                    gb(p.available), p.max_context);
+        return fail(err, DS4_ENOMEM,
+                    "%d sessions of %d tokens need %.2f GB, %.2f GB are free; "
+                    "the largest context that fits is %d",
+                    p.sessions, p.context, gb(p.required), gb(p.available), p.max_context);
     if (e->log && p.available && p.total > p.available) {
-        snprintf(line, sizeof line, "the model and its state are %.1f GB, %.1f GB are free: "
-                 "weights will be read from disk again and again", gb(p.total), gb(p.available));
+        snprintf(line, sizeof line,
+                 "the model and its state are %.1f GB, %.1f GB are free: "
+                 "weights will be read from disk again and again",
+                 gb(p.total), gb(p.available));
         e->log(e->user, line);
     }
     return true;
@@ -62,21 +65,19 @@ static void describe(ds4_engine *e)
         gguf_str(kv, &name);
     snprintf(e->name, sizeof e->name, "%.*s", STR_ARG(name));
     snprintf(e->about, sizeof e->about, "%s, %d layers, %.2f GB, on %s, %d x %d tokens%s", e->name,
-             e->shape.n_layers, gb(e->bytes.weights), e->be->name, e->set.sessions,
-             e->set.context, e->shape.rounding ? "" : ", unrounded");
+             e->shape.n_layers, gb(e->bytes.weights), e->be->name, e->set.sessions, e->set.context,
+             e->shape.rounding ? "" : ", unrounded");
 }
 
 static bool open_parts(ds4_engine *e, const ds4_options *opt, ds4_err *err)
 {
     if (!engine_check(&e->gguf, opt, &e->shape, &e->bytes, err) ||
-        !settings_make(&e->set, opt, &e->shape, err) || !load_vocab(e, err) ||
-        !obey_plan(e, err) || !take_memory(e, err))
+        !settings_make(&e->set, opt, &e->shape, err) || !load_vocab(e, err) || !obey_plan(e, err) ||
+        !take_memory(e, err))
         return false;
     e->be = backend_open(e->set.device, &e->shape, &e->set.backend, err);
-    if (!e->be ||
-        !model_init(&e->model, &e->gguf, &e->shape, e->be, e->progress, e->user, err) ||
-        !kv_init(&e->kv, &e->shape, e->be, e->set.sessions, e->set.context, e->set.max_rows,
-                 err) ||
+    if (!e->be || !model_init(&e->model, &e->gguf, &e->shape, e->be, e->progress, e->user, err) ||
+        !kv_init(&e->kv, &e->shape, e->be, e->set.sessions, e->set.context, e->set.max_rows, err) ||
         !run_init(&e->run, &e->model, &e->kv, e->be, e->set.max_rows, e->set.max_logits, err))
         return false;
     e->run.cancel = &e->cancel;
@@ -165,10 +166,7 @@ ds4_info ds4_engine_info(const ds4_engine *e)
     };
 }
 
-const ds4_op_time *ds4_engine_ops(const ds4_engine *e, int *n)
-{
-    return timed_table(e->be, n);
-}
+const ds4_op_time *ds4_engine_ops(const ds4_engine *e, int *n) { return timed_table(e->be, n); }
 
 void ds4_engine_ops_reset(ds4_engine *e) { timed_reset(e->be); }
 

@@ -18,28 +18,31 @@
 /* A mark every so many tokens is cheap: no group of 128 is open there. */
 enum { MARK_UNIT = 128, MARK_SPAN = 2048, MAX_MARKS = 32 };
 
-typedef struct { int n; void *state; } Mark;   /* kv_mark_bytes(n) */
+typedef struct {
+    int n;
+    void *state;
+} Mark; /* kv_mark_bytes(n) */
 
 struct ds4_session {
     ds4_engine *engine;
     int slot, length;
-    int32_t *token;          /* [context] */
-    float *logits;           /* [vocab], of the last token */
+    int32_t *token; /* [context] */
+    float *logits;  /* [vocab], of the last token */
     bool has_logits;
-    Mark mark[MAX_MARKS + 1];   /* ascending */
+    Mark mark[MAX_MARKS + 1]; /* ascending */
     int n_marks;
 };
 
 /* Options with the defaults filled in. */
 typedef struct {
     const char *device;
-    bool mapped;             /* the device reads weights where the file is mapped */
+    bool mapped; /* the device reads weights where the file is mapped */
     int context, sessions, max_rows, max_logits;
     BackendOptions backend;
 } Settings;
 
 struct ds4_engine {
-    Map map;                 /* empty where the caller keeps the bytes */
+    Map map; /* empty where the caller keeps the bytes */
     const unsigned char *file;
     Gguf gguf;
     Shape shape;
@@ -54,14 +57,14 @@ struct ds4_engine {
     ds4_progress progress;
     ds4_log log;
     void *user;
-    ds4_session **session;   /* [sessions], NULL: the slot is free */
+    ds4_session **session; /* [sessions], NULL: the slot is free */
 
     /* of the last step */
-    Span *span;              /* [sessions] */
-    int32_t *token;          /* [max_rows] */
-    int32_t *out;            /* [max_logits] */
-    float *logits;           /* [max_logits][vocab] */
-    int *first_logits;       /* [sessions + 1], by item: its first row of logits */
+    Span *span;        /* [sessions] */
+    int32_t *token;    /* [max_rows] */
+    int32_t *out;      /* [max_logits] */
+    float *logits;     /* [max_logits][vocab] */
+    int *first_logits; /* [sessions + 1], by item: its first row of logits */
     int n_items;
 
     ds4_choice *choices;     /* [vocab], scratch of sampling */
@@ -77,7 +80,7 @@ bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_er
 /* Shape and sizes of a parsed file; every problem goes to opt->log. */
 bool engine_check(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *bytes, ds4_err *err);
 void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
-               uint64_t file_bytes);
+                 uint64_t file_bytes);
 
 /* Bytes that a program can still take without swapping; 0: unknown. */
 uint64_t memory_available(void);
@@ -88,12 +91,12 @@ void session_clear(ds4_session *s);
 /* The session has just reached its length: remember the state if it is a good
  * place to come back to. */
 void marks_pass(ds4_session *s);
-void marks_take(ds4_session *s);             /* at any length */
+void marks_take(ds4_session *s); /* at any length */
 /* Go back to the last mark at or below n; returns its length, 0 without one. */
-int  marks_back(ds4_session *s, int n);
+int marks_back(ds4_session *s, int n);
 void marks_clear(ds4_session *s);
 /* How many of the n tokens that follow the session's to feed at once, so that
  * it comes past the places where marks are taken. */
-int  marks_stride(const ds4_session *s, int n);
+int marks_stride(const ds4_session *s, int n);
 
 #endif

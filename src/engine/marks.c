@@ -41,7 +41,7 @@ void marks_take(ds4_session *s)
         return;
     void *state = malloc((size_t)kv_mark_bytes(kv, s->length));
     if (!state)
-        return;                            /* a mark saves time; nothing depends on it */
+        return; /* a mark saves time; nothing depends on it */
     kv_mark_save(kv, s->engine->be, s->slot, s->length, state);
     s->mark[s->n_marks++] = (Mark){ s->length, state };
     if (s->n_marks > MAX_MARKS)

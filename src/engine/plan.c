@@ -23,11 +23,13 @@ bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_er
         !in_range("max_rows", opt->max_rows, 0, MOST_ROWS, err) ||
         !in_range("threads", opt->threads, 0, 4096, err))
         return false;
-    set->max_rows = opt->max_rows ? opt->max_rows
-                                  : MAX(MIN(DEFAULT_ROWS, set->context), set->sessions);
+    set->max_rows =
+        opt->max_rows ? opt->max_rows : MAX(MIN(DEFAULT_ROWS, set->context), set->sessions);
     set->max_logits = opt->max_logits ? opt->max_logits : MIN(set->sessions, set->max_rows);
-    set->backend = (BackendOptions){ .isa = opt->isa, .threads = opt->threads,
-                                     .max_rows = set->max_rows, .max_out = set->max_logits,
+    set->backend = (BackendOptions){ .isa = opt->isa,
+                                     .threads = opt->threads,
+                                     .max_rows = set->max_rows,
+                                     .max_out = set->max_logits,
                                      .max_context = set->context };
     return in_range("max_logits", set->max_logits, 1, set->max_rows, err);
 }
@@ -76,7 +78,7 @@ static uint64_t host_bytes(const Settings *set, const Shape *s)
 static void fill(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
                  uint64_t file_bytes)
 {
-    const uint64_t weights = MIN(bytes->weights, file_bytes);   /* tensors may share bytes */
+    const uint64_t weights = MIN(bytes->weights, file_bytes); /* tensors may share bytes */
 
     p->weights = weights;
     p->kv_session = kv_slot_bytes(s, set->context, set->max_rows);
@@ -89,11 +91,13 @@ static void fill(ds4_plan *p, const Settings *set, const Shape *s, const ModelBy
 }
 
 void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
-               uint64_t file_bytes)
+                 uint64_t file_bytes)
 {
-    *p = (ds4_plan){ .available = memory_available(), .context = set->context,
-                     .sessions = set->sessions, .max_rows = set->max_rows };
-    int low = 0, high = s->context;        /* low fits, high + 1 does not */
+    *p = (ds4_plan){ .available = memory_available(),
+                     .context = set->context,
+                     .sessions = set->sessions,
+                     .max_rows = set->max_rows };
+    int low = 0, high = s->context; /* low fits, high + 1 does not */
     while (low < high) {
         Settings at = *set;
         at.context = at.backend.max_context = low + (high - low + 1) / 2;

@@ -50,8 +50,7 @@ void session_clear(ds4_session *s)
     s->has_logits = false;
 }
 
-static bool feed_check(const ds4_session *s, int start, const int32_t *tokens, int n,
-                       ds4_err *err)
+static bool feed_check(const ds4_session *s, int start, const int32_t *tokens, int n, ds4_err *err)
 {
     if (n < 0)
         return fail(err, DS4_EINVAL, "%d tokens", n);
@@ -94,7 +93,7 @@ bool ds4_session_sync(ds4_session *s, const int32_t *tokens, int n, int *reused,
         return false;
     int keep = common_prefix(s, tokens, n);
     if (keep == n && !(n == s->length && s->has_logits))
-        keep = MAX(0, n - 1);              /* the last token is evaluated for its logits */
+        keep = MAX(0, n - 1); /* the last token is evaluated for its logits */
     keep = ds4_session_rewind(s, keep);
     if (reused)
         *reused = keep;

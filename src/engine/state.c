@@ -45,7 +45,7 @@ static bool make_fingerprint(ds4_engine *e, ds4_err *err)
         const GgufTensor *t = &g->tensor[i];
         const size_t n = (size_t)MIN(t->bytes, (uint64_t)SAMPLE);
         if (!t->data)
-            continue;                      /* of a type we do not know, so not the model's */
+            continue; /* of a type we do not know, so not the model's */
         XXH3_128bits_update(h, t->data, n);
         XXH3_128bits_update(h, t->data + (t->bytes - n) / 2, n);
         XXH3_128bits_update(h, t->data + (t->bytes - n), n);
@@ -63,14 +63,13 @@ typedef struct {
     ds4_stream stream;
     Backend *be;
     XXH3_state_t *sum;
-    char *piece;             /* [PIECE] */
+    char *piece; /* [PIECE] */
     bool loading;
-    const char *what;        /* the section, for messages */
+    const char *what; /* the section, for messages */
     ds4_err *err;
 } Channel;
 
-static bool channel_init(Channel *c, ds4_session *s, ds4_stream stream, bool loading,
-                         ds4_err *err)
+static bool channel_init(Channel *c, ds4_session *s, ds4_stream stream, bool loading, ds4_err *err)
 {
     *c = (Channel){ .stream = stream, .be = s->engine->be, .loading = loading, .err = err };
     c->piece = malloc(PIECE);
@@ -89,8 +88,9 @@ static bool transfer(Channel *c, void *p, size_t n)
     if (!n)
         return true;
     if (!c->stream.io(c->stream.user, p, n))
-        return fail(c->err, DS4_EIO, c->loading ? "the saved session ends within its %s"
-                                                : "the session's %s could not be written",
+        return fail(c->err, DS4_EIO,
+                    c->loading ? "the saved session ends within its %s"
+                               : "the session's %s could not be written",
                     c->what);
     XXH3_64bits_update(c->sum, p, n);
     return true;
@@ -128,9 +128,10 @@ static bool section_end(Channel *c)
 
     if (!transfer(c, &stored, sizeof stored))
         return false;
-    return stored == sum || fail(c->err, DS4_EFORMAT, "the saved session's %s are damaged: "
-                                 "checksum %016" PRIx64 ", expected %016" PRIx64, c->what, stored,
-                                 sum);
+    return stored == sum || fail(c->err, DS4_EFORMAT,
+                                 "the saved session's %s are damaged: "
+                                 "checksum %016" PRIx64 ", expected %016" PRIx64,
+                                 c->what, stored, sum);
 }
 
 static bool section(Channel *c, const char *what, void *p, size_t n)
@@ -152,8 +153,7 @@ static bool sections(Channel *c, ds4_session *s, int n, bool logits)
     section_begin(c, "window rows");
     if (!kv_mark_walk(&e->kv, s->slot, n, transfer_buf, c) || !section_end(c))
         return false;
-    return section(c, "logits", s->logits,
-                   logits ? (size_t)e->shape.vocab * sizeof *s->logits : 0);
+    return section(c, "logits", s->logits, logits ? (size_t)e->shape.vocab * sizeof *s->logits : 0);
 }
 
 /* ---- the header ------------------------------------------------------------ */
@@ -212,10 +212,12 @@ static bool same_header(const ds4_session *s, const char *h, ds4_err *err)
     Bytes want = { 0 };
 
     make_header(&want, s, (int)u32_at(h + 32), u32_at(h + 12) & WITH_LOGITS);
-    bool ok = want.failed ? fail(err, DS4_ENOMEM, "no memory for a header")
-                          : !memcmp(want.p, h, HEADER) ||
-                                fail(err, DS4_EFORMAT, "the saved session's sizes are not those "
-                                     "of %u tokens of this model", u32_at(h + 32));
+    bool ok = want.failed
+                  ? fail(err, DS4_ENOMEM, "no memory for a header")
+                  : !memcmp(want.p, h, HEADER) || fail(err, DS4_EFORMAT,
+                                                       "the saved session's sizes are not those "
+                                                       "of %u tokens of this model",
+                                                       u32_at(h + 32));
     bytes_release(&want);
     return ok;
 }
@@ -267,6 +269,6 @@ bool ds4_session_load(ds4_session *s, ds4_stream in, ds4_err *err)
     bool ok = channel_init(&c, s, in, true, err) && load(s, &c, err);
     channel_release(&c);
     if (ok)
-        marks_take(s);                     /* whatever its length: it is all there is */
+        marks_take(s); /* whatever its length: it is all there is */
     return ok;
 }

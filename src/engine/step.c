@@ -55,8 +55,9 @@ static Step layout(ds4_engine *e, const ds4_work *work, int n)
 
     for (int i = 0; i < n; i++) {
         const ds4_work *w = &work[i];
-        e->span[i] = (Span){ .slot = w->session->slot, .pos = w->session->length, .n = w->n,
-                             .row = step.n_rows };
+        e->span[i] = (Span){
+            .slot = w->session->slot, .pos = w->session->length, .n = w->n, .row = step.n_rows
+        };
         memcpy(e->token + step.n_rows, w->tokens, (size_t)w->n * sizeof *e->token);
         e->first_logits[i] = step.n_out;
         for (int k = w->n - w->n_logits; k < w->n; k++)

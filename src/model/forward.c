@@ -33,10 +33,7 @@ static void enter(Run *r, const HcWeights *hc, Buf norm)
 }
 
 /* Add the half layer's result back into the four streams. */
-static void leave(Run *r)
-{
-    OP(r, hc_post, r->streams, r->y, r->mix);
-}
+static void leave(Run *r) { OP(r, hc_post, r->streams, r->y, r->mix); }
 
 static void attention(Run *r, const Layer *l, KvLayer *kv)
 {
@@ -45,7 +42,7 @@ static void attention(Run *r, const Layer *l, KvLayer *kv)
     OP(r, query, r->q, r->qr, r->x, l);
     OP(r, kv_row, kv, r->x, l);
 
-    Buf pick = { 0 };                      /* no list: every visible row */
+    Buf pick = { 0 }; /* no list: every visible row */
     if (kv->ratio)
         OP(r, compress, kv, r->x, l);
     if (shape_overlaps(kv->ratio)) {
@@ -89,7 +86,10 @@ bool forward(Run *r, const Step *step, ds4_err *err)
 }
 
 /* The activations a step needs: eleven buffers, whatever the backend. */
-typedef struct { size_t at; uint64_t bytes; } Want;
+typedef struct {
+    size_t at;
+    uint64_t bytes;
+} Want;
 
 enum { N_WANT = 11 };
 
@@ -99,24 +99,21 @@ static void wants(Want w[N_WANT], const Shape *s, int max_rows, int max_out)
     const uint64_t heads = (uint64_t)s->n_heads * (uint64_t)s->head_dim;
     const Want all[N_WANT] = {
         { offsetof(Run, streams), rows * f * N_STREAMS * dim },
-        { offsetof(Run, mix),     rows * f * N_STREAMS * (N_STREAMS + 1) },
-        { offsetof(Run, x),       rows * f * dim },
-        { offsetof(Run, y),       rows * f * dim },
-        { offsetof(Run, qr),      rows * f * (uint64_t)s->q_rank },
-        { offsetof(Run, q),       rows * f * heads },
-        { offsetof(Run, o),       rows * f * heads },
-        { offsetof(Run, pick),    rows * sizeof(int32_t) * (uint64_t)s->idx_topk },
-        { offsetof(Run, ids),     rows * sizeof(int32_t) * (uint64_t)s->n_active },
-        { offsetof(Run, gates),   rows * f * (uint64_t)s->n_active },
-        { offsetof(Run, logits),  (uint64_t)max_out * f * (uint64_t)s->vocab },
+        { offsetof(Run, mix), rows * f * N_STREAMS * (N_STREAMS + 1) },
+        { offsetof(Run, x), rows * f * dim },
+        { offsetof(Run, y), rows * f * dim },
+        { offsetof(Run, qr), rows * f * (uint64_t)s->q_rank },
+        { offsetof(Run, q), rows * f * heads },
+        { offsetof(Run, o), rows * f * heads },
+        { offsetof(Run, pick), rows * sizeof(int32_t) * (uint64_t)s->idx_topk },
+        { offsetof(Run, ids), rows * sizeof(int32_t) * (uint64_t)s->n_active },
+        { offsetof(Run, gates), rows * f * (uint64_t)s->n_active },
+        { offsetof(Run, logits), (uint64_t)max_out * f * (uint64_t)s->vocab },
     };
     memcpy(w, all, sizeof all);
 }
 
-static Buf *wanted(Run *r, const Want *w)
-{
-    return (Buf *)(void *)((char *)r + w->at);
-}
+static Buf *wanted(Run *r, const Want *w) { return (Buf *)(void *)((char *)r + w->at); }
 
 uint64_t run_bytes(const Shape *s, int max_rows, int max_out)
 {
@@ -129,8 +126,7 @@ uint64_t run_bytes(const Shape *s, int max_rows, int max_out)
     return sum;
 }
 
-bool run_init(Run *r, const Model *m, Kv *kv, Backend *be, int max_rows, int max_out,
-              ds4_err *err)
+bool run_init(Run *r, const Model *m, Kv *kv, Backend *be, int max_rows, int max_out, ds4_err *err)
 {
     Want w[N_WANT];
 
@@ -139,7 +135,7 @@ bool run_init(Run *r, const Model *m, Kv *kv, Backend *be, int max_rows, int max
     for (int i = 0; i < N_WANT; i++) {
         Buf *b = wanted(r, &w[i]);
         if (!w[i].bytes)
-            continue;                      /* a model without indexer has no picks */
+            continue; /* a model without indexer has no picks */
         *b = be->op->alloc(be, w[i].bytes);
         if (!b->base) {
             run_release(r);

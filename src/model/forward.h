@@ -8,16 +8,15 @@
 /* Everything one step touches. */
 typedef struct {
     const Model *model;
-    Kv          *kv;
-    Backend     *be;
-    const Step  *step;
-    atomic_bool *cancel;         /* looked at between layers; may be NULL */
+    Kv *kv;
+    Backend *be;
+    const Step *step;
+    atomic_bool *cancel; /* looked at between layers; may be NULL */
     Buf streams, mix, x, y, qr, q, o, pick, ids, gates, logits;
 } Run;
 
 uint64_t run_bytes(const Shape *s, int max_rows, int max_out);
-bool run_init(Run *r, const Model *m, Kv *kv, Backend *be, int max_rows, int max_out,
-              ds4_err *err);
+bool run_init(Run *r, const Model *m, Kv *kv, Backend *be, int max_rows, int max_out, ds4_err *err);
 void run_release(Run *r);
 
 /* Run one step: every row of every span through the whole model. Logits of

@@ -17,7 +17,10 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "state is saved as it 
 /* The buffers of one layer, for one slot: what there is to allocate. */
 enum { RING, COMP, COMP_KV, COMP_SCORE, IDX, IDX_KV, IDX_SCORE, N_PARTS };
 
-typedef struct { size_t at; bool undo; } Part;
+typedef struct {
+    size_t at;
+    bool undo;
+} Part;
 
 static const Part parts[N_PARTS] = {
     [RING] = { offsetof(KvLayer, ring), false },
@@ -29,10 +32,7 @@ static const Part parts[N_PARTS] = {
     [IDX_SCORE] = { offsetof(KvLayer, idx_score), true },
 };
 
-static Buf *part_of(KvLayer *l, int part)
-{
-    return (Buf *)(void *)((char *)l + parts[part].at);
-}
+static Buf *part_of(KvLayer *l, int part) { return (Buf *)(void *)((char *)l + parts[part].at); }
 
 static Buf part_at(const KvLayer *l, int part)
 {
@@ -61,15 +61,12 @@ static uint64_t row_bytes(const KvLayer *l, int part)
     const bool has_idx = shape_overlaps(l->ratio);
 
     switch (part) {
-    case RING:
-        return (uint64_t)l->row.bytes;
-    case COMP:
-        return l->ratio ? (uint64_t)l->row.bytes : 0;
+    case RING: return (uint64_t)l->row.bytes;
+    case COMP: return l->ratio ? (uint64_t)l->row.bytes : 0;
     case COMP_KV:
     case COMP_SCORE:
         return l->ratio ? (uint64_t)shape_comp_width(l->ratio, l->row.dim) * sizeof(float) : 0;
-    case IDX:
-        return has_idx ? (uint64_t)l->idx_row.bytes : 0;
+    case IDX: return has_idx ? (uint64_t)l->idx_row.bytes : 0;
     default:
         return has_idx ? (uint64_t)shape_comp_width(l->ratio, l->idx_row.dim) * sizeof(float) : 0;
     }
@@ -107,8 +104,9 @@ static bool part_init(Buf *b, uint64_t bytes, int n_slots, Backend *be, ds4_err 
     if (!bytes)
         return true;
     *b = be->op->alloc(be, bytes * (uint64_t)n_slots);
-    return b->base || fail(err, DS4_ENOMEM, "no room for %d sessions' KV state: %" PRIu64
-                           " bytes of one layer", n_slots, bytes * (uint64_t)n_slots);
+    return b->base || fail(err, DS4_ENOMEM,
+                           "no room for %d sessions' KV state: %" PRIu64 " bytes of one layer",
+                           n_slots, bytes * (uint64_t)n_slots);
 }
 
 static bool layer_init(Kv *kv, int index, Backend *be, ds4_err *err)
@@ -268,7 +266,11 @@ uint64_t kv_rows_bytes(const Kv *kv, int first, int last)
     return sum;
 }
 
-typedef struct { Backend *be; char *to; const char *from; } Copy;
+typedef struct {
+    Backend *be;
+    char *to;
+    const char *from;
+} Copy;
 
 static bool read_piece(void *user, Buf piece, size_t bytes)
 {

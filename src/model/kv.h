@@ -13,7 +13,7 @@ typedef struct {
     const Shape *shape;
     int n_slots, context, ring_rows;
     KvLayer layer[MAX_LAYERS];
-    Buf undo[MAX_LAYERS][4];     /* copies of the pooling state, by kv_protect */
+    Buf undo[MAX_LAYERS][4]; /* copies of the pooling state, by kv_protect */
 } Kv;
 
 /* Bytes of one slot, its undo copy included. */

@@ -10,7 +10,7 @@ typedef struct {
     const Gguf *g;
     const Shape *shape;
     ModelBytes *bytes;
-    Bytes *report;           /* or NULL */
+    Bytes *report; /* or NULL */
     Bytes first;
     int problems;
 } Check;
@@ -33,12 +33,12 @@ static bool right_dims(Check *c, const char *name, const GgufTensor *t, const ui
 {
     char what[160];
 
-    if (t->dims[0] == want[0] && t->dims[1] == want[1] && t->dims[2] == want[2] &&
-        t->dims[3] == 1)
+    if (t->dims[0] == want[0] && t->dims[1] == want[1] && t->dims[2] == want[2] && t->dims[3] == 1)
         return true;
-    snprintf(what, sizeof what, "has dimensions %" PRIu64 ",%" PRIu64 ",%" PRIu64
-             ", expected %" PRIu64 ",%" PRIu64 ",%" PRIu64, t->dims[0], t->dims[1], t->dims[2],
-             want[0], want[1], want[2]);
+    snprintf(what, sizeof what,
+             "has dimensions %" PRIu64 ",%" PRIu64 ",%" PRIu64 ", expected %" PRIu64 ",%" PRIu64
+             ",%" PRIu64,
+             t->dims[0], t->dims[1], t->dims[2], want[0], want[1], want[2]);
     problem(c, name, what);
     return false;
 }
@@ -46,12 +46,9 @@ static bool right_dims(Check *c, const char *name, const GgufTensor *t, const ui
 static bool type_fits(enum TensorRole role, int type)
 {
     switch (role) {
-    case ROLE_VECTOR:
-        return type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
-    case ROLE_HASH:
-        return type == QUANT_I32;
-    default:
-        return quant_format(type) && quant_format(type)->decode;
+    case ROLE_VECTOR: return type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
+    case ROLE_HASH: return type == QUANT_I32;
+    default: return quant_format(type) && quant_format(type)->decode;
     }
 }
 
@@ -76,7 +73,7 @@ static bool right_type(Check *c, const char *name, const GgufTensor *t, enum Ten
 
 static uint64_t elements(const uint64_t dims[3])
 {
-    return dims[0] * dims[1] * dims[2];    /* of a Shape that passed: below 2^53 */
+    return dims[0] * dims[1] * dims[2]; /* of a Shape that passed: below 2^53 */
 }
 
 /* What decoding one token reads of a tensor. */
@@ -84,20 +81,14 @@ static uint64_t step_share(const TensorName *t, const Shape *s, uint64_t bytes)
 {
     switch (t->role) {
     case ROLE_EMBEDDING:
-    case ROLE_HASH:
-        return bytes / (uint64_t)s->vocab;
-    case ROLE_EXPERTS:
-        return bytes / (uint64_t)s->n_experts * (uint64_t)s->n_active;
-    default:
-        return bytes;
+    case ROLE_HASH: return bytes / (uint64_t)s->vocab;
+    case ROLE_EXPERTS: return bytes / (uint64_t)s->n_experts * (uint64_t)s->n_active;
+    default: return bytes;
     }
 }
 
 /* Vectors begin at multiples of 64 bytes of their common memory. */
-static uint64_t vector_room(uint64_t n)
-{
-    return (n * sizeof(float) + 63) / 64 * 64;
-}
+static uint64_t vector_room(uint64_t n) { return (n * sizeof(float) + 63) / 64 * 64; }
 
 static void count(Check *c, const TensorName *t, const uint64_t dims[3], uint64_t bytes)
 {
@@ -123,8 +114,10 @@ static void check_tensor(Check *c, const TensorName *name, int layer)
         return;
     const int block = quant_format(t->type)->block_len;
     if (want[0] % (uint64_t)block || !quant_bytes(t->type, elements(want), &bytes)) {
-        snprintf(what, sizeof what, "has rows of %" PRIu64 " values, no multiple of the %d of a "
-                 "%s block", want[0], block, quant_name(t->type));
+        snprintf(what, sizeof what,
+                 "has rows of %" PRIu64 " values, no multiple of the %d of a "
+                 "%s block",
+                 want[0], block, quant_name(t->type));
         problem(c, full, what);
     } else if (bytes != t->bytes) {
         snprintf(what, sizeof what, "has %" PRIu64 " bytes, expected %" PRIu64, t->bytes, bytes);
@@ -177,7 +170,7 @@ typedef struct {
     Model *model;
     const Gguf *g;
     Backend *be;
-    uint64_t used;           /* of model->vectors */
+    uint64_t used; /* of model->vectors */
     ds4_err *err;
 } Binder;
 
@@ -209,17 +202,18 @@ static bool bind_hash(Binder *b, Buf *out, const GgufTensor *t, uint64_t n)
         int32_t id;
         memcpy(&id, t->data + i * sizeof id, sizeof id);
         if (id < 0 || id >= n_experts)
-            return fail(b->err, DS4_EFORMAT, "tensor %.*s sends token %" PRIu64
-                        " to expert %d of %d", STR_ARG(t->name), i / (uint64_t)n_active, id,
-                        n_experts);
+            return fail(b->err, DS4_EFORMAT,
+                        "tensor %.*s sends token %" PRIu64 " to expert %d of %d", STR_ARG(t->name),
+                        i / (uint64_t)n_active, id, n_experts);
     }
     return place_vector(b, out, t->data, n);
 }
 
 static bool bind_matrix(Binder *b, Weight *w, const GgufTensor *t, const uint64_t dims[3])
 {
-    *w = (Weight){ .type = t->type, .cols = (int)dims[0], .rows = (int)dims[1],
-                   .count = (int)dims[2] };
+    *w = (Weight){
+        .type = t->type, .cols = (int)dims[0], .rows = (int)dims[1], .count = (int)dims[2]
+    };
     return b->be->op->bind(b->be, w, t->data, b->err);
 }
 
@@ -234,12 +228,9 @@ static bool bind_tensor(Binder *b, const TensorName *name, int layer)
     names_dims(dims, name, &m->shape, layer);
     const GgufTensor *t = gguf_tensor(b->g, full);
     switch (name->role) {
-    case ROLE_VECTOR:
-        return bind_vector(b, at, t, elements(dims));
-    case ROLE_HASH:
-        return bind_hash(b, at, t, elements(dims));
-    default:
-        return bind_matrix(b, at, t, dims);
+    case ROLE_VECTOR: return bind_vector(b, at, t, elements(dims));
+    case ROLE_HASH: return bind_hash(b, at, t, elements(dims));
+    default: return bind_matrix(b, at, t, dims);
     }
 }
 

@@ -8,21 +8,21 @@
 #include "../ops/ops.h"
 
 typedef struct {
-    Shape     shape;
-    Weight    embedding, head;
+    Shape shape;
+    Weight embedding, head;
     HcWeights hc_out;
-    Buf       out_norm;
-    Layer     layer[MAX_LAYERS];
-    Buf       vectors;       /* device memory that all vectors and hash tables lie in */
+    Buf out_norm;
+    Layer layer[MAX_LAYERS];
+    Buf vectors; /* device memory that all vectors and hash tables lie in */
 } Model;
 
 /* The dimensions from metadata; checks that they make sense together. */
 bool shape_read(Shape *s, const Gguf *g, ds4_err *err);
 
 typedef struct {
-    uint64_t weights;        /* of all tensors of the model, in the file */
-    uint64_t step;           /* that decoding one token reads */
-    uint64_t vectors;        /* copied to the device, whatever it does with the rest */
+    uint64_t weights; /* of all tensors of the model, in the file */
+    uint64_t step;    /* that decoding one token reads */
+    uint64_t vectors; /* copied to the device, whatever it does with the rest */
 } ModelBytes;
 
 /* Look at every tensor's presence, dimensions and type, without binding any;

@@ -4,18 +4,46 @@
 #include <stdio.h>
 
 enum Dim {
-    D_ONE, D_THREE, D_STREAMS, D_MIX, D_DIM, D_FLAT, D_VOCAB, D_Q_RANK, D_HEADS, D_QUERY, D_HEAD,
-    D_GROUP, D_LOW, D_RATIO, D_COMP, D_IDX_QUERY, D_IDX_HEADS, D_IDX_COMP, D_IDX, D_EXPERTS,
-    D_ACTIVE, D_EXPERT, D_SHARED, N_DIMS
+    D_ONE,
+    D_THREE,
+    D_STREAMS,
+    D_MIX,
+    D_DIM,
+    D_FLAT,
+    D_VOCAB,
+    D_Q_RANK,
+    D_HEADS,
+    D_QUERY,
+    D_HEAD,
+    D_GROUP,
+    D_LOW,
+    D_RATIO,
+    D_COMP,
+    D_IDX_QUERY,
+    D_IDX_HEADS,
+    D_IDX_COMP,
+    D_IDX,
+    D_EXPERTS,
+    D_ACTIVE,
+    D_EXPERT,
+    D_SHARED,
+    N_DIMS
 };
 
-#define VEC(where, name, type, field, ...)                                                     \
-    { name, where, ROLE_VECTOR, offsetof(type, field), { __VA_ARGS__ } }
-#define MAT(where, name, type, field, ...)                                                     \
-    { name, where, ROLE_MATRIX, offsetof(type, field), { __VA_ARGS__ } }
+#define VEC(where, name, type, field, ...) \
+    { \
+        name, where, ROLE_VECTOR, offsetof(type, field), { __VA_ARGS__ } \
+    }
+#define MAT(where, name, type, field, ...) \
+    { \
+        name, where, ROLE_MATRIX, offsetof(type, field), { __VA_ARGS__ } \
+    }
 
 const TensorName tensor_names[] = {
-    { "token_embd.weight", IN_MODEL, ROLE_EMBEDDING, offsetof(Model, embedding),
+    { "token_embd.weight",
+      IN_MODEL,
+      ROLE_EMBEDDING,
+      offsetof(Model, embedding),
       { D_DIM, D_VOCAB } },
     MAT(IN_MODEL, "output.weight", Model, head, D_DIM, D_VOCAB),
     VEC(IN_MODEL, "output_norm.weight", Model, out_norm, D_DIM),
@@ -55,13 +83,25 @@ const TensorName tensor_names[] = {
 
     MAT(IN_LAYER, "ffn_gate_inp.weight", Layer, router, D_DIM, D_EXPERTS),
     VEC(IN_SCORED, "exp_probs_b.bias", Layer, route_bias, D_EXPERTS),
-    { "ffn_gate_tid2eid.weight", IN_HASHED, ROLE_HASH, offsetof(Layer, route_hash),
+    { "ffn_gate_tid2eid.weight",
+      IN_HASHED,
+      ROLE_HASH,
+      offsetof(Layer, route_hash),
       { D_ACTIVE, D_VOCAB } },
-    { "ffn_gate_exps.weight", IN_LAYER, ROLE_EXPERTS, offsetof(Layer, gate),
+    { "ffn_gate_exps.weight",
+      IN_LAYER,
+      ROLE_EXPERTS,
+      offsetof(Layer, gate),
       { D_DIM, D_EXPERT, D_EXPERTS } },
-    { "ffn_up_exps.weight", IN_LAYER, ROLE_EXPERTS, offsetof(Layer, up),
+    { "ffn_up_exps.weight",
+      IN_LAYER,
+      ROLE_EXPERTS,
+      offsetof(Layer, up),
       { D_DIM, D_EXPERT, D_EXPERTS } },
-    { "ffn_down_exps.weight", IN_LAYER, ROLE_EXPERTS, offsetof(Layer, down),
+    { "ffn_down_exps.weight",
+      IN_LAYER,
+      ROLE_EXPERTS,
+      offsetof(Layer, down),
       { D_EXPERT, D_DIM, D_EXPERTS } },
     MAT(IN_LAYER, "ffn_gate_shexp.weight", Layer, sh_gate, D_DIM, D_SHARED),
     MAT(IN_LAYER, "ffn_up_shexp.weight", Layer, sh_up, D_DIM, D_SHARED),
@@ -75,16 +115,11 @@ bool names_apply(const TensorName *t, const Shape *s, int layer)
     if (layer < 0 || t->where == IN_MODEL)
         return layer < 0 && t->where == IN_MODEL;
     switch (t->where) {
-    case IN_POOLED:
-        return s->ratio[layer] != 0;
-    case IN_INDEXED:
-        return shape_overlaps(s->ratio[layer]);
-    case IN_HASHED:
-        return s->hashed[layer];
-    case IN_SCORED:
-        return !s->hashed[layer];
-    default:
-        return true;
+    case IN_POOLED: return s->ratio[layer] != 0;
+    case IN_INDEXED: return shape_overlaps(s->ratio[layer]);
+    case IN_HASHED: return s->hashed[layer];
+    case IN_SCORED: return !s->hashed[layer];
+    default: return true;
     }
 }
 
@@ -100,7 +135,10 @@ void names_dims(uint64_t out[3], const TensorName *t, const Shape *s, int layer)
 {
     const int ratio = layer < 0 ? 0 : s->ratio[layer];
     const int value[N_DIMS] = {
-        [D_ONE] = 1, [D_THREE] = 3, [D_STREAMS] = N_STREAMS, [D_MIX] = N_MIX,
+        [D_ONE] = 1,
+        [D_THREE] = 3,
+        [D_STREAMS] = N_STREAMS,
+        [D_MIX] = N_MIX,
         [D_DIM] = s->dim,
         [D_FLAT] = N_STREAMS * s->dim,
         [D_VOCAB] = s->vocab,

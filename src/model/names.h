@@ -10,11 +10,11 @@ enum TensorRole { ROLE_VECTOR, ROLE_MATRIX, ROLE_EMBEDDING, ROLE_EXPERTS, ROLE_H
 enum { NAME_BYTES = 64 };
 
 typedef struct {
-    const char *name;        /* after "blk.N." for those of layers */
+    const char *name; /* after "blk.N." for those of layers */
     enum TensorWhere where;
     enum TensorRole role;
-    size_t at;               /* of a Buf (vectors, hash) or Weight in Model or Layer */
-    int dims[3];             /* indexes of dims_of's table; 0: 1 */
+    size_t at;   /* of a Buf (vectors, hash) or Weight in Model or Layer */
+    int dims[3]; /* indexes of dims_of's table; 0: 1 */
 } TensorName;
 
 extern const TensorName tensor_names[];

@@ -121,7 +121,7 @@ int sample_top(const float *logits, int n, ds4_choice *out, int k)
     }
     if (m < k)
         heapify(out, m, -1);
-    for (int i = m; i > 1; i--)            /* the worst go to the end */
+    for (int i = m; i > 1; i--) /* the worst go to the end */
         pop(out, i, -1);
     const double norm = log_sum(logits, n);
     for (int i = 0; i < m; i++)
@@ -131,7 +131,9 @@ int sample_top(const float *logits, int n, ds4_choice *out, int k)
 
 /* ---- sampling ------------------------------------------------------------- */
 
-typedef struct { double top, scale; } Weigh;   /* of a logit: exp((l - top) / temperature) */
+typedef struct {
+    double top, scale;
+} Weigh; /* of a logit: exp((l - top) / temperature) */
 
 static double weight(const Weigh *w, float logit)
 {
@@ -174,8 +176,8 @@ static int keep(ds4_choice *c, int n, const ds4_sampling *how, const Weigh *w, d
         if (most < n)
             for (; popped < most; popped++)
                 pop(c, n - popped, 1);
-        enough = (double)how->top_p * (most < n ? sum_weights(c + n - most, most, w)
-                                                : sum_weights(c, n, w));
+        enough = (double)how->top_p *
+                 (most < n ? sum_weights(c + n - most, most, w) : sum_weights(c, n, w));
     }
     for (*total = 0; kept < most && *total < enough; kept++) {
         if (kept == popped)
@@ -208,7 +210,7 @@ int32_t sample(const float *logits, int n, const ds4_sampling *how, ds4_choice *
     if (!how->rng || !(how->temperature > 0) || !isfinite(logits[best]))
         return best;
     const Weigh w = { (double)logits[best], 1 / (double)how->temperature };
-    const bool early = !(how->top_p > 0 && how->top_p < 1);   /* min_p comes after top_p */
+    const bool early = !(how->top_p > 0 && how->top_p < 1); /* min_p comes after top_p */
     int m = collect(logits, n, &w, early ? (double)how->min_p : 0, scratch);
     double total;
     int kept = m;

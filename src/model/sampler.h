@@ -7,9 +7,9 @@
 /* logits [n]. scratch: n ds4_choice, the caller's. Order of filters: top_k,
  * top_p, min_p, on the distribution at the given temperature. */
 int32_t sample(const float *logits, int n, const ds4_sampling *how, ds4_choice *scratch);
-int32_t sample_greedy(const float *logits, int n);          /* ties: lower id; NaN never wins */
+int32_t sample_greedy(const float *logits, int n); /* ties: lower id; NaN never wins */
 /* The k best, best first, with log-probabilities at temperature 1. */
-int     sample_top(const float *logits, int n, ds4_choice *out, int k);
-float   sample_logprob(const float *logits, int n, int32_t token);
+int sample_top(const float *logits, int n, ds4_choice *out, int k);
+float sample_logprob(const float *logits, int n, int32_t token);
 
 #endif

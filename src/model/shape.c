@@ -10,7 +10,11 @@
 
 #define PREFIX "deepseek4."
 
-typedef struct { const Gguf *g; ds4_err *err; bool ok; } Reader;
+typedef struct {
+    const Gguf *g;
+    ds4_err *err;
+    bool ok;
+} Reader;
 
 static const GgufKv *find(const Reader *r, const char *key)
 {
@@ -41,8 +45,8 @@ static int take_int(Reader *r, const char *key, int64_t lo, int64_t hi)
         r->ok = false;
     } else if (v < lo || v > hi) {
         if (r->ok)
-            fail(r->err, DS4_EFORMAT, PREFIX "%s is %lld, expected %lld to %lld", key,
-                 (long long)v, (long long)lo, (long long)hi);
+            fail(r->err, DS4_EFORMAT, PREFIX "%s is %lld, expected %lld to %lld", key, (long long)v,
+                 (long long)lo, (long long)hi);
         r->ok = false;
     }
     return r->ok ? (int)v : 0;
@@ -55,7 +59,7 @@ static int maybe_int(Reader *r, const char *key, int64_t lo, int64_t hi, int oth
 
 static float check_float(Reader *r, const char *key, double v, double lo, double hi)
 {
-    if (!(v >= lo && v <= hi)) {           /* refuses NaN as well */
+    if (!(v >= lo && v <= hi)) { /* refuses NaN as well */
         if (r->ok)
             fail(r->err, DS4_EFORMAT, PREFIX "%s is %g, expected %g to %g", key, v, lo, hi);
         r->ok = false;
@@ -107,8 +111,10 @@ static void read_ratios(Reader *r, Shape *s)
     for (int i = 0; kv && r->ok && i < s->n_layers; i++) {
         int64_t v = -1;
         if (!gguf_int_at(kv, (uint64_t)i, &v) || v < 0 || v > 255) {
-            fail(r->err, DS4_EFORMAT, PREFIX "attention.compress_ratios[%d] is %lld, expected "
-                 "0 to 255", i, (long long)v);
+            fail(r->err, DS4_EFORMAT,
+                 PREFIX "attention.compress_ratios[%d] is %lld, expected "
+                        "0 to 255",
+                 i, (long long)v);
             r->ok = false;
         }
         s->ratio[i] = r->ok ? (uint8_t)v : 0;
@@ -279,8 +285,8 @@ static bool fits_in(ds4_err *err, const char *what, int a, int b)
 {
     const int64_t most = 1 << 20, product = (int64_t)a * b;
 
-    return product <= most || fail(err, DS4_EFORMAT, "%s: %d * %d is more than %lld", what, a, b,
-                                   (long long)most);
+    return product <= most ||
+           fail(err, DS4_EFORMAT, "%s: %d * %d is more than %lld", what, a, b, (long long)most);
 }
 
 static bool sane_attention(const Shape *s, ds4_err *err)
@@ -306,11 +312,13 @@ static bool sane_indexer(const Shape *s, ds4_err *err)
     if (!has_indexer(s))
         return true;
     if (s->idx_dim & (s->idx_dim - 1) || s->idx_dim % 32)
-        return fail(err, DS4_EFORMAT, "indexer key length %d: must be a power of two and at "
-                    "least 32", s->idx_dim);
+        return fail(err, DS4_EFORMAT,
+                    "indexer key length %d: must be a power of two and at "
+                    "least 32",
+                    s->idx_dim);
     if (s->rope_dim > s->idx_dim)
-        return fail(err, DS4_EFORMAT, "%d rotated dimensions of an indexer key of %d",
-                    s->rope_dim, s->idx_dim);
+        return fail(err, DS4_EFORMAT, "%d rotated dimensions of an indexer key of %d", s->rope_dim,
+                    s->idx_dim);
     return fits_in(err, "indexer heads", s->idx_heads, s->idx_dim);
 }
 

@@ -14,11 +14,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { MOST = 40, FIX = 1, CUT = 2 };
 
-typedef struct { Bytes b; size_t at; } Memory;
+typedef struct {
+    Bytes b;
+    size_t at;
+} Memory;
 
 static ds4_engine *engine;
 static Bytes gguf, good[MOST + 1];
-static size_t section[MOST + 1][5];        /* where each begins; the last: the end */
+static size_t section[MOST + 1][5]; /* where each begins; the last: the end */
 
 static bool write_memory(void *user, void *p, size_t n)
 {
@@ -65,10 +68,14 @@ static void set_up(void)
     Shape s;
 
     require(synth_shape(&s, "mini", 3, NULL));
-    require(synth_bytes(&gguf, &(SynthOptions){ .shape = &s, .recipe = "f32", .threads = 1 },
-                        NULL));
-    const ds4_options opt = { .device = "cpu", .isa = "scalar", .threads = 1, .context = MOST + 8,
-                              .max_rows = 4, .sessions = 1 };
+    require(
+        synth_bytes(&gguf, &(SynthOptions){ .shape = &s, .recipe = "f32", .threads = 1 }, NULL));
+    const ds4_options opt = { .device = "cpu",
+                              .isa = "scalar",
+                              .threads = 1,
+                              .context = MOST + 8,
+                              .max_rows = 4,
+                              .sessions = 1 };
     engine = engine_open_bytes(gguf.p, gguf.n, &opt, NULL);
     require(engine != NULL);
     ds4_session *session = ds4_session_open(engine, NULL);

@@ -74,10 +74,15 @@ static int close_reference(void **state)
 static ds4_engine *open_engine(const Ref *r, const char *isa, int rows)
 {
     ds4_err err;
-    ds4_engine *e = ds4_engine_open(&(ds4_options){ .model = r->gguf, .device = "cpu", .isa = isa,
-                                                    .threads = 2, .context = LONG,
-                                                    .max_rows = rows, .max_logits = rows,
-                                                    .unrounded = true }, &err);
+    ds4_engine *e = ds4_engine_open(&(ds4_options){ .model = r->gguf,
+                                                    .device = "cpu",
+                                                    .isa = isa,
+                                                    .threads = 2,
+                                                    .context = LONG,
+                                                    .max_rows = rows,
+                                                    .max_logits = rows,
+                                                    .unrounded = true },
+                                    &err);
     if (!e)
         fail_msg("%s", err.msg);
     return e;
@@ -94,8 +99,7 @@ static void run(ds4_session *s, const int32_t *ids, int n, int chunk, float *out
         if (!ds4_step(e, &(ds4_work){ s, ids + at, rows, rows }, 1, &err))
             fail_msg("%s", err.msg);
         for (int i = 0; i < rows; i++)
-            memcpy(out + (size_t)(at + i) * VOCAB, ds4_step_logits(e, 0, i),
-                   VOCAB * sizeof *out);
+            memcpy(out + (size_t)(at + i) * VOCAB, ds4_step_logits(e, 0, i), VOCAB * sizeof *out);
     }
 }
 
@@ -176,7 +180,9 @@ static void avx512_logits_agree_with_the_reference(void **state)
 /* All of the 600 rows at once, in chunks, and 400 at once and then singly. */
 static void same_bits(const Ref *r, const char *isa)
 {
-    static const struct { int first, then; } how[] = {
+    static const struct {
+        int first, then;
+    } how[] = {
         { 600, 600 }, { 128, 128 }, { 64, 64 }, { 7, 7 }, { 1, 1 }, { 400, 1 },
     };
     const size_t bytes = sizeof(float) * SHORT * VOCAB;

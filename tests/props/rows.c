@@ -85,10 +85,10 @@ static void company(const Bytes *gguf, const char *isa, const char *recipe)
         int from[SESSIONS], n = 0;
         ds4_err err;
         for (int i = 0; i < SESSIONS; i++) {
-            const int k = (i + round) % SESSIONS, len = MIN(size[(k + round / 3) % SESSIONS],
-                                                            N - s[k]->length);
+            const int k = (i + round) % SESSIONS,
+                      len = MIN(size[(k + round / 3) % SESSIONS], N - s[k]->length);
             from[n] = k;
-            if (len && (round + k) % 5)            /* now and then one stays out */
+            if (len && (round + k) % 5) /* now and then one stays out */
                 work[n++] = (ds4_work){ s[k], text[k] + s[k]->length, len, len };
         }
         if (!ds4_step(e, work, n, &err))

@@ -66,7 +66,10 @@ static void assert_continues(const Toy *t, ds4_session *s, int n, const char *wh
 
 /* ---- streams ------------------------------------------------------------------- */
 
-typedef struct { Bytes b; size_t at; } Memory;
+typedef struct {
+    Bytes b;
+    size_t at;
+} Memory;
 
 static bool write_memory(void *user, void *p, size_t n)
 {
@@ -105,22 +108,22 @@ static bool restore(ds4_session *s, Memory *m, ds4_err *err)
 static void restored_and_continued_equals_never_interrupted(void **state)
 {
     Toy *t = *state;
-    static const int at[] = { 0,   1,   2,   3,   4,   5,   6,   7,   15,  16,  17,  18,  33,
-                              66,  99,  126, 127, 128, 129, 130, 131, 132, 191, 255, 256, 257,
-                              258, 259, 300, 383, 384, 385 };
+    static const int at[] = { 0,   1,   2,   3,   4,   5,   6,   7,   15,  16,  17,
+                              18,  33,  66,  99,  126, 127, 128, 129, 130, 131, 132,
+                              191, 255, 256, 257, 258, 259, 300, 383, 384, 385 };
     ds4_session *a = toy_session(t->engine), *b = toy_session(t->engine);
     ds4_err err;
 
     for (size_t i = 0; i < COUNT(at); i++) {
         toy_run(a, t->text, at[i] - a->length, 1, NULL);
         Memory m = saved(a);
-        toy_run(b, t->text + 5, 40, 40, NULL);           /* something else was there */
+        toy_run(b, t->text + 5, 40, 40, NULL); /* something else was there */
         if (!restore(b, &m, &err))
             fail_msg("%s", err.msg);
         assert_int_equal(m.at, m.b.n);
         assert_int_equal(ds4_session_length(b), at[i]);
         assert_memory_equal(ds4_session_tokens(b), t->text, (size_t)at[i] * sizeof *t->text);
-        assert_null(ds4_logits(b));                      /* none were computed */
+        assert_null(ds4_logits(b)); /* none were computed */
         assert_continues(t, b, 135, "saved at", at[i]);
         assert_continues(t, a, 0, "saved at", at[i]);
         bytes_release(&m.b);
@@ -157,8 +160,9 @@ static void a_loaded_session_has_its_logits_and_can_be_saved_again(void **state)
 static void a_state_does_not_depend_on_the_device(void **state)
 {
     Toy *t = *state;
-    ds4_engine *other = toy_open(&t->gguf, (ds4_options){ .isa = kernels_list()[0], .threads = 2,
-                                                          .sessions = 2, .max_rows = 32 });
+    ds4_engine *other = toy_open(
+        &t->gguf,
+        (ds4_options){ .isa = kernels_list()[0], .threads = 2, .sessions = 2, .max_rows = 32 });
     ds4_session *a = toy_session(t->engine), *b = toy_session(other);
     ds4_err err;
 
@@ -178,7 +182,7 @@ static void a_state_does_not_depend_on_the_device(void **state)
         d += (x - y) * (x - y);
         norm += y * y;
     }
-    assert_true(d <= norm * 1e-2);         /* one rounding of a row may go the other way */
+    assert_true(d <= norm * 1e-2); /* one rounding of a row may go the other way */
     bytes_release(&m.b);
     bytes_release(&again.b);
     ds4_session_close(a);
@@ -216,7 +220,7 @@ static void damage_is_detected(void **state)
         assert_refused(b, &m, DS4_EIO, "ends within its");
     }
     m.b.n = whole;
-    assert_true(restore(b, &m, NULL));                   /* and is not imagined */
+    assert_true(restore(b, &m, NULL)); /* and is not imagined */
     bytes_release(&m.b);
     ds4_session_close(a);
     ds4_session_close(b);
@@ -311,7 +315,7 @@ static void a_detour_leaves_no_trace(void **state)
 
     toy_run(s, t->text, 256, 64, NULL);
     for (int detour = 1; detour < 140; detour += 9) {
-        for (int done = 0; done < detour; done += 16)    /* other tokens */
+        for (int done = 0; done < detour; done += 16) /* other tokens */
             toy_step(s, t->text + 70 + done, MIN(16, detour - done), NULL);
         assert_int_equal(ds4_session_rewind(s, 256), 256);
         assert_continues(t, s, 40, "after a detour of", detour);
@@ -335,7 +339,7 @@ static void marks_thin_out_and_stay_bounded(void **state)
     for (int i = 1; i < s->n_marks; i++)
         worst = MAX(worst, s->mark[i].n - s->mark[i - 1].n);
     assert_true(worst <= LONG / 4);
-    for (int i = 1; i <= 4; i++)                         /* the latest are all there */
+    for (int i = 1; i <= 4; i++) /* the latest are all there */
         assert_int_equal(s->mark[s->n_marks - i].n, LONG - 128 * (i - 1));
     assert_true(s->mark[0].n < LONG / 4);
     free(text);
@@ -352,7 +356,7 @@ static void feeding_stops_where_marks_are_wanted(void **state)
     assert_true(ds4_session_feed(s, t->text + 128, 272, NULL));
     assert_true(same_rows(ds4_logits(s), row_of(t, 399), 1));
     assert_int_equal(ds4_session_rewind(s, 399), 384);
-    assert_int_equal(ds4_session_rewind(s, 383), 128);   /* not at 256: that was in one go */
+    assert_int_equal(ds4_session_rewind(s, 383), 128); /* not at 256: that was in one go */
     ds4_session_close(s);
 }
 
@@ -381,16 +385,16 @@ static void sync_keeps_what_it_can(void **state)
     int32_t *edited = toy_tokens(N, 0);
 
     assert_synced(t, s, t->text, 300, 0);
-    assert_synced(t, s, t->text, 300, 300);              /* nothing to do */
-    assert_synced(t, s, t->text, 350, 300);              /* a turn more */
+    assert_synced(t, s, t->text, 300, 300); /* nothing to do */
+    assert_synced(t, s, t->text, 350, 300); /* a turn more */
     edited[330] ^= 1;
-    assert_synced(t, s, edited, 340, 256);               /* an edit at 330 */
+    assert_synced(t, s, edited, 340, 256); /* an edit at 330 */
     edited[200] ^= 1;
     assert_synced(t, s, edited, 340, 0);
-    toy_step(s, t->text, 1, NULL);                       /* no logits were asked for */
+    toy_step(s, t->text, 1, NULL); /* no logits were asked for */
     assert_null(ds4_logits(s));
     assert_synced(t, s, edited, 340, 256);
-    assert_synced(t, s, edited, 256, 0);                 /* its last token must be evaluated */
+    assert_synced(t, s, edited, 256, 0); /* its last token must be evaluated */
     assert_synced(t, s, edited, 1, 0);
     free(edited);
     ds4_session_close(s);
@@ -532,7 +536,7 @@ static void cancel_may_come_from_any_thread(void **state)
         if (!ok)
             assert_int_equal(err.code, DS4_ECANCELED);
         else
-            ds4_session_feed(s, t->text, 1, NULL);       /* meets the cancel, if it came late */
+            ds4_session_feed(s, t->text, 1, NULL); /* meets the cancel, if it came late */
         ds4_session_rewind(s, round * 60);
         assert_continues(t, s, 30, "after a cancel, from", s->length);
     }
@@ -614,7 +618,7 @@ static void sessions_take_and_give_back_slots(void **state)
     assert_string_equal(err.msg, "all 3 sessions are open");
     toy_run(s[1], t->text + 50, 140, 70, NULL);
     ds4_session_close(s[1]);
-    s[1] = toy_session(t->engine);                       /* whose leftovers do not matter */
+    s[1] = toy_session(t->engine); /* whose leftovers do not matter */
     assert_int_equal(s[1]->slot, 1);
     assert_continues(t, s[1], 200, "reopened, from", 0);
     for (int i = 0; i < 3; i++)
@@ -649,10 +653,7 @@ static void spoil_name(Bytes *gguf, const char *name)
     at[strlen(name) - 1] = '?';
 }
 
-static void keep_line(void *user, const char *line)
-{
-    bytes_printf(user, "%s\n", line);
-}
+static void keep_line(void *user, const char *line) { bytes_printf(user, "%s\n", line); }
 
 static void all_that_is_wrong_with_a_model_is_said_at_once(void **state)
 {

@@ -10,10 +10,25 @@
 #include <cmocka.h>
 
 static const Shape flash = {
-    .n_layers = 3, .dim = 4096, .vocab = 129280, .context = 1048576, .n_heads = 64,
-    .head_dim = 512, .rope_dim = 64, .q_rank = 1024, .o_rank = 1024, .o_groups = 8,
-    .window = 128, .idx_heads = 64, .idx_dim = 128, .idx_topk = 512, .n_experts = 256,
-    .n_active = 6, .expert_dim = 2048, .shared_dim = 2048, .rounding = true,
+    .n_layers = 3,
+    .dim = 4096,
+    .vocab = 129280,
+    .context = 1048576,
+    .n_heads = 64,
+    .head_dim = 512,
+    .rope_dim = 64,
+    .q_rank = 1024,
+    .o_rank = 1024,
+    .o_groups = 8,
+    .window = 128,
+    .idx_heads = 64,
+    .idx_dim = 128,
+    .idx_topk = 512,
+    .n_experts = 256,
+    .n_active = 6,
+    .expert_dim = 2048,
+    .shared_dim = 2048,
+    .rounding = true,
     .ratio = { 0, 4, 128 },
 };
 
@@ -38,9 +53,9 @@ static void parts_add_up(void **state)
     plan(&p, (ds4_options){ .context = 32768, .sessions = 3, .max_rows = 64 });
     assert_int_equal(p.kv_session, kv_slot_bytes(&flash, 32768, 64));
     assert_int_equal(p.kv, 3 * p.kv_session);
-    assert_int_equal(p.weights, 4000000000u);            /* tensors share bytes of the file */
+    assert_int_equal(p.weights, 4000000000u); /* tensors share bytes of the file */
     assert_int_equal(p.total, p.weights + p.kv + p.activations + p.scratch);
-    assert_int_equal(p.required, p.total - p.weights);   /* which are mapped */
+    assert_int_equal(p.required, p.total - p.weights); /* which are mapped */
     assert_true(p.activations >= run_bytes(&flash, 64, 3));
     assert_int_equal(p.context, 32768);
     assert_int_equal(p.sessions, 3);
@@ -96,7 +111,10 @@ static void a_context_of_a_few_tokens_fits(void **state)
 
 static void impossible_settings_are_named(void **state)
 {
-    static const struct { ds4_options opt; const char *says; } bad[] = {
+    static const struct {
+        ds4_options opt;
+        const char *says;
+    } bad[] = {
         { { .context = 1048577 }, "context is 1048577, expected 1 to 1048576" },
         { { .context = -1 }, "context is -1" },
         { { .sessions = -1 }, "sessions is -1" },

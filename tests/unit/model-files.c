@@ -12,12 +12,12 @@
 /* ---- a file's header, from a published list and edits to it -------------------- */
 
 typedef struct {
-    const char *drop, *reshape, *retype;   /* names of tensors to spoil */
-    int type;                              /* of retype */
+    const char *drop, *reshape, *retype; /* names of tensors to spoil */
+    int type;                            /* of retype */
     const char *omit_key, *set_key;
     int64_t set_to;
-    int layers;                            /* 0: 43 */
-    bool wide;                             /* integers as u64, floats as f64 */
+    int layers; /* 0: 43 */
+    bool wide;  /* integers as u64, floats as f64 */
 } Edit;
 
 static bool is(const char *a, const char *b) { return a && !strcmp(a, b); }
@@ -40,7 +40,10 @@ static void put_float(GgufWriter *w, const Edit *e, const char *key, float v)
     gguf_put_f32(w, key, v);
 }
 
-static const struct { const char *key; int64_t v; } ints[] = {
+static const struct {
+    const char *key;
+    int64_t v;
+} ints[] = {
     { "deepseek4.context_length", 1048576 },
     { "deepseek4.embedding_length", 4096 },
     { "deepseek4.vocab_size", 129280 },
@@ -66,7 +69,10 @@ static const struct { const char *key; int64_t v; } ints[] = {
     { "deepseek4.hyper_connection.sinkhorn_iterations", 20 },
 };
 
-static const struct { const char *key; float v; } floats[] = {
+static const struct {
+    const char *key;
+    float v;
+} floats[] = {
     { "deepseek4.expert_weights_scale", 1.5f },
     { "deepseek4.attention.compress_rope_freq_base", 160000 },
     { "deepseek4.rope.freq_base", 10000 },
@@ -113,8 +119,8 @@ static void put_tensor(GgufWriter *w, const Edit *e, char *line)
     ds4_err err;
     char dims_text[64];
 
-    assert_int_equal(sscanf(line, "%63s %d %63s %15s %d", name, &n_dims, dims_text, type_name,
-                            &type), 5);
+    assert_int_equal(
+        sscanf(line, "%63s %d %63s %15s %d", name, &n_dims, dims_text, type_name, &type), 5);
     assert_int_equal(sscanf(dims_text, "%llu,%llu,%llu", &d[0], &d[1], &d[2]), n_dims);
     if (is(e->drop, name))
         return;
@@ -152,7 +158,11 @@ static void open_list(Gguf *g, Bytes *header, const char *list, const Edit *e)
 
 /* ---- what passes ------------------------------------------------------------- */
 
-static const struct { const char *list; uint64_t weights; double step_mb; } published[] = {
+static const struct {
+    const char *list;
+    uint64_t weights;
+    double step_mb;
+} published[] = {
     { "tests/data/gguf_tensors_q2.tsv", 86714775900u, 9559.1 },
     { "tests/data/gguf_tensors_q2q4_l37_42.tsv", 97586411868u, 0 },
     { "tests/data/gguf_tensors_q4.tsv", 164628167004u, 11385 },
@@ -243,7 +253,7 @@ static void missing_keys_are_named(void **state)
         if (strstr(ints[i].key, "_kv") || strstr(ints[i].key, "value_length") ||
             strstr(ints[i].key, "shared_count") || strstr(ints[i].key, "hash_layer") ||
             strstr(ints[i].key, "connection.count"))
-            continue;                      /* have only one value, or a default */
+            continue; /* have only one value, or a default */
         assert_shape_fails(&(Edit){ .omit_key = ints[i].key }, ints[i].key);
     }
     for (size_t i = 0; i < COUNT(floats); i++)
@@ -254,7 +264,11 @@ static void missing_keys_are_named(void **state)
 
 static void impossible_values_are_named(void **state)
 {
-    static const struct { const char *key; int64_t v; const char *says; } bad[] = {
+    static const struct {
+        const char *key;
+        int64_t v;
+        const char *says;
+    } bad[] = {
         { "deepseek4.block_count", 0, "0, expected 1 to 128" },
         { "deepseek4.block_count", 129, "129" },
         { "deepseek4.block_count", 45, "44 entries, expected at least 45" },
@@ -324,8 +338,8 @@ static void wrong_tensors_are_named(void **state)
     Bytes report = { 0 };
 
     (void)state;
-    check_fails(&(Edit){ .drop = "blk.5.attn_kv.weight" },
-                "tensor blk.5.attn_kv.weight is missing", 1, &report);
+    check_fails(&(Edit){ .drop = "blk.5.attn_kv.weight" }, "tensor blk.5.attn_kv.weight is missing",
+                1, &report);
     bytes_clear(&report);
     check_fails(&(Edit){ .reshape = "blk.2.indexer.proj.weight" },
                 "blk.2.indexer.proj.weight has dimensions 8192,64,1, expected 4096,64,1", 1,
@@ -340,15 +354,18 @@ static void wrong_tensors_are_named(void **state)
     bytes_clear(&report);
     check_fails(&(Edit){ .retype = "blk.7.ffn_up_exps.weight", .type = QUANT_Q4_K },
                 "blk.7.ffn_gate_exps.weight is of type IQ2_XXS, but ffn_up_exps of the same "
-                "layer is Q4_K", 1, &report);
+                "layer is Q4_K",
+                1, &report);
     bytes_release(&report);
 }
 
 static void one_report_has_all_that_is_wrong(void **state)
 {
     Bytes report = { 0 };
-    const Edit e = { .drop = "output_norm.weight", .reshape = "blk.9.attn_q_a.weight",
-                     .retype = "blk.42.attn_sinks.weight", .type = QUANT_I32 };
+    const Edit e = { .drop = "output_norm.weight",
+                     .reshape = "blk.9.attn_q_a.weight",
+                     .retype = "blk.42.attn_sinks.weight",
+                     .type = QUANT_I32 };
 
     (void)state;
     check_fails(&e, "tensor output_norm.weight is missing (and 2 more tensors are wrong)", 3,

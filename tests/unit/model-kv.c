@@ -10,17 +10,36 @@
 
 static Shape toy(bool rounding)
 {
-    return (Shape){ .n_layers = 3, .dim = 64, .vocab = 32, .context = 4096, .n_heads = 2,
-                    .head_dim = 80, .rope_dim = 16, .window = 8, .idx_heads = 2, .idx_dim = 32,
-                    .idx_topk = 4, .ratio = { 0, 4, 128 }, .rounding = rounding };
+    return (Shape){ .n_layers = 3,
+                    .dim = 64,
+                    .vocab = 32,
+                    .context = 4096,
+                    .n_heads = 2,
+                    .head_dim = 80,
+                    .rope_dim = 16,
+                    .window = 8,
+                    .idx_heads = 2,
+                    .idx_dim = 32,
+                    .idx_topk = 4,
+                    .ratio = { 0, 4, 128 },
+                    .rounding = rounding };
 }
 
 static const Shape flash = {
-    .n_layers = 3, .head_dim = 512, .rope_dim = 64, .window = 128, .idx_dim = 128,
-    .ratio = { 0, 4, 128 }, .rounding = true,
+    .n_layers = 3,
+    .head_dim = 512,
+    .rope_dim = 64,
+    .window = 128,
+    .idx_dim = 128,
+    .ratio = { 0, 4, 128 },
+    .rounding = true,
 };
 
-typedef struct { Shape shape; Backend *be; Kv kv; } Fixture;
+typedef struct {
+    Shape shape;
+    Backend *be;
+    Kv kv;
+} Fixture;
 
 static void fixture_open(Fixture *f, bool rounding, int slots)
 {
@@ -40,7 +59,8 @@ static bool fill_piece(void *user, Buf b, size_t bytes)
 {
     unsigned *seed = user;
     for (size_t i = 0; i < bytes; i++)
-        ((unsigned char *)b.base)[b.off + i] = (unsigned char)((*seed = *seed * 1664525u + 7) >> 24);
+        ((unsigned char *)b.base)[b.off + i] =
+            (unsigned char)((*seed = *seed * 1664525u + 7) >> 24);
     return true;
 }
 
@@ -83,8 +103,8 @@ static void slots_take_what_the_plan_says(void **state)
         sum += (uint64_t)l->ring_rows * (uint64_t)l->row.bytes;
         if (!l->ratio)
             continue;
-        const uint64_t state_bytes = 2 * 4 * (uint64_t)shape_state_rows(l->ratio) *
-                                     (uint64_t)shape_comp_width(l->ratio, 80);
+        const uint64_t state_bytes =
+            2 * 4 * (uint64_t)shape_state_rows(l->ratio) * (uint64_t)shape_comp_width(l->ratio, 80);
         sum += (uint64_t)l->comp_rows * (uint64_t)l->row.bytes + 2 * state_bytes;
         if (l->ratio == 4)
             sum += (uint64_t)l->comp_rows * (uint64_t)l->idx_row.bytes + 2 * 2 * 4 * 8 * 64;

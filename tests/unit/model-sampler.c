@@ -160,8 +160,8 @@ static void a_filter_that_keeps_all_changes_no_draw_set(void **state)
 
     (void)state;
     frequencies(a, five, N, (ds4_sampling){ .temperature = 1 });
-    frequencies(b, five, N, (ds4_sampling){ .temperature = 1, .top_k = 5, .top_p = 0.999999f,
-                                            .min_p = 1e-9f });
+    frequencies(b, five, N,
+                (ds4_sampling){ .temperature = 1, .top_k = 5, .top_p = 0.999999f, .min_p = 1e-9f });
     for (int i = 0; i < N; i++)
         assert_float_equal((float)a[i], (float)b[i], 0.02);
 }
@@ -179,8 +179,11 @@ static void the_same_seed_draws_the_same_tokens(void **state)
     for (int i = 0; i < VOCAB; i++)
         l[i] = (float)(i * 7919 % 10000) / 700.0f;
     for (size_t i = 0; i < COUNT(want); i++) {
-        const ds4_sampling how = { .temperature = 0.7f, .top_p = i % 2 ? 0.9f : 0,
-                                   .top_k = i % 3 ? 40 : 0, .min_p = 0.02f, .rng = &seed };
+        const ds4_sampling how = { .temperature = 0.7f,
+                                   .top_p = i % 2 ? 0.9f : 0,
+                                   .top_k = i % 3 ? 40 : 0,
+                                   .min_p = 0.02f,
+                                   .rng = &seed };
         int32_t t = sample(l, VOCAB, &how, scratch);
         assert_int_equal(t, want[i]);
     }
