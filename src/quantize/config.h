@@ -8,7 +8,7 @@
 typedef struct {
     Shape shape;
     int bos, eos, pad; /* token ids; -1: none */
-    char name[64]; /* "" where config.json has none */
+    char name[64];     /* "" where config.json has none */
 } Config;
 
 /* DIR/config.json. Every number that the model needs must be there, and the

@@ -68,16 +68,14 @@ static bool find_sources(Convert *c, ds4_err *err)
         for (int k = 0; k < n_parts(t); k++) {
             part_name(name, t, k);
             switch (find_part(&c->source[i][k], c, t, name, err)) {
-            case SOURCE_WRONG:
-                return false;
+            case SOURCE_WRONG: return false;
             case SOURCE_MISSING:
                 if (missing < MAX_NAMED)
                     note(&c->opt, "missing: %s", name);
                 if (!missing++)
                     memcpy(first, name, sizeof first);
                 break;
-            case SOURCE_OK:
-                break;
+            case SOURCE_OK: break;
             }
         }
     }
@@ -252,7 +250,7 @@ typedef struct {
     int n_experts;
     uint64_t first, n, row_bytes;
     unsigned char *out;
-    float *values; /* [threads][dims[0]] */
+    float *values;     /* [threads][dims[0]] */
     atomic_ullong bad; /* the lowest row that is wrong */
 } Rows;
 

@@ -9,14 +9,14 @@
 #include "source.h"
 
 typedef struct {
-    const char *in; /* directory with config.json and safetensors */
-    const char *recipe; /* recipe.h */
-    const char *name; /* general.name; NULL: config.json's or the directory's */
-    int threads; /* 0: one a physical core */
+    const char *in;        /* directory with config.json and safetensors */
+    const char *recipe;    /* recipe.h */
+    const char *name;      /* general.name; NULL: config.json's or the directory's */
+    int threads;           /* 0: one a physical core */
     ds4_progress progress; /* or NULL */
     void (*note)(void *user, const char *line); /* what is worth knowing; or NULL */
-    void *user; /* of both */
-    bool (*stop)(void); /* asked now and then; true cancels. Or NULL */
+    void *user;                                 /* of both */
+    bool (*stop)(void);                         /* asked now and then; true cancels. Or NULL */
 } ConvertOptions;
 
 typedef struct {

@@ -19,22 +19,14 @@ typedef struct {
 static Values values_of(const PlanTensor *t)
 {
     switch (t->spec.kind) {
-    case KIND_EMBED:
-        return (Values){ 0, 1 };
-    case KIND_NORM:
-        return (Values){ 1, 0.1f };
-    case KIND_HC_SCALE:
-        return (Values){ 0.5f, 0 };
-    case KIND_HC_BASE:
-        return (Values){ 0, 0.5f };
-    case KIND_APE:
-        return (Values){ 0, 0.2f };
-    case KIND_SINKS:
-        return (Values){ 0, 1 };
-    case KIND_ROUTE_BIAS:
-        return (Values){ 0, 0.05f };
-    default:
-        return (Values){ 0, 1 / sqrtf((float)t->spec.dims[0]) };
+    case KIND_EMBED: return (Values){ 0, 1 };
+    case KIND_NORM: return (Values){ 1, 0.1f };
+    case KIND_HC_SCALE: return (Values){ 0.5f, 0 };
+    case KIND_HC_BASE: return (Values){ 0, 0.5f };
+    case KIND_APE: return (Values){ 0, 0.2f };
+    case KIND_SINKS: return (Values){ 0, 1 };
+    case KIND_ROUTE_BIAS: return (Values){ 0, 0.05f };
+    default: return (Values){ 0, 1 / sqrtf((float)t->spec.dims[0]) };
     }
 }
 
@@ -193,32 +185,15 @@ void fill_run(const Fill *f, uint64_t i, unsigned char *out, uint64_t n)
     uint64_t seed = f->seed + i * 0xd1342543de82ef95u, *s = &seed;
     rng_next(s);
     switch (t->type) {
-    case QUANT_F32:
-        fill_f32(out, n, d, s);
-        break;
+    case QUANT_F32: fill_f32(out, n, d, s); break;
     case QUANT_F16:
-    case QUANT_BF16:
-        fill_16(out, n, d, t->type == QUANT_BF16, s);
-        break;
-    case QUANT_Q8_0:
-        fill_q8_0(out, n, d.spread, s);
-        break;
-    case QUANT_IQ2_XXS:
-        fill_iq2_xxs(out, n, d.spread, s);
-        break;
-    case QUANT_Q2_K:
-        fill_q2_k(out, n, d.spread, s);
-        break;
-    case QUANT_Q4_K:
-        fill_q4_k(out, n, d.spread, s);
-        break;
-    case QUANT_MXFP4:
-        fill_mxfp4(out, n, d.spread, s);
-        break;
-    case QUANT_I32:
-        fill_ids(out, n, (int)t->spec.dims[0], f->n_experts, s);
-        break;
-    default:
-        assert(false); /* no recipe has it */
+    case QUANT_BF16: fill_16(out, n, d, t->type == QUANT_BF16, s); break;
+    case QUANT_Q8_0: fill_q8_0(out, n, d.spread, s); break;
+    case QUANT_IQ2_XXS: fill_iq2_xxs(out, n, d.spread, s); break;
+    case QUANT_Q2_K: fill_q2_k(out, n, d.spread, s); break;
+    case QUANT_Q4_K: fill_q4_k(out, n, d.spread, s); break;
+    case QUANT_MXFP4: fill_mxfp4(out, n, d.spread, s); break;
+    case QUANT_I32: fill_ids(out, n, (int)t->spec.dims[0], f->n_experts, s); break;
+    default: assert(false); /* no recipe has it */
     }
 }

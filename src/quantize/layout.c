@@ -185,18 +185,12 @@ static void dim_values(int v[D_COUNT], const Shape *s, int layer)
 static bool applies(const Row *r, const Shape *s, int layer)
 {
     switch (r->where) {
-    case GLOBAL:
-        return layer < 0;
-    case EVERY:
-        return layer >= 0;
-    case POOLED:
-        return layer >= 0 && s->ratio[layer];
-    case INDEXED:
-        return layer >= 0 && shape_overlaps(s->ratio[layer]);
-    case HASHED:
-        return layer >= 0 && s->hashed[layer];
-    case SCORED:
-        return layer >= 0 && !s->hashed[layer];
+    case GLOBAL: return layer < 0;
+    case EVERY: return layer >= 0;
+    case POOLED: return layer >= 0 && s->ratio[layer];
+    case INDEXED: return layer >= 0 && shape_overlaps(s->ratio[layer]);
+    case HASHED: return layer >= 0 && s->hashed[layer];
+    case SCORED: return layer >= 0 && !s->hashed[layer];
     }
     return false;
 }

@@ -11,7 +11,7 @@
 
 /* What a tensor does: recipes go by names, random values by this. */
 enum TensorKind {
-    KIND_MATRIX, /* y = W x */
+    KIND_MATRIX,  /* y = W x */
     KIND_EXPERTS, /* n_experts matrices, stacked */
     KIND_EMBED,
     KIND_NORM,
@@ -24,10 +24,10 @@ enum TensorKind {
 };
 
 typedef struct {
-    char name[56]; /* "blk.3.ffn_gate_exps.weight" */
+    char name[56];     /* "blk.3.ffn_gate_exps.weight" */
     char official[64]; /* "layers.3.ffn.experts.%d.w1.weight", %d for KIND_EXPERTS only */
-    int kind; /* enum TensorKind */
-    int layer; /* -1: none */
+    int kind;          /* enum TensorKind */
+    int layer;         /* -1: none */
     int n_dims;
     uint64_t dims[3]; /* dims[0] contiguous; unused ones are 1 */
 } TensorSpec;

@@ -6,9 +6,9 @@
 
 typedef struct {
     TensorSpec spec;
-    int type, wanted; /* enum Quant; they differ where the recipe's does not fit */
+    int type, wanted;       /* enum Quant; they differ where the recipe's does not fit */
     uint64_t bytes, offset; /* in the data section */
-    bool shared; /* its bytes are those of an earlier tensor */
+    bool shared;            /* its bytes are those of an earlier tensor */
 } PlanTensor;
 
 typedef struct {

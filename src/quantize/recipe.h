@@ -10,15 +10,15 @@
 
 typedef struct {
     const char *pattern; /* of GGUF names; '*' is any run of characters */
-    int type; /* enum Quant */
-    bool late; /* only in the last 6 of 43 layers, in proportion */
+    int type;            /* enum Quant */
+    bool late;           /* only in the last 6 of 43 layers, in proportion */
 } RecipeRule;
 
 typedef struct {
     const char *name;
-    int file_type; /* general.file_type: the one llama.cpp would write */
+    int file_type;              /* general.file_type: the one llama.cpp would write */
     const RecipeRule *rules[3]; /* lists, each ending with pattern NULL; in order */
-    int rest; /* what no rule matches */
+    int rest;                   /* what no rule matches */
 } Recipe;
 
 /* By name; fails with the list of names. */

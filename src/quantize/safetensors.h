@@ -52,7 +52,7 @@ bool st_parse(StFile *f, const void *p, size_t n, ds4_err *err);
 void st_release(StFile *f);
 
 const char *st_type_name(int type); /* "BF16" */
-int st_type_size(int type); /* bytes a value */
+int st_type_size(int type);         /* bytes a value */
 
 /* A directory: the shards that model.safetensors.index.json names, else
  * model.safetensors, else every *.safetensors. */

@@ -15,11 +15,11 @@
 typedef struct {
     const Shape *shape; /* any; synth_shape() knows some by name */
     const char *recipe; /* "f32" "bf16" "q8" "q4" "q2-q4" "q2" "mxfp4" (recipe.h) */
-    const char *name; /* general.name; NULL: one that says "synthetic" */
+    const char *name;   /* general.name; NULL: one that says "synthetic" */
     uint64_t seed;
-    bool alias; /* tensors of equal type, dimensions and kind share their bytes */
+    bool alias;            /* tensors of equal type, dimensions and kind share their bytes */
     const char *tokenizer; /* path of a tokenizer.json; NULL: one token a byte, and controls */
-    int threads; /* 0: one a physical core */
+    int threads;           /* 0: one a physical core */
     ds4_progress progress; /* or NULL */
     void *user;
     bool (*stop)(void); /* asked now and then; true cancels. Or NULL */
