@@ -207,14 +207,14 @@ static void put_run(Render *r, ChatRun run)
 static void put_text(Render *r, Str s)
 {
     if (s.n)
-        put_run(r, (ChatRun){ -1, s });
+        put_run(r, (ChatRun){ .control = -1, .text = s });
 }
 
 static bool put_control(Render *r, int32_t id, const char *name)
 {
     if (id < 0)
         return fail(r->err, DS4_EINVAL, "the vocabulary has no token %s", name);
-    put_run(r, (ChatRun){ id, { 0 } });
+    put_run(r, (ChatRun){ .control = id });
     return true;
 }
 

@@ -7,7 +7,14 @@
 #define CHAT_H
 #include "bpe.h"
 
-enum ChatRole { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_DEVELOPER, CHAT_REMINDER };
+enum ChatRole {
+    CHAT_SYSTEM,
+    CHAT_USER,
+    CHAT_ASSISTANT,
+    CHAT_DEVELOPER,
+    CHAT_REMINDER,
+    CHAT_TOOL, /* what a tool gave: becomes part of a user's turn */
+};
 enum ChatThink { CHAT_THINK_OFF, CHAT_THINK_LOW, CHAT_THINK_HIGH, CHAT_THINK_MAX };
 
 /* What the model is asked to say instead of an answer. */
@@ -21,6 +28,12 @@ enum ChatTask {
     CHAT_READ_URL,
 };
 
+/* arguments: the text of a JSON object. Any other text is kept as one
+ * parameter with the name "arguments". */
+typedef struct {
+    Str id, name, arguments;
+} ChatCall;
+
 typedef struct {
     int role; /* enum ChatRole */
     Str content;
@@ -28,6 +41,22 @@ typedef struct {
     int task;            /* enum ChatTask */
     bool unfinished;     /* assistant only: no end-of-sentence after it */
     Str response_format; /* system and developer only: its JSON, in the form of json.h */
+
+    /* system and developer only: function objects, a line of JSON each, in the
+     * form of json.h. Where there is any, all reasoning is kept. */
+    const Str *tools;
+    size_t n_tools;
+
+    /* assistant only */
+    const ChatCall *calls;
+    size_t n_calls;
+    /* What was sampled after <think>, with its </think>, or after </think>: taken
+     * as it is instead of reasoning, content and calls. The end-of-sentence is
+     * added where it is missing. Reasoning that is to be dropped is. */
+    const int32_t *ids;
+    size_t n_ids;
+
+    Str tool_call_id; /* tool only: the id of the call that this answers */
 } ChatMessage;
 
 typedef struct {
@@ -35,17 +64,20 @@ typedef struct {
     bool preview;        /* effort texts of the preview release instead of 0731 */
     bool keep_reasoning; /* of all turns, not only after the last user turn */
     bool no_bos;
+    bool escape_results; /* </tool_result> in what a tool gave does not end it */
     size_t context; /* messages in front that the model has: counted, not rendered */
 } ChatOptions;
 
-/* control -1: text. */
+/* A control token, or (control -1) sampled ids where there are any, or text. */
 typedef struct {
     int32_t control;
     Str text;
+    const int32_t *ids;
+    size_t n_ids;
 } ChatRun;
 typedef struct {
     ChatRun *run;
-    size_t n;
+    size_t n, cap;
     Arena arena;
 } ChatPrompt;
 
