@@ -64,6 +64,16 @@ static uint64_t group_left(const char *dir, const char *limit_file, const char *
     return limit - MIN(limit, used);
 }
 
+/* The path without its last part; false when there is none left. */
+static bool drop_last(char *path)
+{
+    char *slash = strrchr(path, '/');
+
+    if (slash)
+        *slash = '\0';
+    return slash != NULL;
+}
+
 /* Of the group and all that contain it: version 2 has one tree, version 1 one
  * for memory. */
 static uint64_t groups_left(void)
@@ -78,15 +88,12 @@ static uint64_t groups_left(void)
         if (!path || (!v2 && !strstr(line, ":memory:")))
             continue;
         path[strcspn(path, "\n")] = '\0';
-        for (char *end = path + strlen(path);; *end = '\0') {
+        for (bool more = true; more; more = drop_last(path)) {
             snprintf(dir, sizeof dir, "%s%s", v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory",
                      path);
             uint64_t left = v2 ? group_left(dir, "memory.max", "memory.current")
                                : group_left(dir, "memory.limit_in_bytes", "memory.usage_in_bytes");
             least = MIN(least, left);
-            end = strrchr(path, '/');
-            if (!end)
-                break;
         }
     }
     if (f)

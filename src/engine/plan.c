@@ -36,12 +36,10 @@ bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_er
 
 static void log_lines(const ds4_options *opt, Bytes *report)
 {
-    char *line = report->p;
-
     if (!opt->log || !report->n)
         return;
     bytes_byte(report, '\0');
-    line = report->failed ? NULL : report->p;
+    char *line = report->failed ? NULL : report->p;
     while (line && *line) {
         char *end = strchr(line, '\n');
         *end = '\0';

@@ -1,4 +1,5 @@
 /* model.c - find, check and bind the tensors of the table in names.c. */
+#include "model.h"
 #include "names.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -266,7 +267,7 @@ bool model_init(Model *m, const Gguf *g, const Shape *s, Backend *be, ds4_progre
             return false;
         }
         if (progress)
-            progress(user, "loading", (uint64_t)(layer + 2), (uint64_t)(s->n_layers + 1));
+            progress(user, "loading", (uint64_t)layer + 2, (uint64_t)s->n_layers + 1);
     }
     return true;
 }

@@ -42,6 +42,8 @@ static Rows inputs_of(const Moe *a, int e)
 {
     const int first = a->first[e], n = a->first[e + 1] - first;
 
+    if (!n)
+        return (Rows){ 0 }; /* there may be no pair at `first` */
     if (a->row && n > 1)
         return (Rows){ a->gathered + (size_t)first * a->x.ld, a->x.ld, n };
     return (Rows){ row_at(a->x, row_of(a, first)), a->x.ld, n };
