@@ -1,7 +1,7 @@
 /* config.c - config.json to a shape, and a shape to metadata. */
 #include "config.h"
 #include "../base/file.h"
-#include "json.h"
+#include "../json/json.h"
 #include <json-c/json.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -135,8 +135,8 @@ static bool read_layers(Shape *s, struct json_object *root, ds4_err *err)
 {
     static const IntKey hashed = { "num_hash_layers", 0, 0, MAX_LAYERS };
     static const IntKey shared = { "n_shared_experts", 0, 1, 64 };
-    int n_hashed, n_shared;
-    float limit;
+    int n_hashed = 0, n_shared = 0;
+    float limit = 0;
     if (!read_int(root, &hashed, &n_hashed, err) || !read_int(root, &shared, &n_shared, err) ||
         !read_real(root, "swiglu_limit", &limit, err) || !read_ratios(s, root, err))
         return false;

@@ -339,7 +339,7 @@ static bool write_tensor(Writer *w, size_t i, uint64_t data_at, ds4_err *err)
 
 static bool writer_init(Writer *w, Convert *c, ds4_err *err)
 {
-    uint64_t row = 0, row_bytes = 0;
+    uint64_t row = 1, row_bytes = 1;
     for (size_t i = 0; i < c->plan.n; i++) {
         const PlanTensor *t = &c->plan.tensor[i];
         row = MAX(row, t->spec.dims[0]);

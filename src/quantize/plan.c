@@ -19,20 +19,23 @@ bool plan_make(Plan *p, const Shape *s, const Recipe *r, ds4_err *err)
 {
     Layout l;
     *p = (Plan){ .recipe = r };
-    bool ok = layout_make(&l, s, &p->arena, err);
-    if (ok) {
-        p->tensor = arena_array(&p->arena, l.n, sizeof *p->tensor);
-        if (!p->tensor)
-            ok = fail(err, DS4_ENOMEM, "no memory for the plan of %zu tensors", l.n);
-    }
-    for (size_t i = 0; ok && i < l.n; i++) {
-        ok = plan_tensor(&p->tensor[i], &l.spec[i], s, r, err);
-        p->bytes += p->tensor[i].bytes;
-        p->n++;
-    }
-    if (!ok)
+    if (!layout_make(&l, s, &p->arena, err)) {
         plan_release(p);
-    return ok;
+        return false;
+    }
+    p->tensor = arena_array(&p->arena, l.n, sizeof *p->tensor);
+    if (!p->tensor) {
+        plan_release(p);
+        return fail(err, DS4_ENOMEM, "no memory for the plan of %zu tensors", l.n);
+    }
+    for (; p->n < l.n; p->n++) {
+        if (!plan_tensor(&p->tensor[p->n], &l.spec[p->n], s, r, err)) {
+            plan_release(p);
+            return false;
+        }
+        p->bytes += p->tensor[p->n].bytes;
+    }
+    return true;
 }
 
 void plan_release(Plan *p)

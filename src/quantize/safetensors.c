@@ -1,6 +1,6 @@
 /* safetensors.c - one file's header, and directories of files. */
 #include "safetensors.h"
-#include "json.h"
+#include "../json/json.h"
 #include <dirent.h>
 #include <json-c/json.h>
 #include <stdio.h>

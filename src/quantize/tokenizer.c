@@ -2,7 +2,7 @@
  * BPE files use, where each byte is one printable character. */
 #include "tokenizer.h"
 #include "../base/file.h"
-#include "json.h"
+#include "../json/json.h"
 #include <json-c/json.h>
 #include <limits.h>
 #include <stdio.h>
@@ -237,12 +237,12 @@ static bool put_merges(GgufWriter *w, struct json_object *model, ds4_err *err)
 
 bool tokenizer_put_json(GgufWriter *w, Str json, int vocab, ds4_err *err)
 {
+    Token *t = calloc((size_t)vocab, sizeof *t);
+    if (!t)
+        return fail(err, DS4_ENOMEM, "no memory for %d tokens", vocab);
     struct json_object *root = json_parse(json, 32, JSON_NAME, err);
-    Token *t = root ? calloc((size_t)vocab, sizeof *t) : NULL;
-    bool ok = t || (root && fail(err, DS4_ENOMEM, "no memory for %d tokens", vocab));
     struct json_object *model = json_member(root, "model");
-
-    ok = ok && read_vocab(t, vocab, model, err) && read_added(t, vocab, root, err);
+    bool ok = root && read_vocab(t, vocab, model, err) && read_added(t, vocab, root, err);
     if (ok) {
         put_tokens(w, t, vocab);
         ok = put_merges(w, model, err);
