@@ -46,8 +46,8 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 
 # ---- sources, lowest layer first; includes may only point to the left --------
 
-LAYERS := base quant gguf text ops backend/cpu backend model engine quantize cli
-ENGINE_LAYERS := base quant gguf text ops backend/cpu backend model engine
+LAYERS := base json quant gguf text ops backend/cpu backend model engine quantize cli
+ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend model engine
 kernel_files_x86_64  := k_avx2 k_avx512 k_avx512_vbmi
 kernel_files_aarch64 := k_neon
 kernel_files_arm64   := k_neon

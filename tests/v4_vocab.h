@@ -4,15 +4,11 @@
 #define V4_VOCAB_H
 #include "vocab_file.h"
 #include "../src/base/file.h"
+#include "../src/json/json.h"
 #include <json-c/json.h>
 
 #define V4_WORDS "tests/.cache/deepseek_v3_tokenizer.json"
 #define V4_ADDED "tests/data/tokenizer/added_tokens.tsv"
-
-static inline Str json_text(struct json_object *o)
-{
-    return (Str){ json_object_get_string(o), (size_t)json_object_get_string_len(o) };
-}
 
 typedef struct {
     int32_t id;

@@ -1,6 +1,6 @@
 /* characters.c - holds back at most the three bytes that may still grow. */
 #include "characters.h"
-#include "../text/utf8.h"
+#include "../base/utf8.h"
 
 /* Could these 1 to 3 bytes be the beginning of a character? */
 static bool may_grow(const char *p, size_t n)

@@ -1,6 +1,6 @@
 /* cli.c - messages, results, Ctrl-C. */
 #include "cli.h"
-#include "../text/utf8.h"
+#include "../base/utf8.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* request.c - a request's JSON to the messages and options of a prompt. */
 #include "request.h"
-#include "../text/json.h"
+#include "../json/json.h"
 #include <json-c/json.h>
 
 typedef struct json_object Json;

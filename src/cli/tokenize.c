@@ -1,7 +1,7 @@
 /* tokenize.c - ds4 tokenize: text to ids, and back. */
 #include "tokens.h"
 #include "../base/file.h"
-#include "../text/json.h"
+#include "../json/json.h"
 #include <json-c/json.h>
 
 static const char about[] =

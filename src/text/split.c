@@ -9,7 +9,7 @@
  * class since; so what 15.0, 15.1 and 16.0 assigned is added by hand, and ids
  * do not depend on the library's age. */
 #include "split.h"
-#include "utf8.h"
+#include "../base/utf8.h"
 #include "../base/bytes.h"
 #include <stdlib.h>
 

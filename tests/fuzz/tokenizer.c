@@ -3,7 +3,7 @@
  * are written as before. */
 #include "../vocab_file.h"
 #include "../../src/text/bpe.h"
-#include "../../src/text/json.h"
+#include "../../src/json/json.h"
 #include <json-c/json.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

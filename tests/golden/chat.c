@@ -3,7 +3,7 @@
  * Cases with tools wait for the renderer to know tools; they are counted. */
 #include "../v4_vocab.h"
 #include "../../src/text/chat.h"
-#include "../../src/text/json.h"
+#include "../../src/json/json.h"
 #include "../../src/text/literals.h"
 #include <dirent.h>
 #include <setjmp.h>

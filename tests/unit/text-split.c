@@ -3,7 +3,7 @@
 #include "../../src/base/file.h"
 #include "../../src/base/rng.h"
 #include "../../src/text/split.h"
-#include "../../src/text/utf8.h"
+#include "../../src/base/utf8.h"
 #include <json-c/json.h>
 #include <setjmp.h>
 #include <stdarg.h>

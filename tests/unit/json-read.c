@@ -1,5 +1,5 @@
 /* JSON in and out: the model's one spelling of every value. */
-#include "../../src/text/json.h"
+#include "../../src/json/json.h"
 #include "../../src/base/rng.h"
 #include <json-c/json.h>
 #include <setjmp.h>
@@ -47,6 +47,69 @@ static void spelling_is_pythons(void **state)
                  "[0.30000000000000004, 5e-324, 1.7976931348623157e+308, 100.5, 120.0]");
     rewritten_is("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0001\\u001F\x7f\\u2028é\"",
                  "\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f\x7f\xe2\x80\xa8é\"");
+}
+
+static void integers_of_any_size_keep_their_digits(void **state)
+{
+    (void)state;
+    rewritten_is("[18446744073709551616,-9223372036854775809,123456789012345678901234567890]",
+                 "[18446744073709551616, -9223372036854775809, 123456789012345678901234567890]");
+    rewritten_is("{\"n\":-123456789012345678901234567890,\"x\":1E30}",
+                 "{\"n\": -123456789012345678901234567890, \"x\": 1e+30}");
+    struct json_object *o = json_read(STR("[18446744073709551616,18446744073709551615]"), NULL);
+    uint64_t v;
+    double x;
+    assert_false(json_whole(json_at(o, 0), UINT64_MAX, &v));
+    assert_true(json_number(json_at(o, 0), &x) && x == 18446744073709551616.0);
+    assert_true(json_whole(json_at(o, 1), UINT64_MAX, &v) && v == UINT64_MAX);
+    assert_false(json_whole(json_at(o, 1), UINT64_MAX - 1, &v));
+    json_free(o);
+}
+
+static void reads_of_what_is_not_there_are_empty(void **state)
+{
+    (void)state;
+    struct json_object *o = json_read(STR("{\"a\":null,\"b\":[1],\"c\":\"on\",\"d\":false}"), NULL);
+    uint64_t v;
+    assert_null(json_member(o, "a"));
+    assert_null(json_member(o, "z"));
+    assert_null(json_member(json_member(o, "b"), "a"));
+    assert_null(json_member(NULL, "a"));
+    assert_int_equal(json_length(json_member(o, "b")), 1);
+    assert_int_equal(json_length(o), 0);
+    assert_null(json_at(json_member(o, "b"), 1));
+    assert_null(json_at(o, 0));
+    assert_true(json_is(json_member(o, "c"), "on"));
+    assert_false(json_is(json_member(o, "c"), "o"));
+    assert_null(json_text(json_member(o, "b")).p);
+    assert_true(json_is_bool(json_member(o, "d"), false));
+    assert_false(json_is_bool(json_member(o, "a"), false));
+    assert_false(json_whole(json_member(o, "c"), 9, &v));
+    json_free(o);
+}
+
+static void null_is_valid_but_nothing_to_read(void **state)
+{
+    (void)state;
+    static const char *const good[] = { "null", " 1", "\"a\"", "[]", "-0.5e-3", "{\"a\":null}\n" };
+    static const char *const bad[] = {
+        "", "nul", "tru", "\"", "[1,]", "NaN", "1 2", "hello", "'a'"
+    };
+    for (size_t i = 0; i < COUNT(good); i++)
+        assert_true(json_valid(str_of(good[i])));
+    for (size_t i = 0; i < COUNT(bad); i++)
+        assert_false(json_valid(str_of(bad[i])));
+}
+
+static void a_files_errors_name_it(void **state)
+{
+    (void)state;
+    ds4_err err = { 0 };
+    assert_null(json_parse(STR("{\"a\": [1"), 8, "config.json", &err));
+    assert_int_equal(err.code, DS4_EFORMAT);
+    assert_non_null(strstr(err.msg, "config.json: not JSON"));
+    assert_null(json_parse(STR("null"), 8, "config.json", &err));
+    assert_null(json_parse(STR("[[[[]]]]"), 3, "config.json", &err));
 }
 
 static void the_last_of_equal_keys_counts_in_the_first_ones_place(void **state)
@@ -110,9 +173,9 @@ static void what_is_no_document_is_refused(void **state)
         "\"\\",
         "/**/[]",
         "[1 2]",
-        "18446744073709551616",
-        "[-9223372036854775809]",
-        "[123456789012345678901234567890]",
+        "[NaN]",
+        "-Infinity",
+        "123456789012345678901234567890a",
     };
     for (size_t i = 0; i < COUNT(bad); i++)
         refused(str_of(bad[i]));
@@ -156,6 +219,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spelling_is_pythons),
+        cmocka_unit_test(integers_of_any_size_keep_their_digits),
+        cmocka_unit_test(reads_of_what_is_not_there_are_empty),
+        cmocka_unit_test(null_is_valid_but_nothing_to_read),
+        cmocka_unit_test(a_files_errors_name_it),
         cmocka_unit_test(the_last_of_equal_keys_counts_in_the_first_ones_place),
         cmocka_unit_test(every_escaped_pair_is_its_character),
         cmocka_unit_test(halves_and_stray_bytes_are_replaced),

@@ -1,45 +1,88 @@
 /* json.c - JSON in and out.
  *
  * json-c loses what it cannot hold without a word, so the text is looked over
- * first: json-c 0.16 decodes the escaped pairs of U+xD800..U+xDFFF wrongly (they
- * are written out), and gives integers beyond 64 bits their limit (refused). */
+ * first. json-c 0.16 decodes the escaped pairs of U+xD800..U+xDFFF wrongly: they
+ * are written out. It gives integers beyond 64 bits their limit: they are made
+ * reals, of which it keeps the text, with the mark "E0" at the end, and other
+ * reals never have a capital E. It takes NaN and Infinity: they are refused. */
 #include "json.h"
-#include "utf8.h"
+#include "../base/utf8.h"
 #include <json-c/json.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static bool prepare(Str text, Bytes *out, ds4_err *err);
+static bool prepare(Str text, Bytes *out, const char **wrong, size_t *at);
 
-struct json_object *json_read(Str text, ds4_err *err)
+/* *wrong: what is, at byte *at; NULL: the memory is too small. */
+static bool read_document(Str text, int max_depth, Json **out, const char **wrong, size_t *at)
 {
     Bytes clean = { 0 };
-    struct json_object *o = NULL;
-    struct json_tokener *t = json_tokener_new_ex(JSON_DEPTH);
-    if (!t)
-        fail(err, DS4_ENOMEM, "JSON: no memory");
-    if (t && prepare(text, &clean, err)) {
+    struct json_tokener *t = json_tokener_new_ex(max_depth);
+    bool ok = false;
+    *out = NULL;
+    *wrong = NULL;
+    if (t && prepare(text, &clean, wrong, at)) {
         json_tokener_set_flags(t, JSON_TOKENER_STRICT);
-        o = json_tokener_parse_ex(t, clean.p, (int)clean.n);
+        *out = json_tokener_parse_ex(t, clean.p, (int)clean.n);
         enum json_tokener_error e = json_tokener_get_error(t);
-        size_t at = json_tokener_get_parse_end(t);
+        *at = json_tokener_get_parse_end(t);
         /* The terminator goes in with the text, so that a number at its end
          * is known to be complete. */
-        if (e != json_tokener_success || at + 1 < clean.n) {
-            json_object_put(o);
-            o = NULL;
-            fail(err, DS4_EINVAL, "JSON: %s at byte %zu of %zu",
-                 e != json_tokener_success ? json_tokener_error_desc(e) : "more text", at, text.n);
-        } else if (!o) {
-            fail(err, DS4_EINVAL, "JSON: the document is null");
-        }
+        ok = e == json_tokener_success && *at + 1 >= clean.n;
+        if (!ok)
+            *wrong = e == json_tokener_continue || (e != json_tokener_success && *at + 1 >= clean.n)
+                         ? "it ends too early"
+                     : e == json_tokener_success ? "more text"
+                                                 : json_tokener_error_desc(e);
+    }
+    if (!ok) {
+        json_object_put(*out);
+        *out = NULL;
     }
     if (t)
         json_tokener_free(t);
     bytes_release(&clean);
+    return ok;
+}
+
+Json *json_read(Str text, ds4_err *err)
+{
+    Json *o;
+    const char *wrong;
+    size_t at = 0;
+    if (!read_document(text, JSON_DEPTH, &o, &wrong, &at))
+        wrong ? fail(err, DS4_EINVAL, "JSON: %s at byte %zu of %zu", wrong, at, text.n)
+              : fail(err, DS4_ENOMEM, "JSON: no memory for %zu bytes", text.n);
+    else if (!o)
+        fail(err, DS4_EINVAL, "JSON: the document is null");
     return o;
 }
+
+Json *json_parse(Str text, int max_depth, const char *what, ds4_err *err)
+{
+    Json *o;
+    const char *wrong;
+    size_t at = 0;
+    if (!read_document(text, max_depth, &o, &wrong, &at))
+        wrong ? fail(err, DS4_EFORMAT, "%s: not JSON at byte %zu: %s", what, at, wrong)
+              : fail(err, DS4_ENOMEM, "%s: no memory to read it", what);
+    else if (!o)
+        fail(err, DS4_EFORMAT, "%s: its JSON is null", what);
+    return o;
+}
+
+bool json_valid(Str text)
+{
+    Json *o;
+    const char *wrong;
+    size_t at;
+    bool ok = read_document(text, JSON_DEPTH, &o, &wrong, &at);
+    json_object_put(o);
+    return ok;
+}
+
+void json_free(Json *o) { json_object_put(o); }
 
 /* ---- looking over -------------------------------------------------------------- */
 
@@ -101,46 +144,120 @@ static bool fits_64(Str digits, bool negative)
 
 static bool among(char c, const char *set) { return c && strchr(set, c); }
 
-/* A number at s: its length, 0: an integer beyond 64 bits. */
-static size_t scan_number(Str s)
+/* Copy the number at s; returns its length. */
+static size_t copy_number(Str s, Bytes *out)
 {
     size_t n = 0;
     bool negative = s.p[0] == '-', real = false;
-    for (; n < s.n && among(s.p[n], "+-.eE0123456789"); n++)
+    for (; n < s.n && among(s.p[n], "+-.eE0123456789"); n++) {
         real |= among(s.p[n], ".eE");
-    return real || fits_64((Str){ s.p + negative, n - negative }, negative) ? n : 0;
+        bytes_byte(out, (unsigned char)(s.p[n] == 'E' ? 'e' : s.p[n]));
+    }
+    if (!real && !fits_64((Str){ s.p + negative, n - negative }, negative))
+        bytes_str(out, "E0");
+    return n;
 }
 
-static bool prepare(Str text, Bytes *out, ds4_err *err)
+static bool prepare(Str text, Bytes *out, const char **wrong, size_t *at)
 {
     bool inside = false;
-    if (text.n > INT32_MAX / 4)
-        return fail(err, DS4_EINVAL, "JSON of %zu bytes, at most %d", text.n, INT32_MAX / 4);
+    *at = text.n;
+    if (text.n > INT32_MAX / 4) {
+        *wrong = "too much text";
+        return false;
+    }
     for (size_t i = 0; i < text.n;) {
         Str rest = { text.p + i, text.n - i };
         char c = rest.p[0];
-        size_t n = 1;
         if (c == '"')
             inside = !inside;
         if (inside && c != '"') {
             i += copy_in_string(rest, out);
             continue;
         }
-        if (!inside && (c == '-' || (c >= '0' && c <= '9')) && (n = scan_number(rest)) == 0)
-            return fail(err, DS4_EINVAL, "JSON: an integer of more than 64 bits at byte %zu", i);
-        bytes_put(out, rest.p, n);
-        i += n;
+        if (c == 'N' || c == 'I') {
+            *wrong = "a number that is none";
+            *at = i;
+            return false;
+        }
+        if (!inside && (c == '-' || (c >= '0' && c <= '9'))) {
+            i += copy_number(rest, out);
+            continue;
+        }
+        bytes_byte(out, (unsigned char)c);
+        i++;
     }
     bytes_byte(out, 0);
-    return out->failed ? fail(err, DS4_ENOMEM, "JSON: no memory for %zu bytes", text.n) : true;
+    return !out->failed;
+}
+
+/* ---- typed reads ----------------------------------------------------------------- */
+
+/* json-c's reads take pointers that are not const; none of these changes o. */
+static Json *unconst(const Json *o) { return (Json *)(uintptr_t)o; }
+
+bool json_is_object(const Json *o) { return json_object_is_type(o, json_type_object); }
+
+bool json_is_array(const Json *o) { return json_object_is_type(o, json_type_array); }
+
+bool json_is_text(const Json *o) { return json_object_is_type(o, json_type_string); }
+
+Json *json_member(const Json *o, const char *key)
+{
+    Json *m = NULL;
+    if (json_is_object(o))
+        json_object_object_get_ex(o, key, &m);
+    return m;
+}
+
+size_t json_length(const Json *o) { return json_is_array(o) ? json_object_array_length(o) : 0; }
+
+Json *json_at(const Json *o, size_t i)
+{
+    return json_is_array(o) ? json_object_array_get_idx(o, i) : NULL;
+}
+
+Str json_text(const Json *o)
+{
+    if (!json_is_text(o))
+        return (Str){ NULL, 0 };
+    return (Str){ json_object_get_string(unconst(o)), (size_t)json_object_get_string_len(o) };
+}
+
+bool json_is(const Json *o, const char *text)
+{
+    return json_is_text(o) && str_eq(json_text(o), str_of(text));
+}
+
+bool json_is_bool(const Json *o, bool value)
+{
+    return json_object_is_type(o, json_type_boolean) && json_object_get_boolean(o) == value;
+}
+
+bool json_whole(const Json *o, uint64_t max, uint64_t *out)
+{
+    if (!json_object_is_type(o, json_type_int) || json_object_get_int64(o) < 0)
+        return false;
+    uint64_t v = json_object_get_uint64(o);
+    if (v > max)
+        return false;
+    *out = v;
+    return true;
+}
+
+bool json_number(const Json *o, double *out)
+{
+    if (!json_object_is_type(o, json_type_int) && !json_object_is_type(o, json_type_double))
+        return false;
+    *out = json_object_get_double(o);
+    return true;
 }
 
 /* ---- writing --------------------------------------------------------------------- */
 
-void json_write_str(Bytes *out, Str s)
+void json_write_chars(Bytes *out, Str s)
 {
     static const char plain[] = "\"\\\b\t\n\f\r", escaped[] = "\"\\btnfr";
-    bytes_byte(out, '"');
     for (size_t i = 0, from = 0; i <= s.n; i++) {
         unsigned char c = i < s.n ? (unsigned char)s.p[i] : 0;
         if (i < s.n && c >= 0x20 && c != '"' && c != '\\')
@@ -154,6 +271,12 @@ void json_write_str(Bytes *out, Str s)
         else
             bytes_printf(out, "\\u%04x", c);
     }
+}
+
+void json_write_str(Bytes *out, Str s)
+{
+    bytes_byte(out, '"');
+    json_write_chars(out, s);
     bytes_byte(out, '"');
 }
 
@@ -234,19 +357,25 @@ static void write_array(Bytes *out, const struct json_object *o)
     bytes_byte(out, ']');
 }
 
-/* json-c's reads take pointers that are not const; none of these changes o. */
+static void write_double(Bytes *out, const struct json_object *o)
+{
+    const char *text = json_object_to_json_string(unconst(o)), *mark = strchr(text, 'E');
+    if (mark) {
+        bool zero = text[strspn(text, "-0")] == 'E';
+        bytes_put(out, zero ? "0" : text, zero ? 1 : (size_t)(mark - text));
+    } else {
+        json_write_real(out, json_object_get_double(o));
+    }
+}
+
 void json_write(Bytes *out, const struct json_object *o)
 {
-    struct json_object *v = (struct json_object *)(uintptr_t)o;
     switch (json_object_get_type(o)) {
     case json_type_null: bytes_str(out, "null"); break;
     case json_type_boolean: bytes_str(out, json_object_get_boolean(o) ? "true" : "false"); break;
-    case json_type_int: bytes_str(out, json_object_to_json_string(v)); break;
-    case json_type_double: json_write_real(out, json_object_get_double(o)); break;
-    case json_type_string:
-        json_write_str(out,
-                       (Str){ json_object_get_string(v), (size_t)json_object_get_string_len(o) });
-        break;
+    case json_type_int: bytes_str(out, json_object_to_json_string(unconst(o))); break;
+    case json_type_double: write_double(out, o); break;
+    case json_type_string: json_write_str(out, json_text(o)); break;
     case json_type_array: write_array(out, o); break;
     case json_type_object: write_object(out, o); break;
     }
