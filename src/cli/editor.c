@@ -111,7 +111,8 @@ static bool open_terminal(Editor *e)
     el_set(e->el, EL_HIST, history, e->history);
     el_set(e->el, EL_SIGNAL, 1); /* for changes of the window's size */
     el_source(e->el, NULL);      /* the user's .editrc */
-    el_set(e->el, EL_ADDFN, "ds4-throw-away", "give the line up", throw_away);
+    /* The wide call keeps these strings; the narrow one would leak copies. */
+    el_wset(e->el, EL_ADDFN, L"ds4-throw-away", L"give the line up", throw_away);
     el_set(e->el, EL_BIND, "^C", "ds4-throw-away", NULL);
     el_set(e->el, EL_SETTY, "-d", "intr=", NULL);
     return true;

@@ -362,7 +362,10 @@ class Chat:
         environment.pop("NO_COLOR", None) if not env else None
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execve(DS4, [DS4, *args], environment)
+            try:
+                os.execve(DS4, [DS4, *args], environment)
+            finally:
+                os._exit(127)
         self.text = ""
 
     def read(self, seconds):
@@ -550,6 +553,8 @@ def claim_no_color_is_honoured():
 
 def main():
     global SCRATCH
+    if not os.access(DS4, os.X_OK) or not os.path.exists(MODEL):
+        sys.exit(f"{DS4} or {MODEL} is missing")
     passed = failed = 0
     only = sys.argv[2] if len(sys.argv) > 2 else ""
     claims = [(n, f) for n, f in globals().items() if n.startswith("claim_") and only in n]
