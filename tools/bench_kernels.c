@@ -1,25 +1,29 @@
 /* bench_kernels.c - what the microkernels reach of what this machine can do.
  *
- *   bench_kernels [ISA [THREADS [MIB]]]
+ *   make build/bench_kernels && build/bench_kernels [ISA [THREADS [MIB]]]
  *
  * In one run it measures the read bandwidth, the F32 FMA rate, and then each
- * kernel: a matrix times one row over MIB of weights (default 128) as a part
- * of the bandwidth, the same from cache, and with 64 and 256 rows as a part of
- * the FMA rate. The best of several repetitions counts. */
+ * kernel: a matrix times one row as a part of the bandwidth, the same from
+ * cache, with 4 rows from memory, and with 64 and 256 rows from cache as a part
+ * of the FMA rate. What comes from memory is read in windows of 8 MiB of MIB
+ * (default 512), so that a window has left the caches when its turn comes
+ * again. The best of many short repetitions counts, since other programs may
+ * want the cores too. */
 #include "../src/backend/cpu/kernels.h"
 #include "../src/base/pool.h"
 #include "../src/quant/blocks.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { COLS = 4096, MAX_X = 256, MAX_OUT = 1024 };
+enum { COLS = 4096, MAX_X = 256, MAX_OUT = 1024, WINDOW = 8 << 20 };
 
 typedef struct {
     const Kernels *k;
     int type, n_x, n_w, repeat; /* n_w rows a thread */
     unsigned char *w;
-    float *x, *out; /* [MAX_X][COLS]; [threads][MAX_X][MAX_OUT] */
-    size_t bytes;   /* of w */
+    float *x, *out;   /* [MAX_X][COLS]; [threads][MAX_X][MAX_OUT] */
+    size_t bytes, at; /* of w; where this pass begins */
+    size_t window;    /* WINDOW in whole blocks */
 } Job;
 
 /* ---- limits ---------------------------------------------------------------------- */
@@ -42,8 +46,9 @@ static volatile double keep; /* so that no measured work is dropped */
     { \
         enum { PAGE = 4096 / sizeof(type) }; \
         const Job *j = arg; \
-        size_t part = j->bytes / (size_t)nth / 16384 * 16384; \
-        const type *p = (const type *)(j->w + part * (size_t)ith), *end = p + part / sizeof *p; \
+        size_t part = WINDOW / (size_t)nth / 16384 * 16384; \
+        const type *p = (const type *)(j->w + j->at + part * (size_t)ith); \
+        const type *end = p + part / sizeof *p; \
         type s = { 0 }; \
         for (; p < end; p += 4 * PAGE) { \
             for (int i = 0; i < PAGE; i++) \
@@ -84,7 +89,7 @@ static void gemm_part(void *arg, int ith, int nth)
     const Job *j = arg;
     const QuantFormat *f = quant_format(j->type);
     size_t ldw = (size_t)(COLS / f->block_len) * (size_t)f->block_bytes;
-    const unsigned char *w = j->w + (size_t)ith * (size_t)j->n_w * ldw;
+    const unsigned char *w = j->w + j->at + (size_t)ith * (size_t)j->n_w * ldw;
     float *out = j->out + (size_t)ith * MAX_X * MAX_OUT;
     (void)nth;
     for (int r = 0; r < j->repeat; r++) {
@@ -94,16 +99,20 @@ static void gemm_part(void *arg, int ith, int nth)
     }
 }
 
-/* Seconds, the best of several in about 0.3 s. */
-static double best(Pool *p, PoolFn fn, Job *j)
+/* Seconds, the best of many in about 0.3 s. */
+static double best(Pool *p, PoolFn fn, Job *j, bool from_memory)
 {
     double least = 1e9;
     int64_t start = clock_ns();
-    for (int i = 0; i < 3 || (i < 50 && clock_ns() - start < 300000000); i++) {
+    j->at = 0;
+    for (int i = 0; i < 5 || clock_ns() - start < 300000000; i++) {
         int64_t t = clock_ns();
         pool_run(p, fn, j);
         least = MIN(least, 1e-9 * (double)(clock_ns() - t));
+        if (from_memory)
+            j->at = j->at + 2 * j->window > j->bytes ? 0 : j->at + j->window;
     }
+    j->at = 0;
     return least;
 }
 
@@ -135,21 +144,22 @@ static void fill(Job *j)
 static void bench_format(Pool *p, Job *j, double read, double fma)
 {
     const QuantFormat *f = quant_format(j->type);
-    const int nth = pool_threads(p), all = (int)(j->bytes / (size_t)f->block_bytes);
+    const int nth = pool_threads(p), all = WINDOW / f->block_bytes;
     const int rows = all / (COLS / f->block_len) / nth;
     double weights = (double)rows * COLS * nth;
     fill(j);
+    j->window = (size_t)rows * (size_t)nth * COLS / (size_t)f->block_len * (size_t)f->block_bytes;
     j->repeat = 1, j->n_w = rows, j->n_x = 1;
-    double one = best(p, gemm_part, j), bytes = weights / f->block_len * f->block_bytes;
-    j->repeat = 100, j->n_w = 16;
-    double cached = best(p, gemm_part, j);
+    double one = best(p, gemm_part, j, true), bytes = weights / f->block_len * f->block_bytes;
+    j->repeat = 50, j->n_w = 16;
+    double cached = best(p, gemm_part, j, false);
     double hot = (double)j->repeat * j->n_w * nth * COLS;
     printf("%-8s %7.1f %5.0f%% %9.1f %9.1f", f->name, 1e-9 * bytes / one, 100 * bytes / one / read,
            1e-9 * weights / one, 1e-9 * hot / cached);
     static const int n_x[] = { 4, 64, 256 };
     for (size_t i = 0; i < COUNT(n_x); i++) {
-        j->n_x = n_x[i], j->n_w = 256, j->repeat = 1;
-        double macs = (double)j->n_w * nth * COLS * j->n_x, t = best(p, gemm_part, j);
+        j->n_x = n_x[i], j->n_w = i ? 64 : rows / 8, j->repeat = 1;
+        double macs = (double)j->n_w * nth * COLS * j->n_x, t = best(p, gemm_part, j, i == 0);
         printf(" %9.1f %4.0f%%", 1e-9 * macs / t, 100 * macs / t / fma);
     }
     printf("\n");
@@ -224,7 +234,7 @@ static void bench_others(Pool *p, Job *j, double fma)
     for (size_t i = 0; i < COUNT(others); i++) {
         for (int n = 0; n < pool_threads(p) * MAX_X * MAX_OUT; n++)
             j->out[n] = (float)(n * 7 % 13) * 0.01f;
-        double rate = others[i].n * TIMES * pool_threads(p) / best(p, others[i].fn, j);
+        double rate = others[i].n * TIMES * pool_threads(p) / best(p, others[i].fn, j, false);
         printf("%-30s %8.2f G/s", others[i].name, 1e-9 * rate);
         if (others[i].macs)
             printf(" %4.0f%% of FMA", 100 * rate / fma);
@@ -237,10 +247,10 @@ static bool bench(Pool *p, Job *j)
     static const int types[] = { QUANT_F32,  QUANT_F16,  QUANT_BF16,    QUANT_Q8_0,
                                  QUANT_Q2_K, QUANT_Q4_K, QUANT_IQ2_XXS, QUANT_MXFP4 };
     const bool wide = strcmp(j->k->name, "avx512") == 0;
-    double read = (double)j->bytes / best(p, wide ? read_16 : read_8, j), fma = 0;
+    double read = (double)WINDOW / best(p, wide ? read_16 : read_8, j, true), fma = 0;
 #ifdef __x86_64__
     fma = (wide ? 16.0 : 8.0) * FMA_CHAINS * FMA_STEPS * pool_threads(p) /
-          best(p, wide ? fma_16 : fma_8, j);
+          best(p, wide ? fma_16 : fma_8, j, false);
 #endif
     printf("%s, %d threads: read %.1f GB/s, FMA %.1f GMAC/s\n", j->k->name, pool_threads(p),
            1e-9 * read, 1e-9 * fma);
@@ -258,7 +268,8 @@ static bool bench(Pool *p, Job *j)
 int main(int argc, char **argv)
 {
     ds4_err err = { 0 };
-    Job j = { .bytes = (size_t)(argc > 3 ? atoi(argv[3]) : 128) << 20 };
+    Job j = { .window = WINDOW,
+              .bytes = (size_t)(argc > 3 ? MAX(1, atoi(argv[3]) / 8) : 64) * WINDOW };
     Pool *p = pool_new(argc > 2 ? atoi(argv[2]) : 0, &err);
     j.k = p ? kernels_find(argc > 1 ? argv[1] : NULL, &err) : NULL;
     if (j.k) {

@@ -53,13 +53,21 @@ static ALWAYS_INLINE const uint8_t *row_at(const void *w, size_t ldw, int j)
     return (const uint8_t *)w + (size_t)j * ldw;
 }
 
+static ALWAYS_INLINE void fetch(const uint8_t *p, int bytes)
+{
+    UNROLL
+    for (int line = 0; line < bytes; line += 64)
+        _mm_prefetch((const char *)p + line, _MM_HINT_T0);
+}
+
 /* n values of a row, n a multiple of the block or up to the row's end; dst has
- * room for whole vectors. */
-static ALWAYS_INLINE void expand(const Decoder d, float *dst, const uint8_t *w, int n)
+ * room for whole vectors. What lies `ahead` bytes on is fetched. */
+static ALWAYS_INLINE void expand(const Decoder d, float *dst, const uint8_t *w, size_t ahead, int n)
 {
     State s;
     int c = 0;
     for (; c + d.len <= n; c += d.len, w += d.bytes) {
+        fetch(w + ahead, d.bytes);
         d.open(&s, w);
         UNROLL
         for (int k = 0; k < d.len / LANES; k++)
@@ -86,9 +94,7 @@ static ALWAYS_INLINE __m128 dot4(const Decoder d, const uint8_t *const w[TILE_W]
         const size_t next = at + lead < row ? at + lead : at + lead - row + ahead;
         UNROLL
         for (int r = 0; r < TILE_W; r++) {
-            UNROLL
-            for (int line = 0; line < d.bytes; line += 64)
-                _mm_prefetch((const char *)w[r] + next + line, _MM_HINT_T0);
+            fetch(w[r] + next, d.bytes);
             d.open(&s[r], w[r] + at);
         }
         UNROLL
@@ -200,19 +206,21 @@ static const TileFn tiles[TILE_X + 1] = { NULL,   tile_1, tile_2, tile_3,
 };
 
 /* n values from column c of each of n_w rows: where they lie as F32. Rows
- * missing in the last tile repeat the last one. */
+ * missing in the last tile repeat the last one. The next to be read are the
+ * columns after these, or the next panel. */
 static ALWAYS_INLINE void panel_rows(const Decoder d, const uint8_t *rows[PANEL],
                                      float panel[PANEL * RUN], const void *w, size_t ldw, int n_w,
-                                     int c, int n)
+                                     int c, int n, bool last)
 {
-    size_t at = (size_t)(c / d.len) * (size_t)d.bytes;
+    const size_t at = (size_t)(c / d.len) * (size_t)d.bytes;
+    const size_t ahead = last ? PANEL * ldw - at : (size_t)(n / d.len) * (size_t)d.bytes;
     for (int r = 0; r < PANEL && r < (n_w + TILE_W - 1) / TILE_W * TILE_W; r++) {
         const uint8_t *row = row_at(w, ldw, MIN(r, n_w - 1)) + at;
         rows[r] = row;
         if (d.bytes == d.len * (int)sizeof(float))
             continue; /* F32 as it is */
         rows[r] = (const uint8_t *)(panel + r * RUN);
-        expand(d, panel + r * RUN, row, n);
+        expand(d, panel + r * RUN, row, ahead, n);
     }
 }
 
@@ -230,7 +238,7 @@ static ALWAYS_INLINE void panel_times_chunk(const Decoder d, float *out, size_t 
         sum[t] = v_zero();
     for (int c = 0; c < cols; c += RUN) {
         int n = MIN(RUN, cols - c);
-        panel_rows(d, rows, panel, w, ldw, n_w, c, n);
+        panel_rows(d, rows, panel, w, ldw, n_w, c, n, c + n == cols);
         for (int i = 0; i < down; i++) {
             TileFn fn = tiles[MIN(TILE_X, n_x - i * TILE_X)];
             for (int r = 0; r < across; r++)

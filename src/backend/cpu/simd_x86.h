@@ -10,11 +10,26 @@
 #include <immintrin.h>
 #include <math.h>
 
+/* Sanitizers put a check before each load, and compilers need minutes for what
+ * that makes of kernels in one piece: there they stay loops and functions. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define IN_PARTS 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer) || __has_feature(undefined_behavior_sanitizer)
+#define IN_PARTS 1
+#endif
+#endif
+
+#ifdef IN_PARTS
+#define ALWAYS_INLINE inline
+#define UNROLL
+#elif defined(__clang__)
 #define ALWAYS_INLINE inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLL        _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 32")
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define UNROLL        _Pragma("GCC unroll 32")
 #endif
 
 #ifdef __AVX512F__
