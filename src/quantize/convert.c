@@ -164,7 +164,7 @@ static bool check_formats(const Convert *c, ds4_err *err)
     for (size_t i = 0; i < c->plan.n; i++) {
         const PlanTensor *t = &c->plan.tensor[i];
         if (t->type != QUANT_I32 && !quant_format(t->type)->encode && !copies_fp4(c, i))
-            return fail(err, DS4_EINVAL, "recipe %s: there is no encoder for %s yet",
+            return fail(err, DS4_EINVAL, "recipe %s: there is no encoder for %s",
                         c->plan.recipe->name, quant_name(t->type));
         if (t->type != t->wanted)
             note_fallback(c, i);

@@ -159,7 +159,7 @@ static int added_kind(struct json_object *o, Str text)
 static bool place_token(Token *t, int vocab, uint64_t id, Str text, int kind, ds4_err *err)
 {
     if (id >= (uint64_t)vocab)
-        return fail(err, DS4_EFORMAT, "%s: token %llu of a model with %d", JSON_NAME,
+        return fail(err, DS4_EFORMAT, "%s: token id %llu, and the model has %d tokens", JSON_NAME,
                     (unsigned long long)id, vocab);
     if (t[id].kind && !str_eq(t[id].text, text))
         return fail(err, DS4_EFORMAT, "%s: two tokens have the id %llu", JSON_NAME,
