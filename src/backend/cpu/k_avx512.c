@@ -164,17 +164,16 @@ static void gemm_iq2_xxs(float *out, size_t ldo, const void *w, size_t ldw, int 
 
 /* ---- rows of the KV store ---------------------------------------------------------- */
 
-/* E4M3 codes to F32 times s: the exponents differ by 120, and the product also
- * makes subnormals normal. */
+/* E4M3 codes to F32 times s, by way of halves: the sign to bit 15, the rest 7
+ * bits up, and what was 2^8 too small grows, subnormals too. */
 static ALWAYS_INLINE Vec from_e4m3(__m128i codes, Vec s)
 {
-    const __m512i c = _mm512_cvtepu8_epi32(codes), seven = _mm512_set1_epi32(0x7f);
-    const __m512i rest = _mm512_and_si512(c, seven);
-    const __m512i sign = _mm512_slli_epi32(_mm512_xor_si512(c, rest), 24);
-    const __m512i bits = _mm512_or_si512(sign, _mm512_slli_epi32(rest, 20));
-    Vec v = v_mul(_mm512_castsi512_ps(bits), v_set(0x1p120f));
-    v = _mm512_mask_mov_ps(v, _mm512_cmpeq_epi32_mask(rest, seven), v_set(NAN));
-    return v_mul(s, v);
+    const __m128i seven = _mm_set1_epi8(0x7f);
+    const __mmask16 nan = _mm_cmpeq_epi8_mask(_mm_and_si128(codes, seven), seven);
+    __m256i half = _mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7);
+    half = _mm256_and_si256(half, _mm256_set1_epi16((short)0xbf80));
+    half = _mm256_mask_mov_epi16(half, nan, _mm256_set1_epi16(0x7e00));
+    return v_mul(s, v_mul(_mm512_cvtph_ps(half), v_set(256)));
 }
 
 static void kv_unpack(const KvRowFormat *f, float *x, const void *row)
