@@ -1,4 +1,5 @@
 /* ops.c - what holds for every backend. */
+#include "ops.h"
 #include "decorate.h"
 
 const char *const op_names[N_OPS] = {

@@ -16,20 +16,23 @@ struct CMUnitTest {
     void (*run)(void **state);
 };
 
-static jmp_buf cmocka_end;         /* of the running test: 1 failed, 2 skipped */
+static jmp_buf cmocka_end; /* of the running test: 1 failed, 2 skipped */
 
-#define cmocka_unit_test(f) { #f, f }
+#define cmocka_unit_test(f) \
+    { \
+#f, f \
+    }
 #define print_message(...) (printf(__VA_ARGS__), fflush(stdout))
-#define print_error print_message
+#define print_error        print_message
 #define fail_msg(...) \
     (printf("[  ERROR   ] --- "), printf(__VA_ARGS__), \
      printf("\n[   LINE   ] --- %s:%d\n", __FILE__, __LINE__), longjmp(cmocka_end, 1))
 #define skip() longjmp(cmocka_end, 2)
 
-#define assert_true(c) ((c) ? (void)0 : fail_msg("%s", #c))
-#define assert_false(c) assert_true(!(c))
-#define assert_null(p) assert_true((p) == NULL)
-#define assert_non_null(p) assert_true((p) != NULL)
+#define assert_true(c)         ((c) ? (void)0 : fail_msg("%s", #c))
+#define assert_false(c)        assert_true(!(c))
+#define assert_null(p)         assert_true((p) == NULL)
+#define assert_non_null(p)     assert_true((p) != NULL)
 #define assert_ptr_equal(a, b) assert_true((const void *)(a) == (const void *)(b))
 #define assert_int_equal(a, b) \
     ((intmax_t)(a) == (intmax_t)(b) ? (void)0 \

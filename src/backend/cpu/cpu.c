@@ -1,4 +1,5 @@
 /* cpu.c - opening the CPU backend: memory, scratch, and the edges of a step. */
+#include "cpu.h"
 #include "cpu_internal.h"
 #include "../../base/cores.h"
 #include <stdio.h>

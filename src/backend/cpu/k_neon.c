@@ -20,7 +20,9 @@ enum { CHUNK = 256, W_ROWS = 16, X_ROWS = 4 };
 #define INLINE static inline __attribute__((always_inline))
 
 /* 32 values of a weight row. */
-typedef struct { float32x4_t v[8]; } Values;
+typedef struct {
+    float32x4_t v[8];
+} Values;
 /* The values c .. c + 31, c a multiple of 32, of the row w. */
 typedef Values (*Load)(const uint8_t *w, int c);
 
@@ -100,7 +102,7 @@ INLINE Values load_q8_0(const uint8_t *w, int c)
 INLINE Values load_q2_k(const uint8_t *w, int c)
 {
     const uint8_t *b = w + (size_t)(c / QK) * sizeof(BlockQ2_K);
-    int g = c % QK / 32;                   /* g = 4 n + j */
+    int g = c % QK / 32; /* g = 4 n + j */
     const uint8_t *q = b + offsetof(BlockQ2_K, q) + 32 * (g / 4);
     float d = half_at(b + offsetof(BlockQ2_K, d)), dmin = half_at(b + offsetof(BlockQ2_K, dmin));
     int8x16_t shift = vdupq_n_s8((int8_t)(-2 * (g % 4)));
@@ -178,7 +180,9 @@ INLINE Values load_mxfp4(const uint8_t *w, int c)
 /* ---- products --------------------------------------------------------------- */
 
 /* Sums of one output: lane l of s[j] holds the products 16 k + 4 j + l. */
-typedef struct { float32x4_t s[4]; } Sum;
+typedef struct {
+    float32x4_t s[4];
+} Sum;
 
 INLINE Sum sum_zero(void)
 {
@@ -255,8 +259,8 @@ INLINE void tile(Load load, const QuantFormat *f, float *out, size_t ldo, const 
     }
 }
 
-INLINE void gemm(Load load, int type, float *out, size_t ldo, const uint8_t *w, size_t ldw,
-                 int n_w, const float *x, size_t ldx, int n_x, int cols)
+INLINE void gemm(Load load, int type, float *out, size_t ldo, const uint8_t *w, size_t ldw, int n_w,
+                 const float *x, size_t ldx, int n_x, int cols)
 {
     const QuantFormat *f = quant_format(type);
     for (int j = 0; j < n_w; j += W_ROWS) {
