@@ -12,7 +12,7 @@
 
 #include "../toy.h"
 
-enum { N = 300 };
+enum { N = 200 };
 
 static const char *const recipes[] = { "f32", "bf16", "q8", "mxfp4" };
 
@@ -38,7 +38,7 @@ static void check_rows(const float *a, const float *b, int n, const char *isa, c
 
 static void chunks(const Bytes *gguf, const char *isa, const char *recipe)
 {
-    static const int sizes[] = { 300, 128, 64, 7, 1 };
+    static const int sizes[] = { 200, 128, 64, 7, 1 };
     int32_t *text = toy_tokens(N, 0);
     float *want = toy_rows(N), *got = toy_rows(N);
     ds4_engine *e = toy_open(gguf, (ds4_options){ .isa = isa, .max_rows = N });
@@ -77,10 +77,10 @@ static void company(const Bytes *gguf, const char *isa, const char *recipe)
         want[i] = toy_rows(N);
         got[i] = toy_rows(N);
         s[i] = toy_session(e);
-        toy_run(s[i], text[i], N, 150, want[i]);
+        toy_run(s[i], text[i], N, 110, want[i]);
         ds4_session_rewind(s[i], 0);
     }
-    for (int round = 0; s[0]->length < N - 60; round++) {
+    for (int round = 0; s[0]->length < N - 40; round++) {
         ds4_work work[SESSIONS];
         int from[SESSIONS], n = 0;
         ds4_err err;
@@ -99,7 +99,7 @@ static void company(const Bytes *gguf, const char *isa, const char *recipe)
                        ds4_step_logits(e, i, j), TOY_VOCAB * sizeof(float));
     }
     for (int i = 0; i < SESSIONS; i++) {
-        assert_true(s[i]->length >= N - 200);
+        assert_true(s[i]->length >= N - 140);
         check_rows(want[i], got[i], s[i]->length, isa, recipe, "company of session", i);
         free(text[i]);
         free(want[i]);
@@ -143,7 +143,7 @@ static void the_largest_step_changes_no_bit(void **state)
     Bytes gguf = toy_gguf("q8", 1);
     int32_t *text = toy_tokens(N, 0);
     float *want = toy_rows(N), *got = toy_rows(N);
-    static const int rows[] = { 300, 100, 16, 1 };
+    static const int rows[] = { 200, 100, 16, 1 };
 
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {

@@ -209,13 +209,13 @@ static void damage_is_detected(void **state)
 
     assert_true(ds4_session_feed(a, t->text, 6, NULL));
     Memory m = saved(a);
-    for (size_t i = 0; i < m.b.n; i += i < 400 ? 1 : 7) { /* a bit in any byte */
+    for (size_t i = 0; i < m.b.n; i += i < 400 ? 1 : 17) { /* a bit in any byte */
         m.b.p[i] = (char)(m.b.p[i] ^ 1 << i % 8);
         assert_refused(b, &m, 0, NULL);
         m.b.p[i] = (char)(m.b.p[i] ^ 1 << i % 8);
     }
     const size_t whole = m.b.n;
-    for (size_t n = 0; n < whole; n += n < 200 ? 1 : 97) {
+    for (size_t n = 0; n < whole; n += n < 200 ? 1 : 331) {
         m.b.n = n;
         assert_refused(b, &m, DS4_EIO, "ends within its");
     }
@@ -326,7 +326,7 @@ static void a_detour_leaves_no_trace(void **state)
 
 static void marks_thin_out_and_stay_bounded(void **state)
 {
-    enum { LONG = 128 * 60 };
+    enum { LONG = 128 * 40 };
     Toy *t = *state;
     ds4_engine *e = toy_open(&t->gguf, (ds4_options){ .isa = kernels_list()[0], .context = LONG });
     ds4_session *s = toy_session(e);
