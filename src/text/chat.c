@@ -1,16 +1,19 @@
 /* chat.c - messages to prompt, in the official encoder's form.
  *
- * The stages are the reference's: merge (consecutive users become one turn),
- * drop what thinking leaves behind, render each turn, and after it whatever
- * leads over to the next. A generation prompt is no case of its own: it is
- * what follows a user's turn that comes last. */
+ * The stages are the reference's: merge (consecutive users, and what tools gave,
+ * become one turn), sort results in the order of their calls, drop what thinking
+ * leaves behind, render each turn, and after it whatever leads over to the next.
+ * A generation prompt is no case of its own: it is what follows a user's turn
+ * that comes last. */
 #include "chat.h"
+#include "chat_runs.h"
+#include "dsml.h"
 #include "literals.h"
-#include <assert.h>
+#include <stdlib.h>
 
 /* Messages that share one pair of markers. */
 typedef struct {
-    const ChatMessage *const *part;
+    const ChatMessage **part;
     size_t n_parts;
     int role, task;
     bool context; /* in the model already */
@@ -23,12 +26,13 @@ typedef struct {
     Turn *turn;
     size_t n_turns;
     ptrdiff_t last_input; /* the last turn of a user or developer, -1: none */
-    size_t cap;           /* of out->run */
+    bool keep_reasoning;
     ds4_err *err;
 } Render;
 
 static bool check_effort(const ChatOptions *opt, ds4_err *err);
 static bool merge_messages(Render *r, const ChatMessage *m, size_t n);
+static bool sort_results(Render *r);
 static void drop_thinking(Render *r);
 static bool render_start(Render *r);
 static bool render_turn(Render *r, size_t i);
@@ -39,13 +43,15 @@ bool chat_render(ChatPrompt *out, const ds4_vocab *v, const ChatMessage *m, size
 {
     *out = (ChatPrompt){ 0 };
     Render r = { .v = v, .opt = opt, .out = out, .err = err };
-    bool ok = check_effort(opt, err) && merge_messages(&r, m, n);
+    bool ok = check_effort(opt, err) && merge_messages(&r, m, n) && sort_results(&r);
     if (ok) {
         drop_thinking(&r);
         ok = render_start(&r);
     }
     for (size_t i = 0; i < r.n_turns && ok; i++)
         ok = r.turn[i].context || (render_turn(&r, i) && render_transition(&r, i));
+    if (ok && out->failed)
+        ok = fail(err, DS4_ENOMEM, "no memory for a prompt of %zu messages", n);
     if (!ok)
         chat_prompt_release(out);
     return ok;
@@ -60,11 +66,16 @@ void chat_prompt_release(ChatPrompt *p)
 bool chat_text(const ChatPrompt *p, const ds4_vocab *v, Bytes *out)
 {
     for (size_t i = 0; i < p->n; i++) {
-        Str s = p->run[i].control < 0 ? p->run[i].text : vocab_bytes(v, p->run[i].control);
+        const ChatRun *run = &p->run[i];
+        Str s = run->control < 0 ? run->text : vocab_bytes(v, run->control);
         bytes_put(out, s.p, s.n);
+        for (size_t k = 0; k < run->n_ids; k++)
+            bytes_put(out, vocab_bytes(v, run->ids[k]).p, vocab_bytes(v, run->ids[k]).n);
     }
     return !out->failed;
 }
+
+static bool is_text(const ChatRun *run) { return run->control < 0 && !run->n_ids; }
 
 /* Neighbouring texts are tokenized as one: words merge across their seams. */
 bool chat_tokens(const ChatPrompt *p, const ds4_vocab *v, Tokens *out, ds4_err *err)
@@ -72,15 +83,18 @@ bool chat_tokens(const ChatPrompt *p, const ds4_vocab *v, Tokens *out, ds4_err *
     Bytes text = { 0 };
     bool ok = true;
     for (size_t i = 0; i <= p->n && ok; i++) {
-        if (i < p->n && p->run[i].control < 0) {
-            bytes_put(&text, p->run[i].text.p, p->run[i].text.n);
+        const ChatRun *run = i < p->n ? &p->run[i] : NULL;
+        if (run && is_text(run)) {
+            bytes_put(&text, run->text.p, run->text.n);
             continue;
         }
         ok = text.failed ? fail(err, DS4_ENOMEM, "no memory for the prompt's text")
                          : bpe_encode(v, bytes_view(&text), false, out, err);
         bytes_clear(&text);
-        if (i < p->n)
-            tokens_put(out, p->run[i].control);
+        if (run && run->control >= 0)
+            tokens_put(out, run->control);
+        for (size_t k = 0; run && k < run->n_ids; k++)
+            tokens_put(out, run->ids[k]);
     }
     bytes_release(&text);
     if (ok && out->failed)
@@ -96,6 +110,7 @@ static const Str role_names[] = {
     [CHAT_ASSISTANT] = { "assistant", 9 },
     [CHAT_DEVELOPER] = { "developer", 9 },
     [CHAT_REMINDER] = { "latest_reminder", 15 },
+    [CHAT_TOOL] = { "tool", 4 },
 };
 
 static const struct {
@@ -139,39 +154,119 @@ static bool check_effort(const ChatOptions *opt, ds4_err *err)
 }
 
 /* A user's message joins the user's turn before it, unless that one carries a
- * task or is in the model already. Like the reference, the turn keeps the task
- * of its first message only. */
+ * task or is in the model already; a tool's result joins it in spite of a task.
+ * Like the reference, the turn keeps the task of its first message only. */
 static bool joins(const Turn *before, const ChatMessage *m, bool context)
 {
-    return m->role == CHAT_USER && before && before->role == CHAT_USER &&
-           before->task == CHAT_NO_TASK && before->context == context;
+    return before && before->role == CHAT_USER && before->context == context &&
+           (m->role == CHAT_TOOL || (m->role == CHAT_USER && before->task == CHAT_NO_TASK));
+}
+
+static Turn turn_of(const ChatMessage **m, bool context)
+{
+    bool result = (*m)->role == CHAT_TOOL;
+    return (Turn){ m, 1, result ? CHAT_USER : (*m)->role, result ? CHAT_NO_TASK : (*m)->task,
+                   context };
+}
+
+static bool check_message(const Render *r, const ChatMessage *m, size_t i)
+{
+    if (m->role < 0 || m->role >= (int)COUNT(role_names))
+        return fail(r->err, DS4_EINVAL, "message %zu has the unknown role %d", i, m->role);
+    if (m->task < 0 || m->task >= (int)COUNT(tasks))
+        return fail(r->err, DS4_EINVAL, "message %zu has the unknown task %d", i, m->task);
+    for (size_t k = 0; k < m->n_ids; k++)
+        if (m->ids[k] < 0 || m->ids[k] >= vocab_size(r->v))
+            return fail(r->err, DS4_EINVAL, "message %zu holds token %d, of %d", i, m->ids[k],
+                        vocab_size(r->v));
+    return true;
 }
 
 static bool merge_messages(Render *r, const ChatMessage *m, size_t n)
 {
     const ChatMessage **part = arena_array(&r->out->arena, n, sizeof *part);
     r->turn = arena_array(&r->out->arena, n, sizeof *r->turn);
-    /* The start makes at most two runs, a message with what follows it eight. */
-    r->cap = 2 + 8 * n;
-    r->out->run =
-        n > SIZE_MAX / 16 ? NULL : arena_array(&r->out->arena, r->cap, sizeof *r->out->run);
-    if (!part || !r->turn || !r->out->run)
+    if (!part || !r->turn)
         return fail(r->err, DS4_ENOMEM, "no memory for %zu messages", n);
+    r->keep_reasoning = r->opt->keep_reasoning;
     for (size_t i = 0; i < n; i++) {
         bool context = i < r->opt->context;
         part[i] = &m[i];
-        if (m[i].role < 0 || m[i].role >= (int)COUNT(role_names))
-            return fail(r->err, DS4_EINVAL, "message %zu has the unknown role %d", i, m[i].role);
-        if (m[i].task < 0 || m[i].task >= (int)COUNT(tasks))
-            return fail(r->err, DS4_EINVAL, "message %zu has the unknown task %d", i, m[i].task);
+        if (!check_message(r, &m[i], i))
+            return false;
         Turn *before = r->n_turns ? &r->turn[r->n_turns - 1] : NULL;
         if (joins(before, &m[i], context))
             before->n_parts++;
         else
-            r->turn[r->n_turns++] = (Turn){ &part[i], 1, m[i].role, m[i].task, context };
+            r->turn[r->n_turns++] = turn_of(&part[i], context);
+        if (m[i].role == CHAT_SYSTEM || m[i].role == CHAT_DEVELOPER)
+            r->keep_reasoning |= m[i].n_tools > 0;
     }
     return true;
 }
+
+/* ---- results in the order of their calls ------------------------------------------ */
+
+/* Of calls with one id the last counts. An unknown id is of rank 0, which is
+ * also the first call's: the reference says so. */
+static size_t rank_of(Str id, const ChatMessage *caller)
+{
+    for (size_t i = caller->n_calls; i > 0; i--)
+        if (id.n && str_eq(caller->calls[i - 1].id, id))
+            return i - 1;
+    return 0;
+}
+
+typedef struct {
+    const ChatMessage *m;
+    size_t rank, at;
+} Result;
+
+static int compare_results(const void *a, const void *b)
+{
+    const Result *x = a, *y = b;
+    if (x->rank != y->rank)
+        return x->rank < y->rank ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* Texts among the results keep their places. */
+static void sort_turn(Turn *t, const ChatMessage *caller, Result *result)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->n_parts; i++)
+        if (t->part[i]->role == CHAT_TOOL) {
+            result[n] = (Result){ t->part[i], rank_of(t->part[i]->tool_call_id, caller), n };
+            n++;
+        }
+    if (n > 1)
+        qsort(result, n, sizeof *result, compare_results);
+    n = 0;
+    for (size_t i = 0; i < t->n_parts; i++)
+        if (t->part[i]->role == CHAT_TOOL)
+            t->part[i] = result[n++].m;
+}
+
+/* With no id among the calls every rank is 0, and the order stays. */
+static bool sort_results(Render *r)
+{
+    const ChatMessage *caller = NULL;
+    size_t most = 0;
+    for (size_t i = 0; i < r->n_turns; i++)
+        most = MAX(most, r->turn[i].n_parts);
+    Result *result = arena_array(&r->out->arena, most, sizeof *result);
+    if (!result)
+        return fail(r->err, DS4_ENOMEM, "no memory for %zu results", most);
+    for (size_t i = 0; i < r->n_turns; i++) {
+        if (r->turn[i].role == CHAT_ASSISTANT && r->turn[i].part[0]->n_calls)
+            caller = r->turn[i].part[0];
+        else if (caller && r->turn[i].n_parts > 1)
+            sort_turn(&r->turn[i], caller, result);
+    }
+    return true;
+}
+
+/* ---- what thinking leaves behind --------------------------------------------------- */
 
 static void find_last_input(Render *r)
 {
@@ -186,7 +281,7 @@ static void find_last_input(Render *r)
 static void drop_thinking(Render *r)
 {
     find_last_input(r);
-    if (r->opt->think == CHAT_THINK_OFF || r->opt->keep_reasoning)
+    if (r->opt->think == CHAT_THINK_OFF || r->keep_reasoning)
         return;
     size_t kept = 0;
     for (size_t i = 0; i < r->n_turns; i++)
@@ -198,24 +293,11 @@ static void drop_thinking(Render *r)
 
 /* ---- rendering ------------------------------------------------------------------ */
 
-static void put_run(Render *r, ChatRun run)
-{
-    assert(r->out->n < r->cap);
-    r->out->run[r->out->n++] = run;
-}
-
-static void put_text(Render *r, Str s)
-{
-    if (s.n)
-        put_run(r, (ChatRun){ .control = -1, .text = s });
-}
+static void put_text(Render *r, Str s) { runs_text(r->out, s); }
 
 static bool put_control(Render *r, int32_t id, const char *name)
 {
-    if (id < 0)
-        return fail(r->err, DS4_EINVAL, "the vocabulary has no token %s", name);
-    put_run(r, (ChatRun){ .control = id });
-    return true;
+    return runs_control(r->out, id, name, r->err);
 }
 
 static bool put_literal(Render *r, const char *name)
@@ -240,43 +322,112 @@ static bool render_start(Render *r)
     return true;
 }
 
+/* The end mark in what a tool gave, written so that it ends nothing. */
+static Str escaped(Render *r, Str s)
+{
+    static const Str mark = { "</tool_result>", 14 };
+    Bytes b = { 0 };
+    size_t from = 0;
+    for (size_t i = 0; s.n >= mark.n && i <= s.n - mark.n; i++)
+        if (memcmp(s.p + i, mark.p, mark.n) == 0) {
+            bytes_put(&b, s.p + from, i - from);
+            bytes_str(&b, "&lt;");
+            from = i + 1;
+        }
+    if (from) {
+        bytes_put(&b, s.p + from, s.n - from);
+        r->out->failed |= b.failed;
+        s = runs_keep(r->out, bytes_view(&b));
+    }
+    bytes_release(&b);
+    return s;
+}
+
 static void render_parts(Render *r, const Turn *t)
 {
     for (size_t k = 0; k < t->n_parts; k++) {
+        const ChatMessage *m = t->part[k];
+        bool result = m->role == CHAT_TOOL;
         if (k > 0)
             put_text(r, STR("\n\n"));
-        put_text(r, t->part[k]->content);
+        if (result)
+            put_text(r, STR("<tool_result>"));
+        put_text(r, result && r->opt->escape_results ? escaped(r, m->content) : m->content);
+        if (result)
+            put_text(r, STR("</tool_result>"));
     }
 }
 
 /* What may follow the text of a system or developer turn. */
-static void render_attachments(Render *r, const ChatMessage *m)
+static bool render_attachments(Render *r, const ChatMessage *m)
 {
+    if (m->n_tools) {
+        put_text(r, STR("\n\n"));
+        if (!runs_literal(r->out, r->v, tools_prefix, r->err))
+            return false;
+        for (size_t i = 0; i < m->n_tools; i++) {
+            put_text(r, i ? STR("\n") : STR(""));
+            put_text(r, m->tools[i]);
+        }
+        put_text(r, tools_suffix);
+    }
     if (m->response_format.n) {
         put_text(r, STR("\n\n"));
         put_text(r, response_format_prefix);
         put_text(r, m->response_format);
     }
+    return true;
 }
 
 /* Is the model shown, or asked for, the reasoning that follows turn i? */
 static bool thinks_after(const Render *r, ptrdiff_t i)
 {
-    return r->opt->think != CHAT_THINK_OFF && (r->opt->keep_reasoning || i >= r->last_input);
+    return r->opt->think != CHAT_THINK_OFF && (r->keep_reasoning || i >= r->last_input);
+}
+
+/* What was sampled, less a final end-of-sentence. The head of the turn said
+ * <think> if thinks, else </think>: the ids are made to go on from there. */
+static bool render_sampled(Render *r, const ChatMessage *m, bool thinks)
+{
+    const Controls *c = vocab_controls(r->v);
+    size_t n = m->n_ids - (m->ids[m->n_ids - 1] == c->eos), close = 0;
+    while (close < n && m->ids[close] != c->think_end)
+        close++;
+    bool closed = close < n,
+         only_thought = !closed && m->reasoning.n && !m->content.n && !m->n_calls;
+    if (!thinks) {
+        size_t skip = closed ? close + 1 : only_thought ? n : 0;
+        runs_ids(r->out, m->ids + skip, n - skip);
+        return true;
+    }
+    if (only_thought)
+        runs_ids(r->out, m->ids, n);
+    if (!closed && !put_control(r, c->think_end, "</think>"))
+        return false;
+    if (!only_thought)
+        runs_ids(r->out, m->ids, n);
+    return true;
+}
+
+static bool render_said(Render *r, const ChatMessage *m, bool thinks)
+{
+    if (thinks) {
+        put_text(r, m->reasoning);
+        if (!put_control(r, vocab_controls(r->v)->think_end, "</think>"))
+            return false;
+    }
+    put_text(r, m->content);
+    return !m->n_calls || dsml_render(r->out, r->v, m->calls, m->n_calls, r->err);
 }
 
 static bool render_assistant(Render *r, size_t i)
 {
-    const Controls *c = vocab_controls(r->v);
     const ChatMessage *m = r->turn[i].part[0];
     bool after_task = i > 0 && r->turn[i - 1].task != CHAT_NO_TASK;
-    if (!after_task && thinks_after(r, (ptrdiff_t)i - 1)) {
-        put_text(r, m->reasoning);
-        if (!put_control(r, c->think_end, "</think>"))
-            return false;
-    }
-    put_text(r, m->content);
-    return m->unfinished || put_control(r, c->eos, "<｜end▁of▁sentence｜>");
+    bool thinks = !after_task && thinks_after(r, (ptrdiff_t)i - 1);
+    if (!(m->n_ids ? render_sampled : render_said)(r, m, thinks))
+        return false;
+    return m->unfinished || put_control(r, vocab_controls(r->v)->eos, "<｜end▁of▁sentence｜>");
 }
 
 static bool render_turn(Render *r, size_t i)
@@ -299,9 +450,8 @@ static bool render_turn(Render *r, size_t i)
         break;
     }
     render_parts(r, t);
-    if (t->role == CHAT_SYSTEM || t->role == CHAT_DEVELOPER)
-        render_attachments(r, t->part[0]);
-    return true;
+    return (t->role != CHAT_SYSTEM && t->role != CHAT_DEVELOPER) ||
+           render_attachments(r, t->part[0]);
 }
 
 /* The head of an assistant's turn, with its thinking part open or closed. */

@@ -79,6 +79,7 @@ typedef struct {
     ChatRun *run;
     size_t n, cap;
     Arena arena;
+    bool failed; /* to grow */
 } ChatPrompt;
 
 /* Views in the result point into its arena or into the messages. On failure
