@@ -16,8 +16,9 @@ typedef struct {
     int type;                            /* of retype */
     const char *omit_key, *set_key;
     int64_t set_to;
-    int layers; /* 0: 43 */
-    bool wide;  /* integers as u64, floats as f64 */
+    int layers;      /* 0: 43 */
+    const char *add; /* a tensor */
+    bool wide;       /* integers as u64, floats as f64 */
 } Edit;
 
 static bool is(const char *a, const char *b) { return a && !strcmp(a, b); }
@@ -148,6 +149,11 @@ static void open_list(Gguf *g, Bytes *header, const char *list, const Edit *e)
     for (char *at = strtok(text.p, "\n"); at; at = strtok(NULL, "\n"))
         if (at[0] != '#' && strncmp(at, "name\t", 5))
             put_tensor(&w, e, at);
+    if (e->add) {
+        char line[128];
+        snprintf(line, sizeof line, "%s\t2\t8192,4096\tF16\t1\t0", e->add);
+        put_tensor(&w, e, line);
+    }
     *header = (Bytes){ 0 };
     assert_true(gguf_header(&w, header, &err));
     if (!gguf_parse_header(g, header->p, header->n, header->n + w.data_bytes, &err))
@@ -391,6 +397,23 @@ static void layers_beyond_the_model_are_not_asked_for(void **state)
     bytes_release(&header);
 }
 
+/* llama.cpp appends the draft layer to the others and counts it. */
+static void a_draft_layer_at_the_end_is_not_counted(void **state)
+{
+    Gguf g;
+    Bytes header;
+    Shape s;
+
+    (void)state;
+    open_list(&g, &header, published[0].list,
+              &(Edit){ .layers = 44, .add = "blk.43.nextn.eh_proj.weight" });
+    assert_true(shape_read(&s, &g, NULL));
+    assert_int_equal(s.n_layers, 43);
+    assert_true(model_check(&g, &s, NULL, NULL, NULL));
+    gguf_release(&g);
+    bytes_release(&header);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +426,7 @@ int main(void)
         cmocka_unit_test(wrong_tensors_are_named),
         cmocka_unit_test(one_report_has_all_that_is_wrong),
         cmocka_unit_test(layers_beyond_the_model_are_not_asked_for),
+        cmocka_unit_test(a_draft_layer_at_the_end_is_not_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
