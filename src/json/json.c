@@ -262,7 +262,8 @@ void json_write_chars(Bytes *out, Str s)
         unsigned char c = i < s.n ? (unsigned char)s.p[i] : 0;
         if (i < s.n && c >= 0x20 && c != '"' && c != '\\')
             continue;
-        bytes_put(out, s.p + from, i - from);
+        if (i > from)
+            bytes_put(out, s.p + from, i - from);
         from = i + 1;
         if (i == s.n)
             break;
