@@ -547,33 +547,52 @@ bool automaton_complete(const Automaton *a, SetId s) { return a->sets.set[s].com
 
 /* ---- masks ------------------------------------------------------------------------------------------ */
 
-static void walk(Automaton *a, SetId from, const TriePiece *t, uint32_t *mask)
+/* How many characters of a part's tokens a set takes for sure. */
+static int sure_of(const Set *s, enum TriePart part)
 {
+    if (part > PART_TEXT)
+        return -1;
+    return part == PART_PLAIN ? MAX(s->sure[TIER_PLAIN], s->sure[TIER_TEXT]) : s->sure[TIER_TEXT];
+}
+
+static void put_tokens(uint32_t *mask, const int32_t *id, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        mask[id[i] / 32] |= 1u << (id[i] % 32);
+}
+
+static void walk(Automaton *a, SetId from, enum TriePart part, uint32_t *mask)
+{
+    const TriePiece *t = &a->trie->part[part];
     SetId path[TRIE_DEPTH + 1];
     path[0] = from;
     for (uint32_t i = 0; i < t->n;) {
         const TrieNode *x = &t->node[i];
         SetId to = automaton_step(a, path[x->depth - 1], x->byte);
         path[x->depth] = to;
-        if (to != SET_DEAD && x->token >= 0)
-            mask[x->token / 32] |= 1u << (x->token % 32);
-        i = to == SET_DEAD ? x->skip : i + 1;
+        if (to == SET_DEAD) {
+            i = x->skip;
+        } else if (x->rest <= sure_of(&a->sets.set[to], part)) {
+            put_tokens(mask, t->token + x->first, t->node[x->skip].first - x->first);
+            i = x->skip;
+        } else {
+            if (x->token >= 0)
+                put_tokens(mask, &x->token, 1);
+            i++;
+        }
     }
 }
 
-/* The short tokens; of a tier that is taken for sure, all at once. */
+/* The short tokens; those of a tier that is taken for sure all at once. */
 static void near_tokens(Automaton *a, SetId s, uint32_t *mask)
 {
-    const Set *x = &a->sets.set[s];
-    int sure = x->sure[TIER_TEXT] >= TIER_CHARS    ? PART_TEXT
-               : x->sure[TIER_PLAIN] >= TIER_CHARS ? PART_PLAIN
-                                                   : -1;
     for (int part = 0; part < PART_LONG; part++) {
         const TriePiece *t = &a->trie->part[part];
-        if (part > sure)
-            walk(a, s, t, mask);
-        for (size_t i = 0; part <= sure && i < a->trie->words; i++)
-            mask[i] |= t->mask[i];
+        if (sure_of(&a->sets.set[s], (enum TriePart)part) < TIER_CHARS)
+            walk(a, s, (enum TriePart)part, mask);
+        else
+            for (size_t i = 0; i < a->trie->words; i++)
+                mask[i] |= t->mask[i];
     }
 }
 
@@ -642,7 +661,7 @@ uint32_t *automaton_mask(Automaton *a, SetId s)
         const uint32_t *near = mask && s != SET_DEAD ? near_mask(a, distant_set(a, s)) : NULL;
         if (mask && near) {
             memcpy(mask, near, a->trie->words * sizeof *mask);
-            walk(a, s, &a->trie->part[PART_LONG], mask);
+            walk(a, s, PART_LONG, mask);
         } else if (s != SET_DEAD) {
             free(mask);
             a->n_masks -= mask != NULL;

@@ -45,6 +45,7 @@ void trie_free(TokenTrie *t)
 {
     for (int i = 0; t && i < N_PARTS; i++) {
         free(t->part[i].node);
+        free(t->part[i].token);
         free(t->part[i].mask);
     }
     free(t);
@@ -86,6 +87,18 @@ static size_t common(Str a, Str b)
     return n;
 }
 
+/* A token's share in what its nodes say about the way down. */
+static void note_rest(TriePiece *t, const uint32_t *open, Str s)
+{
+    int state = TIER_START, after = chars_of(s, TIER_TEXT);
+    for (size_t d = 1; d <= s.n; d++) {
+        state = state < 0 ? state : tier_next(TIER_TEXT, state, (unsigned char)s.p[d - 1]);
+        after -= state == TIER_START;
+        uint8_t rest = state == TIER_START && after >= 0 ? (uint8_t)MIN(after, 255) : 255;
+        t->node[open[d]].rest = MAX(t->node[open[d]].rest, rest);
+    }
+}
+
 /* Words come in order, so each continues the path of the one before it. One
  * that equals the one before it gets a last node of its own. */
 static bool fill(TriePiece *t, const Word *word, size_t n, size_t words)
@@ -95,8 +108,9 @@ static bool fill(TriePiece *t, const Word *word, size_t n, size_t words)
     for (size_t i = 0; i < n; i++)
         bytes += word[i].text.n;
     t->node = malloc((bytes + 1) * sizeof *t->node);
+    t->token = malloc((n + 1) * sizeof *t->token);
     t->mask = calloc(words, sizeof *t->mask);
-    if (!t->node || !t->mask)
+    if (!t->node || !t->token || !t->mask)
         return false;
     for (size_t i = 0; i <= n; i++) {
         Str s = i < n ? word[i].text : (Str){ 0 };
@@ -105,15 +119,18 @@ static bool fill(TriePiece *t, const Word *word, size_t n, size_t words)
         for (; depth > keep; depth--)
             t->node[open[depth]].skip = t->n;
         while (depth < s.n) {
-            t->node[t->n] = (TrieNode){ .token = -1,
+            t->node[t->n] = (TrieNode){ .first = t->n_tokens,
+                                        .token = -1,
                                         .depth = (uint16_t)(depth + 1),
                                         .byte = (uint8_t)s.p[depth] };
             open[++depth] = t->n++;
         }
         if (i < n) {
-            t->node[open[depth]].token = word[i].id;
+            note_rest(t, open, s);
+            t->node[open[depth]].token = t->token[t->n_tokens++] = word[i].id;
             t->mask[word[i].id / 32] |= 1u << (word[i].id % 32);
         }
     }
+    t->node[t->n] = (TrieNode){ .first = t->n_tokens };
     return true;
 }
