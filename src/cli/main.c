@@ -24,6 +24,7 @@ static const Command commands[] = {
     { "inspect", cmd_inspect, "what is in a GGUF" },
     { "tokenize", cmd_tokenize, "text to token ids, and back" },
     { "render", cmd_render, "messages to the exact prompt" },
+    { "parse", cmd_parse, "what a model said to its parts" },
     { "logits", cmd_logits, "raw logits of given tokens" },
     { "quantize", cmd_quantize, "a published checkpoint to a GGUF" },
     { "synth", cmd_synth, "a GGUF of random weights" },

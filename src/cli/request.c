@@ -3,118 +3,170 @@
 #include "../json/json.h"
 #include <json-c/json.h>
 
-typedef struct json_object Json;
-
 /* ---- reading ---------------------------------------------------------------------- */
 
-/* NULL where there is no such member, or it is null. */
-static Json *member(Json *o, const char *key)
+/* A copy that lives as long as the request; b is released. */
+static bool keep(Request *r, Bytes *b, Str *out, ds4_err *err)
 {
-    Json *found = NULL;
-    if (json_object_is_type(o, json_type_object))
-        json_object_object_get_ex(o, key, &found);
-    return found;
+    char *copy = b->failed ? NULL : arena_str(&r->arena, bytes_view(b));
+    *out = (Str){ copy, copy ? b->n : 0 };
+    bytes_release(b);
+    return copy ? true : fail(err, DS4_ENOMEM, "no memory for a request");
 }
 
-static bool is_str(Json *o) { return json_object_is_type(o, json_type_string); }
-
-static Str text_of(Json *o)
-{
-    return is_str(o) ? (Str){ json_object_get_string(o), (size_t)json_object_get_string_len(o) }
-                     : (Str){ 0 };
-}
-
-static bool is(Json *o, const char *text) { return is_str(o) && str_eq(text_of(o), str_of(text)); }
-
-static size_t length(Json *o)
-{
-    return json_object_is_type(o, json_type_array) ? json_object_array_length(o) : 0;
-}
-
-static bool not_yet(Json *o, ds4_err *err)
-{
-    return length(o) ? fail(err, DS4_EINVAL, "tools are not supported by this version") : true;
-}
-
-/* A system text's format, rendered by the rules of the prompt language. */
-static bool write_format(Request *r, Json *format, Str *out, ds4_err *err)
+/* By the rules of the prompt language. NULL stays empty. */
+static bool keep_json(Request *r, const Json *o, Str *out, ds4_err *err)
 {
     Bytes b = { 0 };
-    if (!format)
+    if (!o)
         return true;
-    json_write(&b, format);
-    char *copy = b.failed ? NULL : arena_str(&r->arena, bytes_view(&b));
-    *out = (Str){ copy, b.n };
-    bytes_release(&b);
-    return copy ? true : fail(err, DS4_ENOMEM, "no memory for the response format");
+    json_write(&b, o);
+    return keep(r, &b, out, err);
+}
+
+/* The lines of a prompt's tools; each has its function in a member, or is one. */
+static bool add_tools(Request *r, ChatMessage *m, const Json *tools, bool wrapped, ds4_err *err)
+{
+    size_t n = json_length(tools);
+    if (tools && !json_is_array(tools))
+        return fail(err, DS4_EINVAL, "\"tools\" is no array");
+    Str *line = arena_array(&r->arena, n, sizeof *line);
+    if (!line)
+        return fail(err, DS4_ENOMEM, "no memory for %zu tools", n);
+    for (size_t i = 0; i < n; i++) {
+        const Json *tool = json_at(tools, i), *function = tool;
+        if (wrapped)
+            function = json_member(tool, "function");
+        if (!json_is_object(function))
+            return fail(err, DS4_EINVAL, "tool %zu of type \"%.*s\" is no function", i,
+                        STR_ARG(json_text(json_member(tool, "type"))));
+        if (!keep_json(r, function, &line[i], err))
+            return false;
+    }
+    m->tools = line;
+    m->n_tools = n;
+    return true;
+}
+
+/* The calls of message i. strict: as the encoder wants them, the text of an
+ * object, or of nothing that is JSON. */
+static bool add_calls(Request *r, ChatMessage *m, const Json *calls, size_t i, bool strict,
+                      ds4_err *err)
+{
+    size_t n = json_length(calls);
+    ChatCall *call = arena_array(&r->arena, n, sizeof *call);
+    if (!call)
+        return fail(err, DS4_ENOMEM, "no memory for %zu calls", n);
+    for (size_t k = 0; k < n; k++) {
+        const Json *o = json_at(calls, k), *function = json_member(o, "function"),
+                   *id = json_member(o, "id"), *arguments = json_member(function, "arguments");
+        if (!id)
+            id = json_member(function, "id");
+        if (!json_is_text(json_member(function, "name")))
+            return fail(err, DS4_EINVAL, "message %zu: call %zu has no function's name", i, k);
+        call[k] = (ChatCall){ json_text(id), json_text(json_member(function, "name")),
+                              json_text(arguments) };
+        if (strict ? !json_is_text(arguments)
+                   : arguments && !json_is_text(arguments) && !json_is_object(arguments))
+            return fail(err, DS4_EINVAL, "message %zu: call %zu: its arguments are no text", i, k);
+        if (json_is_object(arguments) && !keep_json(r, arguments, &call[k].arguments, err))
+            return false;
+        Json *parsed = strict ? json_read(call[k].arguments, NULL) : NULL;
+        bool other = strict && !json_is_object(parsed) && json_valid(call[k].arguments);
+        json_free(parsed);
+        if (other)
+            return fail(err, DS4_EINVAL, "message %zu: call %zu: its arguments are no object", i,
+                        k);
+    }
+    m->calls = call;
+    m->n_calls = n;
+    return true;
 }
 
 /* Room for the messages of two lists and one more. */
-static bool start(Request *r, Json *context, Json *messages, ds4_err *err)
+static bool start(Request *r, const Json *context, const Json *messages, ds4_err *err)
 {
-    if (!json_object_is_type(messages, json_type_array))
+    size_t n = json_length(context) + json_length(messages);
+    if (!json_is_array(messages))
         return fail(err, DS4_EINVAL, "\"messages\" is no array");
-    if (context && !json_object_is_type(context, json_type_array))
+    if (context && !json_is_array(context))
         return fail(err, DS4_EINVAL, "\"context\" is no array");
-    r->m = arena_array(&r->arena, length(context) + length(messages) + 1, sizeof *r->m);
-    return r->m ? true : fail(err, DS4_ENOMEM, "no memory for %zu messages", length(messages));
+    r->m = arena_array(&r->arena, n + 1, sizeof *r->m);
+    return r->m ? true : fail(err, DS4_ENOMEM, "no memory for %zu messages", n);
 }
 
 static bool parse(Request *r, Str json, bool preview, ds4_err *err)
 {
     *r = (Request){ .opt.preview = preview, .json = json_read(json, err) };
-    if (r->json && !json_object_is_type(r->json, json_type_object))
+    if (r->json && !json_is_object(r->json))
         return fail(err, DS4_EINVAL, "the request is no JSON object");
-    return r->json && not_yet(member(r->json, "tools"), err) &&
-           not_yet(member(r->json, "functions"), err);
+    return r->json != NULL;
 }
 
 void request_release(Request *r)
 {
-    json_object_put(r->json);
+    json_free(r->json);
     arena_release(&r->arena);
     *r = (Request){ 0 };
 }
 
 /* ---- the official encoder's form --------------------------------------------------- */
 
-/* Its content must be text; some roles may leave it out. */
-static bool check_content(int role, Json *content, size_t i, ds4_err *err)
+/* What a tool gave: texts with blank lines between them, of other parts their
+ * types. */
+static bool result_text(Request *r, const Json *content, Str *out, ds4_err *err)
 {
-    bool optional = role == CHAT_SYSTEM || role == CHAT_ASSISTANT;
-    if (is_str(content) || (!content && optional))
+    Bytes b = { 0 };
+    for (size_t k = 0; k < json_length(content); k++) {
+        const Json *part = json_at(content, k), *type = json_member(part, "type");
+        Str text = json_text(json_member(part, "text"));
+        bytes_str(&b, k ? "\n\n" : "");
+        if (json_is(type, "text"))
+            bytes_put(&b, text.p, text.n);
+        else
+            bytes_printf(&b, "[Unsupported %.*s]", STR_ARG(json_text(type)));
+    }
+    return keep(r, &b, out, err);
+}
+
+/* Its content must be text; some roles may leave it out. */
+static bool add_content(Request *r, ChatMessage *m, const Json *content, size_t i, ds4_err *err)
+{
+    bool optional = m->role == CHAT_SYSTEM || m->role == CHAT_ASSISTANT || m->role == CHAT_TOOL;
+    m->content = json_text(content);
+    if (m->role == CHAT_TOOL && json_is_array(content))
+        return result_text(r, content, &m->content, err);
+    if (json_is_text(content) || (!content && optional))
         return true;
     return fail(err, DS4_EINVAL, "message %zu: its content is no text", i);
 }
 
-static bool add_native(Request *r, Json *o, ds4_err *err)
+static bool add_native(Request *r, const Json *o, ds4_err *err)
 {
-    Json *role = member(o, "role"), *task = member(o, "task");
+    const Json *role = json_member(o, "role"), *task = json_member(o, "task");
     size_t i = r->n;
-    if (!is_str(role))
+    if (!json_is_text(role))
         return fail(err, DS4_EINVAL, "message %zu has no role", i);
-    if (is(role, "tool"))
-        return fail(err, DS4_EINVAL, "message %zu: tools are not supported by this version", i);
-    ChatMessage m = { .role = chat_role(text_of(role)), .content = text_of(member(o, "content")) };
+    ChatMessage m = { .role = chat_role(json_text(role)) };
     if (m.role < 0)
         return fail(err, DS4_EINVAL, "message %zu has the unknown role \"%.*s\"", i,
-                    STR_ARG(text_of(role)));
-    if (task && (m.task = chat_task(text_of(task))) < 0)
+                    STR_ARG(json_text(role)));
+    if (task && (m.task = chat_task(json_text(task))) < 0)
         return fail(err, DS4_EINVAL, "message %zu has the unknown task \"%.*s\"", i,
-                    STR_ARG(text_of(task)));
-    if (m.role != CHAT_USER && !not_yet(member(o, "tools"), err))
-        return false;
+                    STR_ARG(json_text(task)));
+    bool ok = add_content(r, &m, json_member(o, "content"), i, err);
     if (m.role == CHAT_ASSISTANT) {
-        m.reasoning = text_of(member(o, "reasoning_content"));
-        m.unfinished = json_object_get_boolean(member(o, "wo_eos"));
-        if (!not_yet(member(o, "tool_calls"), err))
-            return false;
+        m.reasoning = json_text(json_member(o, "reasoning_content"));
+        m.unfinished = json_object_get_boolean(json_member(o, "wo_eos"));
+        ok = ok && add_calls(r, &m, json_member(o, "tool_calls"), i, true, err);
     }
-    if ((m.role == CHAT_SYSTEM || m.role == CHAT_DEVELOPER) &&
-        !write_format(r, member(o, "response_format"), &m.response_format, err))
-        return false;
+    if (m.role == CHAT_TOOL)
+        m.tool_call_id = json_text(json_member(o, "tool_call_id"));
+    if (m.role == CHAT_SYSTEM || m.role == CHAT_DEVELOPER)
+        ok = ok && add_tools(r, &m, json_member(o, "tools"), true, err) &&
+             keep_json(r, json_member(o, "response_format"), &m.response_format, err);
     r->m[r->n++] = m;
-    return check_content(m.role, member(o, "content"), i, err);
+    return ok;
 }
 
 /* The preview release's plain thinking is called high, the later one's low. */
@@ -125,7 +177,7 @@ static bool set_native_effort(Request *r, Json *effort, ds4_err *err)
     if (!effort)
         return true;
     for (int i = CHAT_THINK_LOW; i <= CHAT_THINK_MAX; i++) {
-        if (is(effort, names[i])) {
+        if (json_is(effort, names[i])) {
             r->opt.think = i;
             return true;
         }
@@ -136,16 +188,17 @@ static bool set_native_effort(Request *r, Json *effort, ds4_err *err)
 
 static bool set_native_options(Request *r, Json *params, ds4_err *err)
 {
-    Json *mode = member(r->json, "thinking_mode"), *drop = member(params, "drop_thinking"),
-         *bos = member(params, "add_default_bos_token");
-    if (!is(mode, "chat") && !is(mode, "thinking"))
+    Json *mode = json_member(r->json, "thinking_mode"),
+         *drop = json_member(params, "drop_thinking"),
+         *bos = json_member(params, "add_default_bos_token");
+    if (!json_is(mode, "chat") && !json_is(mode, "thinking"))
         return fail(err, DS4_EINVAL, "thinking_mode is \"%.*s\", expected chat or thinking",
-                    STR_ARG(text_of(mode)));
+                    STR_ARG(json_text(mode)));
     r->opt.keep_reasoning = drop && !json_object_get_boolean(drop);
     r->opt.no_bos = bos && !json_object_get_boolean(bos);
-    if (!set_native_effort(r, member(params, "reasoning_effort"), err))
+    if (!set_native_effort(r, json_member(params, "reasoning_effort"), err))
         return false;
-    if (is(mode, "chat"))
+    if (json_is(mode, "chat"))
         r->opt.think = CHAT_THINK_OFF;
     return true;
 }
@@ -154,60 +207,57 @@ bool request_native(Request *r, Str json, bool preview, ds4_err *err)
 {
     if (!parse(r, json, preview, err))
         return false;
-    Json *params = member(r->json, "params"), *messages = member(r->json, "messages");
-    Json *context = member(params, "context");
+    Json *params = json_member(r->json, "params"), *messages = json_member(r->json, "messages");
+    Json *context = json_member(params, "context");
     if (!context)
-        context = member(r->json, "context");
+        context = json_member(r->json, "context");
     bool ok = set_native_options(r, params, err) && start(r, context, messages, err);
-    for (size_t i = 0; i < length(context) && ok; i++)
-        ok = add_native(r, json_object_array_get_idx(context, i), err);
+    for (size_t i = 0; i < json_length(context) && ok; i++)
+        ok = add_native(r, json_at(context, i), err);
     r->opt.context = r->n;
-    for (size_t i = 0; i < length(messages) && ok; i++)
-        ok = add_native(r, json_object_array_get_idx(messages, i), err);
+    for (size_t i = 0; i < json_length(messages) && ok; i++)
+        ok = add_native(r, json_at(messages, i), err);
     return ok;
 }
 
 /* ---- OpenAI chat ------------------------------------------------------------------- */
 
 /* The text of one content part. */
-static bool part_text(Json *part, Str *out, ds4_err *err)
+static bool part_text(const Json *part, Str *out, ds4_err *err)
 {
-    Json *type = member(part, "type");
-    if (is(type, "text") && is_str(member(part, "text"))) {
-        *out = text_of(member(part, "text"));
+    const Json *type = json_member(part, "type");
+    if (json_is(type, "text") && json_is_text(json_member(part, "text"))) {
+        *out = json_text(json_member(part, "text"));
         return true;
     }
-    if (is(type, "image_url")) {
+    if (json_is(type, "image_url")) {
         *out = STR("[image omitted: this model cannot see images]");
         return true;
     }
     return fail(err, DS4_EINVAL, "a content part of type \"%.*s\" is not supported",
-                STR_ARG(text_of(type)));
+                STR_ARG(json_text(type)));
 }
 
 /* A text, or parts that become one, with blank lines between them. */
-static bool content_text(Request *r, Json *content, size_t i, Str *out, ds4_err *err)
+static bool content_text(Request *r, const Json *content, size_t i, Str *out, ds4_err *err)
 {
-    if (is_str(content)) {
-        *out = text_of(content);
+    if (json_is_text(content)) {
+        *out = json_text(content);
         return true;
     }
-    if (!json_object_is_type(content, json_type_array))
+    if (!json_is_array(content))
         return fail(err, DS4_EINVAL, "message %zu: its content is neither text nor parts", i);
     Bytes b = { 0 };
-    bool ok = true;
-    for (size_t k = 0; k < length(content) && ok; k++) {
+    for (size_t k = 0; k < json_length(content); k++) {
         Str s = { 0 };
-        ok = part_text(json_object_array_get_idx(content, k), &s, err);
+        if (!part_text(json_at(content, k), &s, err)) {
+            bytes_release(&b);
+            return false;
+        }
         bytes_str(&b, k ? "\n\n" : "");
         bytes_put(&b, s.p, s.n);
     }
-    char *copy = ok && !b.failed ? arena_str(&r->arena, bytes_view(&b)) : NULL;
-    if (ok && !copy)
-        ok = fail(err, DS4_ENOMEM, "no memory for message %zu", i);
-    *out = (Str){ copy, b.n };
-    bytes_release(&b);
-    return ok;
+    return keep(r, &b, out, err);
 }
 
 static bool join(Request *r, Str a, Str b, Str c, Str *out, ds4_err *err)
@@ -237,43 +287,68 @@ static bool add_system(Request *r, Str text, ds4_err *err)
            join(r, STR("<system-reminder>\n"), text, STR("\n</system-reminder>"), &m->content, err);
 }
 
-static bool add_chat(Request *r, Json *o, size_t i, ds4_err *err)
+/* The calls of an assistant, also in the older form: one, without a list. */
+static bool add_chat_calls(Request *r, ChatMessage *m, const Json *o, size_t i, ds4_err *err)
 {
-    Json *role = member(o, "role"), *content = member(o, "content");
-    Str text = { 0 };
-    if (!is_str(role))
-        return fail(err, DS4_EINVAL, "message %zu has no role", i);
-    if (is(role, "tool") || is(role, "function"))
-        return fail(err, DS4_EINVAL, "message %zu: tools are not supported by this version", i);
-    bool assistant = is(role, "assistant"), user = is(role, "user");
-    if (!assistant && !user && !is(role, "system") && !is(role, "developer"))
-        return fail(err, DS4_EINVAL, "message %zu has the unknown role \"%.*s\"", i,
-                    STR_ARG(text_of(role)));
-    if (!(assistant && !content) && !content_text(r, content, i, &text, err))
-        return false;
-    if (!assistant && !user)
-        return add_system(r, text, err);
-    r->m[r->n++] = (ChatMessage){ .role = user ? CHAT_USER : CHAT_ASSISTANT,
-                                  .content = text,
-                                  .reasoning = text_of(member(o, "reasoning_content")) };
-    return user || (not_yet(member(o, "tool_calls"), err) &&
-                    (!member(o, "function_call") ||
-                     fail(err, DS4_EINVAL, "tools are not supported by this version")));
+    const Json *old = json_member(o, "function_call");
+    if (!old)
+        return add_calls(r, m, json_member(o, "tool_calls"), i, false, err);
+    if (!json_is_text(json_member(old, "name")))
+        return fail(err, DS4_EINVAL, "message %zu: its call has no function's name", i);
+    ChatCall *call = arena_array(&r->arena, 1, sizeof *call);
+    if (!call)
+        return fail(err, DS4_ENOMEM, "no memory for a call");
+    *call = (ChatCall){ .name = json_text(json_member(old, "name")),
+                        .arguments = json_text(json_member(old, "arguments")) };
+    m->calls = call;
+    m->n_calls = 1;
+    return true;
 }
 
-static bool is_false(Json *o)
+static bool add_chat(Request *r, const Json *o, size_t i, ds4_err *err)
 {
-    return json_object_is_type(o, json_type_boolean) && !json_object_get_boolean(o);
+    static const struct {
+        const char *name;
+        int role;
+    } roles[] = { { "system", CHAT_SYSTEM }, { "developer", CHAT_SYSTEM },
+                  { "user", CHAT_USER },     { "assistant", CHAT_ASSISTANT },
+                  { "tool", CHAT_TOOL },     { "function", CHAT_TOOL } };
+    const Json *role = json_member(o, "role"), *content = json_member(o, "content");
+    ChatMessage m = { .role = -1 };
+    if (!json_is_text(role))
+        return fail(err, DS4_EINVAL, "message %zu has no role", i);
+    for (size_t k = 0; k < COUNT(roles); k++)
+        if (json_is(role, roles[k].name))
+            m.role = roles[k].role;
+    if (m.role < 0)
+        return fail(err, DS4_EINVAL, "message %zu has the unknown role \"%.*s\"", i,
+                    STR_ARG(json_text(role)));
+    if (!(m.role == CHAT_ASSISTANT && !content) && !content_text(r, content, i, &m.content, err))
+        return false;
+    if (m.role == CHAT_SYSTEM)
+        return add_system(r, m.content, err);
+    if (m.role == CHAT_TOOL)
+        m.tool_call_id = json_text(json_member(o, "tool_call_id"));
+    if (m.role == CHAT_ASSISTANT) {
+        m.reasoning = json_text(json_member(o, "reasoning_content"));
+        if (!add_chat_calls(r, &m, o, i, err))
+            return false;
+    }
+    r->m[r->n++] = m;
+    return true;
 }
 
 /* Any of the ways in which clients switch thinking off. */
 static bool thinking_off(Json *o)
 {
-    Json *kwargs = member(o, "chat_template_kwargs");
-    return is(member(member(o, "thinking"), "type"), "disabled") || is_false(member(o, "think")) ||
-           is_false(member(kwargs, "thinking")) || is_false(member(kwargs, "enable_thinking")) ||
-           is(member(o, "reasoning_effort"), "none") ||
-           (!member(o, "reasoning_effort") && is(member(o, "model"), "deepseek-chat"));
+    Json *kwargs = json_member(o, "chat_template_kwargs");
+    return json_is(json_member(json_member(o, "thinking"), "type"), "disabled") ||
+           json_is_bool(json_member(o, "think"), false) ||
+           json_is_bool(json_member(kwargs, "thinking"), false) ||
+           json_is_bool(json_member(kwargs, "enable_thinking"), false) ||
+           json_is(json_member(o, "reasoning_effort"), "none") ||
+           (!json_member(o, "reasoning_effort") &&
+            json_is(json_member(o, "model"), "deepseek-chat"));
 }
 
 static bool set_chat_effort(Request *r, ds4_err *err)
@@ -286,10 +361,10 @@ static bool set_chat_effort(Request *r, ds4_err *err)
         { "high", CHAT_THINK_HIGH },   { "xhigh", CHAT_THINK_HIGH }, { "max", CHAT_THINK_MAX },
         { "ultra", CHAT_THINK_MAX },
     };
-    Json *effort = member(r->json, "reasoning_effort");
+    Json *effort = json_member(r->json, "reasoning_effort");
     int think = effort ? -1 : CHAT_THINK_HIGH;
     for (size_t i = 0; i < COUNT(efforts); i++)
-        if (effort && is(effort, efforts[i].name))
+        if (effort && json_is(effort, efforts[i].name))
             think = efforts[i].think;
     if (thinking_off(r->json))
         think = CHAT_THINK_OFF;
@@ -301,29 +376,39 @@ static bool set_chat_effort(Request *r, ds4_err *err)
     return true;
 }
 
-/* The format goes with the system text, an empty one if there is none. */
-static bool set_chat_format(Request *r, ds4_err *err)
+/* The system text, an empty one if there is none. */
+static ChatMessage *system_message(Request *r)
 {
-    Json *format = member(r->json, "response_format");
-    if (!format || is(member(format, "type"), "text"))
-        return true;
     if (r->n == 0 || r->m[0].role != CHAT_SYSTEM) {
         memmove(r->m + 1, r->m, r->n * sizeof *r->m);
         r->m[0] = (ChatMessage){ .role = CHAT_SYSTEM };
         r->n++;
     }
-    return write_format(r, format, &r->m[0].response_format, err);
+    return &r->m[0];
+}
+
+/* Tools and format go with the system text. */
+static bool set_chat_system(Request *r, ds4_err *err)
+{
+    const Json *format = json_member(r->json, "response_format"),
+               *tools = json_member(r->json, "tools"), *old = json_member(r->json, "functions");
+    bool has_tools = tools ? json_length(tools) || !json_is_array(tools) : json_length(old) > 0;
+    if (has_tools && !add_tools(r, system_message(r), tools ? tools : old, tools != NULL, err))
+        return false;
+    return !format || json_is(json_member(format, "type"), "text") ||
+           keep_json(r, format, &system_message(r)->response_format, err);
 }
 
 bool request_chat(Request *r, Str json, bool preview, ds4_err *err)
 {
     if (!parse(r, json, preview, err))
         return false;
-    Json *messages = member(r->json, "messages");
+    Json *messages = json_member(r->json, "messages");
     bool ok = set_chat_effort(r, err) && start(r, NULL, messages, err);
-    if (ok && length(messages) == 0)
+    if (ok && json_length(messages) == 0)
         ok = fail(err, DS4_EINVAL, "\"messages\" is empty");
-    for (size_t i = 0; i < length(messages) && ok; i++)
-        ok = add_chat(r, json_object_array_get_idx(messages, i), i, err);
-    return ok && set_chat_format(r, err);
+    for (size_t i = 0; i < json_length(messages) && ok; i++)
+        ok = add_chat(r, json_at(messages, i), i, err);
+    r->opt.escape_results = true;
+    return ok && set_chat_system(r, err);
 }

@@ -54,7 +54,7 @@ typedef struct {
 
 typedef struct Stream Stream;
 
-/* Copies the options; v stays borrowed. The StreamFn is called from within the
+/* Copies the options; v stays borrowed (NULL: only text will come). The StreamFn is called from within the
  * calls below. NULL: no memory. */
 Stream *stream_new(const ds4_vocab *v, const StreamOptions *opt, StreamFn fn, void *user);
 void stream_free(Stream *s);

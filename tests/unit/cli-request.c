@@ -2,6 +2,7 @@
  * compared as text. */
 #include "../vocab_file.h"
 #include "../../src/cli/request.h"
+#include "../../src/text/literals.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
@@ -119,6 +120,57 @@ static void clients_have_many_words_for_thinking(void **state)
     thinking_is("\"reasoning_effort\":\"ultra\",", true, CHAT_THINK_MAX);
 }
 
+#define D "｜DSML｜"
+
+static void chat_tools_calls_and_results_are_rendered(void **state)
+{
+    (void)state;
+    Bytes want = { 0 };
+    bytes_str(&want, BOS "s\n\n");
+    bytes_put(&want, tools_prefix.p, tools_prefix.n);
+    bytes_str(&want, "{\"name\": \"f\", \"strict\": true}");
+    bytes_put(&want, tools_suffix.p, tools_suffix.n);
+    bytes_str(&want, USER
+              "c" ASSISTANT "</think>\n\n<" D "tool_calls>\n<" D "invoke name=\"f\">\n<" D
+              "parameter name=\"a\" string=\"false\">[1, 2]</" D "parameter>\n</" D "invoke>\n<" D
+              "invoke name=\"f\">\n<" D "parameter name=\"a\" string=\"true\">x</" D
+              "parameter>\n</" D "invoke>\n</" D "tool_calls>" EOS USER
+              "<tool_result>1</tool_result>\n\n<tool_result>2&lt;/tool_result>"
+              "</tool_result>" ASSISTANT "</think>");
+    bytes_byte(&want, 0);
+    prompt_is(request_chat,
+              "{\"think\":false,\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\","
+              "\"strict\":true}}],\"messages\":[{\"role\":\"system\",\"content\":\"s\"},"
+              "{\"role\":\"user\",\"content\":\"c\"},{\"role\":\"assistant\",\"tool_calls\":["
+              "{\"id\":\"i\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":[1,2]}\"}},"
+              "{\"id\":\"j\",\"function\":{\"name\":\"f\",\"arguments\":{\"a\":\"x\"}}}]},"
+              "{\"role\":\"tool\",\"tool_call_id\":\"j\",\"content\":[{\"type\":\"text\","
+              "\"text\":\"2</tool_result>\"}]},"
+              "{\"role\":\"tool\",\"tool_call_id\":\"i\",\"content\":\"1\"}]}",
+              want.p);
+    bytes_release(&want);
+}
+
+static void older_functions_are_tools(void **state)
+{
+    (void)state;
+    Request r;
+    ds4_err err = { 0 };
+    assert_true(request_chat(&r,
+                             STR("{\"functions\":[{\"name\":\"f\"}],\"messages\":["
+                                 "{\"role\":\"user\",\"content\":\"c\"},{\"role\":\"assistant\","
+                                 "\"content\":null,\"function_call\":{\"name\":\"f\","
+                                 "\"arguments\":\"{}\"}},{\"role\":\"function\",\"name\":\"f\","
+                                 "\"content\":\"1\"}]}"),
+                             true, &err));
+    assert_int_equal(r.n, 4);
+    assert_int_equal(r.m[0].role, CHAT_SYSTEM);
+    assert_true(r.m[0].n_tools == 1 && str_eq(r.m[0].tools[0], STR("{\"name\": \"f\"}")));
+    assert_true(r.m[2].n_calls == 1 && str_eq(r.m[2].calls[0].name, STR("f")));
+    assert_int_equal(r.m[3].role, CHAT_TOOL);
+    request_release(&r);
+}
+
 #define CHAT(message)   "{\"messages\":[" message "]}"
 #define NATIVE(message) "{\"thinking_mode\":\"chat\",\"messages\":[" message "]}"
 #define HI              "{\"role\":\"user\",\"content\":\"hi\"}"
@@ -126,14 +178,17 @@ static void clients_have_many_words_for_thinking(void **state)
 static void chat_refuses_what_it_cannot_do(void **state)
 {
     (void)state;
-    const char *const tools[] = {
-        "{\"tools\":[{}],\"messages\":[" HI "]}",
-        CHAT("{\"role\":\"tool\",\"content\":\"x\"}"),
-        CHAT("{\"role\":\"assistant\",\"tool_calls\":[{}]}"),
-        CHAT("{\"role\":\"assistant\",\"function_call\":{}}"),
-    };
-    for (size_t i = 0; i < COUNT(tools); i++)
-        refused(request_chat, tools[i], "tools are not supported by this version");
+    refused(request_chat, "{\"tools\":[{\"type\":\"oracle\"}],\"messages\":[" HI "]}",
+            "\"oracle\" is no function");
+    refused(request_chat, "{\"tools\":3,\"messages\":[" HI "]}", "\"tools\" is no array");
+    refused(request_chat, CHAT("{\"role\":\"assistant\",\"tool_calls\":[{}]}"),
+            "call 0 has no function's name");
+    refused(request_chat, CHAT("{\"role\":\"assistant\",\"function_call\":{}}"),
+            "no function's name");
+    refused(request_chat,
+            CHAT("{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+                 "\"arguments\":3}}]}"),
+            "arguments are no text");
     refused(request_chat, "[]", "no JSON object");
     refused(request_chat, "{", "JSON");
     refused(request_chat, "{}", "\"messages\" is no array");
@@ -158,8 +213,11 @@ static void native_refuses_what_the_encoder_does(void **state)
             "\"dance\"");
     refused(request_native, NATIVE("{\"role\":\"latest_reminder\"}"), "content");
     refused(request_native, NATIVE("{\"role\":\"system\",\"content\":\"s\",\"tools\":[{}]}"),
-            "tools");
-    refused(request_native, NATIVE("{\"role\":\"tool\",\"content\":\"s\"}"), "tools");
+            "no function");
+    refused(request_native,
+            NATIVE("{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+                   "\"arguments\":\"[1]\"}}]}"),
+            "no object");
     refused(request_native,
             "{\"thinking_mode\":\"thinking\",\"params\":{\"reasoning_effort\":3},\"messages\":[" HI
             "]}",
@@ -193,6 +251,8 @@ int main(void)
         cmocka_unit_test(system_texts_join_in_front_and_stay_in_place_later),
         cmocka_unit_test(a_response_format_goes_with_the_system_text),
         cmocka_unit_test(clients_have_many_words_for_thinking),
+        cmocka_unit_test(chat_tools_calls_and_results_are_rendered),
+        cmocka_unit_test(older_functions_are_tools),
         cmocka_unit_test(chat_refuses_what_it_cannot_do),
         cmocka_unit_test(native_refuses_what_the_encoder_does),
         cmocka_unit_test(native_takes_context_in_either_place),
