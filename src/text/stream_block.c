@@ -177,6 +177,8 @@ static bool read_tag(const Block *b, Tag *t)
     if (t->close)
         s = (Str){ s.p + 1, s.n - 1 };
     size_t skip = !b->plain ? 1 : starts(s, "DSML｜") ? strlen("DSML｜") : 0;
+    if (s.n < skip)
+        return false;
     s = (Str){ s.p + skip, s.n - skip };
     t->word.p = s.p;
     while (t->word.n < s.n &&

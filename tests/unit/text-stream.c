@@ -119,6 +119,8 @@ static void what_only_looks_like_markup_is_text(void **state)
         "<" D "tool_calls",
         OPEN,
         OPEN "hello",
+        OPEN "<>",
+        OPEN "</>" CLOSE,
         OPEN CALL("f"),
         OPEN CALL("f") "hello" END CLOSE,
         OPEN "<" D "invoke nome=\"f\">" END CLOSE,
