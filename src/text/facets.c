@@ -429,12 +429,17 @@ static bool seen_with_others(SchemaReader *r, Facets *f, Json *value, Json *sche
     return true;
 }
 
-/* A function of NULL: known to the standard, but not to us. */
+/* A function of NULL: known to the standard, but not to us. The first ones say
+ * nothing themselves: what they lead to does. */
+enum { LEADING = 4 };
 static const struct {
     const char *name;
     Keyword *add;
 } keywords[] = {
     { "$ref", add_ref },
+    { "allOf", add_all },
+    { "anyOf", add_choice },
+    { "oneOf", add_choice },
     { "type", add_type },
     { "enum", add_enum },
     { "const", add_const },
@@ -452,9 +457,6 @@ static const struct {
     { "minProperties", add_min_members },
     { "maxProperties", add_max_members },
     { "required", add_required },
-    { "allOf", add_all },
-    { "anyOf", add_choice },
-    { "oneOf", add_choice },
     { "not", add_not },
     { "properties", seen_with_others },
     { "patternProperties", seen_with_others },
@@ -483,7 +485,7 @@ static bool add_keyword(SchemaReader *r, Facets *f, const char *name, Json *valu
     for (size_t i = 0; i < COUNT(keywords); i++) {
         if (strcmp(name, keywords[i].name) != 0)
             continue;
-        f->touched = true;
+        f->touched |= i >= LEADING;
         return keywords[i].add ? keywords[i].add(r, f, value, schema)
                                : schema_refuse(r, name, "it is not supported");
     }

@@ -402,20 +402,20 @@ bool grammar_token(GrammarRun *r, int32_t id)
 bool grammar_bytes(GrammarRun *r, Str bytes)
 {
     GrammarRun before = *r;
+    Automaton *a = r->g->a;
     const Controls *c = &r->g->control;
-    bool ok = true;
-    automaton_tidy(r->g->a);
-    before.set = r->set;
+    bool ok = automaton_pin(a, &before.set);
     for (size_t i = 0; ok && i < bytes.n;) {
         int32_t id = vocab_special_at(r->g->v, bytes, i);
         bool control = id >= 0 && (id == c->eos || id == c->dsml || id == c->think_end);
-        size_t n = control ? vocab_bytes(r->g->v, id).n : 1;
+        automaton_tidy(a);
         if (r->phase == PHASE_OVER)
             ok = false;
         else
             ok = control ? special_token(r, id) : go_on(r, (Str){ bytes.p + i, 1 });
-        i += n;
+        i += control ? vocab_bytes(r->g->v, id).n : 1;
     }
+    automaton_unpin(a, &before.set);
     if (!ok)
         *r = before;
     return ok;

@@ -807,25 +807,35 @@ static NodeId by_types(Schemas *s, const Facets *f, enum Form form)
     return n ? node_alt(s->p, of, n, NODE_RET) : NODE_NONE;
 }
 
-/* One branch of a choice after the other, joined to all else. */
+/* A branch that stands alone is a rule of its own, which may be the one that is
+ * being made; else what it says is joined to the rest. */
+static NodeId branch_rule(Schemas *s, const Facets *f, Json *branch, enum Form form)
+{
+    Facets with = *f;
+    if (!f->touched && !f->choices)
+        return rule_of(s, branch, form);
+    return facets_add(&s->reader, &with, branch) ? resolve(s, &with, form) : stop(s);
+}
+
+/* One branch of a choice after the other. */
 static NodeId each_choice(Schemas *s, Facets *f, enum Form form)
 {
     Json *branches = f->choices->json;
     Bytes ids = { 0 };
-    NodeId rule = NODE_NONE;
+    NodeId rule;
+    if (s->depth >= MAX_DEPTH)
+        return too_large(s);
+    s->depth++;
     f->choices = f->choices->next;
     for (size_t i = 0; i < json_length(branches) && !s->failed; i++) {
         char index[24];
         snprintf(index, sizeof index, "%zu", i);
         size_t mark = schema_enter(&s->reader, "anyOf", str_of(index));
-        Facets with = *f;
-        if (facets_add(&s->reader, &with, json_at(branches, i)))
-            rule = resolve(s, &with, form);
-        else
-            rule = stop(s);
+        rule = branch_rule(s, f, json_at(branches, i), form);
         schema_leave(&s->reader, mark);
         bytes_put(&ids, &rule, sizeof rule);
     }
+    s->depth--;
     size_t n = ids.n / sizeof rule;
     rule = NODE_NONE;
     if (!s->failed && n)
