@@ -358,9 +358,21 @@ static void write_array(Bytes *out, const struct json_object *o)
     bytes_byte(out, ']');
 }
 
+/* Not json-c's own printing: it writes into o, which threads may share. */
+static void write_whole(Bytes *out, const struct json_object *o)
+{
+    int64_t v = json_object_get_int64(o);
+    if (v < 0)
+        bytes_printf(out, "%lld", (long long)v);
+    else
+        bytes_printf(out, "%llu", (unsigned long long)json_object_get_uint64(o));
+}
+
+/* json-c keeps the text that a real was read from. */
 static void write_double(Bytes *out, const struct json_object *o)
 {
-    const char *text = json_object_to_json_string(unconst(o)), *mark = strchr(text, 'E');
+    const char *text = json_object_get_userdata(unconst(o));
+    const char *mark = text ? strchr(text, 'E') : NULL;
     if (mark) {
         bool zero = text[strspn(text, "-0")] == 'E';
         bytes_put(out, zero ? "0" : text, zero ? 1 : (size_t)(mark - text));
@@ -374,7 +386,7 @@ void json_write(Bytes *out, const struct json_object *o)
     switch (json_object_get_type(o)) {
     case json_type_null: bytes_str(out, "null"); break;
     case json_type_boolean: bytes_str(out, json_object_get_boolean(o) ? "true" : "false"); break;
-    case json_type_int: bytes_str(out, json_object_to_json_string(unconst(o))); break;
+    case json_type_int: write_whole(out, o); break;
     case json_type_double: write_double(out, o); break;
     case json_type_string: json_write_str(out, json_text(o)); break;
     case json_type_array: write_array(out, o); break;

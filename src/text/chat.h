@@ -52,7 +52,8 @@ typedef struct {
     size_t n_calls;
     /* What was sampled after <think>, with its </think>, or after </think>: taken
      * as it is instead of reasoning, content and calls. The end-of-sentence is
-     * added where it is missing. Reasoning that is to be dropped is. */
+     * added where it is missing. Reasoning that is to be dropped is. The calls
+     * still say the order of their results. */
     const int32_t *ids;
     size_t n_ids;
 
@@ -65,7 +66,7 @@ typedef struct {
     bool keep_reasoning; /* of all turns, not only after the last user turn */
     bool no_bos;
     bool escape_results; /* </tool_result> in what a tool gave does not end it */
-    size_t context; /* messages in front that the model has: counted, not rendered */
+    size_t context;      /* messages in front that the model has: counted, not rendered */
 } ChatOptions;
 
 /* A control token, or (control -1) sampled ids where there are any, or text. */

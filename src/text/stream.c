@@ -10,7 +10,7 @@
 #include "stream_block.h"
 #include <stdlib.h>
 
-enum { DEFAULT_MAX = 64 << 20, MAX_PLAIN = 32 << 10 };
+enum { DEFAULT_MAX = 64 << 20, MAX_PLAIN = 64 << 10, SHORT = 256 };
 
 /* A stop string, and the length of its longest beginning that ends the text. */
 typedef struct {
@@ -34,6 +34,7 @@ struct Stream {
     bool thinking, over, failed;
     size_t breaks;       /* line breaks held back, at most two */
     Bytes opening;       /* "<", and what of a plain block's tag follows */
+    bool no_plain;       /* blocks of plain tags are not looked for */
     bool in_block, late; /* late: it must be whole before it is told */
     Bytes raw;           /* the block, while it is looked at */
     Block block;
@@ -272,16 +273,20 @@ static void accept_block(Stream *s)
     bytes_release(&raw);
 }
 
-/* It is none: it starts with "<" as prose, and what follows may start one. */
+/* It is none: it starts with "<" as prose, and what follows may start one; but
+ * not a plain one if that would mean to read much again and again. */
 static void refuse_block(Stream *s)
 {
     Bytes raw = s->raw;
+    bool outer = s->no_plain;
+    s->no_plain = outer || raw.n > SHORT;
     s->raw = (Bytes){ 0 };
     s->in_block = false;
     put_breaks(s);
     put_prose(s, STR("<"));
     for (size_t i = 1; i < raw.n && !s->over; i++)
         accept(s, (unsigned char)raw.p[i]);
+    s->no_plain = outer;
     bytes_release(&raw);
 }
 
@@ -309,7 +314,7 @@ static int goes_on(const Stream *s, unsigned char c)
     size_t have = s->opening.n;
     if (have == 1 && c == MARK_DSML)
         return 2;
-    for (size_t i = 0; i < COUNT(plain) && !s->thinking; i++)
+    for (size_t i = 0; i < COUNT(plain) && !s->thinking && !s->no_plain; i++)
         if (strlen(plain[i]) > have && memcmp(plain[i], s->opening.p, have) == 0 &&
             (unsigned char)plain[i][have] == c)
             return plain[i][have + 1] ? 1 : 2;

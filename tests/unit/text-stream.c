@@ -374,6 +374,24 @@ static void an_answer_has_a_longest(void **state)
     told(o, "abcdefgh", "T:abcde");
 }
 
+/* Reading again what was no block must not read it again and again. */
+static void much_that_looks_like_markup_stays_text(void **state)
+{
+    (void)state;
+    static const char *const units[] = { "<tool_calls><invoke name=\"f\"><parameter name=\"x\">",
+                                         "<" D "toolcalls>\n", OPEN CALL("f") "x" };
+    for (size_t i = 0; i < COUNT(units); i++) {
+        Bytes text = { 0 };
+        Answer a = { 0 };
+        while (text.n < 400000)
+            bytes_str(&text, units[i]);
+        assert_true(answer_text(&a, vocab, &calls, bytes_view(&text), 0, 4));
+        assert_true(a.log.n == text.n + 2 && memcmp(a.log.p + 2, text.p, text.n) == 0);
+        answer_release(&a);
+        bytes_release(&text);
+    }
+}
+
 int main(void)
 {
     ds4_err err;
@@ -402,6 +420,7 @@ int main(void)
         cmocka_unit_test(repairs_are_counted),
         cmocka_unit_test(what_is_held_back_is_little),
         cmocka_unit_test(an_answer_has_a_longest),
+        cmocka_unit_test(much_that_looks_like_markup_stays_text),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     vocab_free(vocab);
