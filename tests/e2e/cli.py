@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
 
@@ -392,7 +393,13 @@ class Chat:
                 f"waited for {pattern!r}, got {self.text[-600:]!r}")
 
     def prompt(self):
-        return self.expect(r"> \Z|> \x1b\[K\Z|\r> ")
+        """The prompt, and line editing at work: it takes the terminal over only
+        when it waits for a key, after the prompt is shown."""
+        seen = self.expect(r"> \Z|> \x1b\[K\Z|\r> ")
+        end = time.monotonic() + 10
+        while termios.tcgetattr(self.fd)[3] & termios.ICANON and time.monotonic() < end:
+            time.sleep(0.01)
+        return seen
 
     def send(self, text):
         os.write(self.fd, text.encode())
