@@ -3,7 +3,7 @@
  *
  * Free text is only followed as far as needed to see a block of calls begin:
  * "<" and the control token of tools' markup, known by its id. In thinking the
- * whole opening tag must have been written: a model may talk about the markup. */
+ * whole opening line must have been written: a model may talk about the markup. */
 #include "grammar.h"
 #include "automaton.h"
 #include "lark.h"
@@ -12,7 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define OPENER "tool_calls>"
+#define OPENER "tool_calls>\n"
+#define CLOSER "tool_calls>"
 
 enum Phase { PHASE_THINKING, PHASE_FREE, PHASE_HELD, PHASE_OVER };
 
@@ -127,9 +128,9 @@ static NodeId block_of(Grammar *g, NodeId tools, bool parallel)
     Program *p = &g->p;
     NodeId invoke = literal(g, "<", node_control(p, literal(g, "invoke name=\"", tools)));
     NodeId behind = node_forward(p), call = node_call(p, invoke, behind);
-    NodeId end = literal(g, "\n</", node_control(p, literal(g, OPENER, NODE_RET)));
+    NodeId end = literal(g, "\n</", node_control(p, literal(g, CLOSER, NODE_RET)));
     node_resolve(p, behind, parallel ? node_either(p, end, literal(g, "\n", call)) : end);
-    return literal(g, OPENER "\n", call);
+    return literal(g, OPENER, call);
 }
 
 static bool build_block(Grammar *g, Schemas *s, const GrammarSpec *spec, ds4_err *err)
