@@ -408,7 +408,7 @@ static bool sets_grow(Sets *t)
 
 static void sets_release(Sets *t)
 {
-    for (uint32_t i = 0; i < t->n; i++) {
+    for (uint32_t i = 0; t->set && i < t->n; i++) {
         free(t->set[i].next);
         free(t->set[i].mask);
         free(t->set[i].near_mask);
@@ -421,10 +421,10 @@ static void sets_release(Sets *t)
 
 static bool sets_init(Sets *t)
 {
-    *t = (Sets){ .n = 1 };
+    *t = (Sets){ 0 };
     if (!sets_grow(t))
         return false;
-    t->set[SET_DEAD] = (Set){ 0 };
+    t->set[t->n++] = (Set){ 0 }; /* SET_DEAD */
     return true;
 }
 
@@ -443,6 +443,14 @@ static void raise_sure(const Automaton *a, Set *s, uint32_t id)
     }
 }
 
+static bool same_set(const Automaton *a, const Set *s, uint32_t hash)
+{
+    const char *frames = a->sets.pool.p;
+    return s->hash == hash && s->n == a->n_found && s->complete == a->complete &&
+           (s->n == 0 || (frames && memcmp(frames + s->at * sizeof *a->found, a->found,
+                                           s->n * sizeof *a->found) == 0));
+}
+
 /* The set of the frames found; SET_DEAD also when there is no room for it. */
 static SetId intern_set(Automaton *a)
 {
@@ -458,10 +466,7 @@ static SetId intern_set(Automaton *a)
         return SET_DEAD;
     uint32_t i = hash & t->mask;
     for (; t->slot[i]; i = (i + 1) & t->mask) {
-        const Set *x = &t->set[t->slot[i]];
-        if (x->hash == hash && x->n == n && x->complete == a->complete &&
-            (n == 0 ||
-             memcmp(t->pool.p + x->at * sizeof *a->found, a->found, n * sizeof *a->found) == 0))
+        if (same_set(a, &t->set[t->slot[i]], hash))
             return t->slot[i];
     }
     Set s = { .at = (uint32_t)(t->pool.n / sizeof *a->found),

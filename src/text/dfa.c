@@ -17,7 +17,8 @@ bool dfa_alloc(Dfa *d, uint32_t n_states, ds4_err *err)
     if (d->next && d->accept && d->goes_on)
         return true;
     dfa_release(d);
-    return fail(err, DS4_ENOMEM, "no memory for an automaton of %u states", n_states);
+    fail(err, DS4_ENOMEM, "no memory for an automaton of %u states", n_states);
+    return false;
 }
 
 void dfa_release(Dfa *d)

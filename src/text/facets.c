@@ -293,7 +293,7 @@ static bool add_count(SchemaReader *r, Json *value, const char *keyword, uint32_
     uint32_t n = x > UINT32_MAX - 1 ? UINT32_MAX - 1 : (uint32_t)x;
     if (min)
         *min = MAX(*min, n);
-    else if (x < UINT32_MAX - 1)
+    else if (max && x < UINT32_MAX - 1)
         *max = MIN(*max, n);
     return true;
 }

@@ -112,7 +112,7 @@ static bool custom_parameters(Grammar *g, Schemas *s, const GrammarTool *tool, N
 static bool tool_rule(Grammar *g, Schemas *s, const GrammarTool *tool, NodeId *rule, ds4_err *err)
 {
     char what[160];
-    NodeId parameters;
+    NodeId parameters = NODE_NONE;
     snprintf(what, sizeof what, "tool \"%.*s\"", STR_ARG(tool->name));
     bool ok = tool->custom ? custom_parameters(g, s, tool, &parameters, err)
                            : schemas_parameters(s, tool->parameters, what, &parameters);

@@ -118,6 +118,8 @@ static bool is_name(int c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
+static bool is_one_of(int c, const char *chars) { return c > 0 && strchr(chars, c) != NULL; }
+
 static Str take_name(Lark *l)
 {
     size_t from = l->at;
@@ -180,14 +182,14 @@ static bool delimited(Lark *l, char mark, Str *inside)
 
 static bool regex_literal(Lark *l, NodeId *out)
 {
-    Str regex;
+    Str regex = { 0 };
     RegexOptions opt = { 0 };
     if (!delimited(l, '/', &regex))
         return false;
     for (; peek(l) >= 'a' && peek(l) <= 'z'; l->at++) {
         opt.ignore_case |= peek(l) == 'i';
         opt.dot_all |= peek(l) == 's';
-        if (!memchr("isu", peek(l), 3))
+        if (!is_one_of(peek(l), "isu"))
             return refuse(l, "flags of regular expressions can be i, s and u");
     }
     return regex_rule(l, regex, opt, out);
@@ -207,7 +209,7 @@ static void as_regex(Bytes *out, Str s)
 
 static bool string_literal(Lark *l, NodeId *out)
 {
-    Str from, to;
+    Str from = { 0 }, to = { 0 };
     Bytes regex = { 0 };
     RegexOptions opt = { 0 };
     if (!delimited(l, '"', &from))
@@ -308,7 +310,7 @@ static bool take_number(Lark *l, unsigned *out)
 
 static bool copies(Lark *l, NodeId *atom)
 {
-    unsigned min, max;
+    unsigned min = 0, max;
     skip_blanks(l);
     if (!take_number(l, &min))
         return false;
@@ -347,14 +349,14 @@ static bool parse_repeated(Lark *l, NodeId *out)
 /* One alternative: parts in a row, and an alias that names it. */
 static bool parse_sequence(Lark *l, NodeId *out)
 {
-    NodeId part[64];
+    NodeId part[64] = { 0 };
     size_t n = 0;
     NodeId all = NODE_RET;
     bool alias = false;
     for (;;) {
         skip_within(l);
         alias = take(l, "->");
-        if (alias || peek(l) < 0 || peek(l) == '\n' || memchr("|)]", peek(l), 3))
+        if (alias || peek(l) < 0 || peek(l) == '\n' || is_one_of(peek(l), "|)]"))
             break;
         if (n == COUNT(part))
             return refuse(l, "more than 64 parts in a row");
@@ -375,7 +377,7 @@ static bool parse_sequence(Lark *l, NodeId *out)
 static bool parse_expansions(Lark *l, NodeId *out)
 {
     Bytes all = { 0 };
-    NodeId one;
+    NodeId one = NODE_NONE;
     bool ok;
     do {
         ok = parse_sequence(l, &one);
@@ -433,7 +435,7 @@ static bool parse_import(Lark *l)
 
 static bool parse_ignore(Lark *l)
 {
-    NodeId rule;
+    NodeId rule = NODE_NONE;
     l->in_terminal = true;
     bool ok = parse_expansions(l, &rule);
     l->in_terminal = false;
@@ -464,7 +466,7 @@ static bool parse_definition(Lark *l)
     size_t at = (size_t)(n - l->named);
     n->defined = true;
     l->in_terminal = is_terminal(name);
-    NodeId body;
+    NodeId body = NODE_NONE;
     if (!parse_expansions(l, &body))
         return false;
     l->in_terminal = false;

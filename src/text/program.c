@@ -301,7 +301,7 @@ static uint32_t need_now(const Program *p, const Node *n)
  * ends, so most nodes know their needs at once. */
 static bool find_needs(Program *p, ds4_err *err)
 {
-    p->need = malloc(p->n_nodes * sizeof *p->need);
+    p->need = calloc(p->n_nodes, sizeof *p->need);
     if (!p->need)
         return fail(err, DS4_ENOMEM, "grammar: no memory for %u nodes", p->n_nodes);
     for (uint32_t i = 0; i < p->n_nodes; i++)

@@ -105,7 +105,7 @@ static bool either(Parser *p, Piece *one, Piece other)
 
 static bool optional(Parser *p, Piece *x)
 {
-    Piece none;
+    Piece none = { 0 };
     return empty_piece(p, &none) && either(p, x, none);
 }
 
@@ -132,7 +132,7 @@ typedef struct {
 static void add_sequence(void *user, const ByteRange *r, int n)
 {
     Sequences *q = user;
-    Piece all = { 0 }, next;
+    Piece all = { 0 }, next = { 0 };
     for (int i = 0; i < n && q->ok; i++) {
         q->ok = single(q->p, (NfaState){ .op = OP_BYTES, .lo = r[i].lo, .hi = r[i].hi }, &next);
         if (q->ok && i == 0)
@@ -344,7 +344,7 @@ static bool parse_group(Parser *p, Piece *out)
 static bool parse_atom(Parser *p, Piece *out)
 {
     Ranges set = { 0 };
-    uint32_t c;
+    uint32_t c = 0;
     if (take(p, '('))
         return parse_group(p, out);
     if (take(p, '^'))
@@ -411,7 +411,7 @@ static bool copy_atom(Parser *p, size_t from, Piece *out)
 /* min copies, then max - min that may be left out, or a loop. */
 static bool counted(Parser *p, size_t from, long min, long max, Piece *x)
 {
-    Piece all, one;
+    Piece all = { 0 }, one = { 0 };
     if (max > MAX_REPEAT || min > MAX_REPEAT || (max >= 0 && max < min))
         return refuse(p, "a repetition of too many, or of fewer than none");
     if (!empty_piece(p, &all))
@@ -464,7 +464,7 @@ static bool parse_repeat(Parser *p, Piece *out)
 static bool parse_alternatives(Parser *p, Piece *out)
 {
     for (bool first = true;; first = false) {
-        Piece all, next;
+        Piece all = { 0 }, next = { 0 };
         if (!empty_piece(p, &all))
             return false;
         while (p->at < p->s.n && !peek(p, '|') && !peek(p, ')')) {
@@ -503,7 +503,7 @@ static bool search_anywhere(Parser *p, Piece *x)
 {
     for (int side = 0; side < 2; side++) {
         Ranges all = { 0 };
-        Piece any;
+        Piece any = { 0 };
         ranges_add(&all, 0, 0x10ffff);
         bool ok = add_ranges(p, &all, &any) && repeated(p, &any) && optional(p, &any);
         ranges_release(&all);
@@ -522,14 +522,14 @@ static bool search_anywhere(Parser *p, Piece *x)
 bool regex_compile(Dfa *out, Str regex, RegexOptions opt, ds4_err *err)
 {
     Parser p = { .s = regex, .opt = opt, .err = err };
-    Piece all;
+    Piece all = { 0 };
     *out = (Dfa){ 0 };
     leading_flags(&p);
     bool ok = parse_alternatives(&p, &all);
     if (ok && p.at < p.s.n)
         ok = refuse(&p, "a ) without its (");
     ok = ok && (!opt.search || search_anywhere(&p, &all));
-    if (ok) {
+    if (ok && p.nfa.state) {
         p.nfa.state[all.end].op = OP_MATCH;
         ok = determinise(out, &p.nfa, all.start, err);
     }

@@ -103,7 +103,7 @@ static void note_rest(TriePiece *t, const uint32_t *open, Str s)
  * that equals the one before it gets a last node of its own. */
 static bool fill(TriePiece *t, const Word *word, size_t n, size_t words)
 {
-    uint32_t open[TRIE_DEPTH + 1];
+    uint32_t open[TRIE_DEPTH + 1] = { 0 };
     size_t depth = 0, bytes = 0;
     for (size_t i = 0; i < n; i++)
         bytes += word[i].text.n;
