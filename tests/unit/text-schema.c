@@ -2,6 +2,7 @@
  * written under them by chance is valid. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "../grammar_check.h"
+#include "../random_schema.h"
 #include <json-c/json.h>
 #include <math.h>
 #include <pcre2.h>
@@ -329,12 +330,14 @@ static bool valid_joined(Json *root, Json *schema, Json *value)
 static bool valid(Json *root, Json *schema, Json *value)
 {
     Json *type = json_member(schema, "type"), *list = json_member(schema, "enum");
+    Json *only = json_member(schema, "const");
     if (json_object_is_type(schema, json_type_boolean))
         return json_object_get_boolean(schema);
     bool ok = !type;
     for (size_t i = 0; i < (json_is_array(type) ? json_length(type) : type ? 1u : 0u); i++)
         ok |= has_type(json_is_array(type) ? json_at(type, i) : type, value);
-    ok = ok && (!list || listed(list, value)) && valid_joined(root, schema, value);
+    ok = ok && (!list || listed(list, value)) && (!only || json_object_equal(only, value)) &&
+         valid_joined(root, schema, value);
     switch (json_object_get_type(value)) {
     case json_type_int:
     case json_type_double: return ok && valid_number(schema, json_object_get_double(value));
@@ -345,99 +348,7 @@ static bool valid(Json *root, Json *schema, Json *value)
     }
 }
 
-/* ---- schemas by chance -------------------------------------------------------------------- */
-
-static uint64_t chance(uint64_t *rng, uint64_t n) { return rng_next(rng) % n; }
-
-static void random_schema(Bytes *b, uint64_t *rng, int depth);
-
-static void random_string(Bytes *b, uint64_t *rng)
-{
-    static const char *const patterns[] = { "^[a-z]{2,5}$", "ab|cd", "^\\\\d+-\\\\d+$",
-                                            "^[^\\\\n]*$",  "é$",    "^wf_[a-z0-9-]{6,}$" };
-    bytes_str(b, "{\"type\":\"string\"");
-    if (chance(rng, 3) == 0)
-        bytes_printf(b, ",\"pattern\":\"%s\"", patterns[chance(rng, COUNT(patterns))]);
-    else if (chance(rng, 2) == 0)
-        bytes_printf(b, ",\"minLength\":%d,\"maxLength\":%d", (int)chance(rng, 4),
-                     4 + (int)chance(rng, 30));
-    bytes_str(b, "}");
-}
-
-static void random_number(Bytes *b, uint64_t *rng)
-{
-    int lo = (int)chance(rng, 300) - 150, hi = lo + 2 + (int)chance(rng, 2000);
-    bytes_printf(b, "{\"type\":\"%s\"", chance(rng, 2) ? "integer" : "number");
-    if (chance(rng, 2))
-        bytes_printf(b, ",\"%s\":%d", chance(rng, 2) ? "minimum" : "exclusiveMinimum", lo);
-    if (chance(rng, 2))
-        bytes_printf(b, ",\"%s\":%d", chance(rng, 2) ? "maximum" : "exclusiveMaximum", hi);
-    bytes_str(b, "}");
-}
-
-static void random_array(Bytes *b, uint64_t *rng, int depth)
-{
-    bytes_str(b, "{\"type\":\"array\"");
-    if (chance(rng, 3)) {
-        bytes_str(b, ",\"items\":");
-        random_schema(b, rng, depth - 1);
-    }
-    if (chance(rng, 4) == 0) {
-        bytes_str(b, ",\"prefixItems\":[");
-        random_schema(b, rng, depth - 1);
-        bytes_str(b, "]");
-    }
-    if (chance(rng, 2))
-        bytes_printf(b, ",\"minItems\":%d,\"maxItems\":%d", (int)chance(rng, 3),
-                     2 + (int)chance(rng, 3));
-    bytes_str(b, "}");
-}
-
-static void random_object(Bytes *b, uint64_t *rng, int depth)
-{
-    static const char *const names[] = { "a", "ab", "name", "path", "q\\\"", "é" };
-    int n = (int)chance(rng, 5);
-    bytes_str(b, "{\"type\":\"object\",\"properties\":{");
-    for (int i = 0; i < n; i++) {
-        bytes_printf(b, "%s\"%s\":", i ? "," : "", names[i]);
-        random_schema(b, rng, depth - 1);
-    }
-    bytes_str(b, "},\"required\":[");
-    for (int i = 0, k = 0; i < n; i++) {
-        if (chance(rng, 2))
-            bytes_printf(b, "%s\"%s\"", k++ ? "," : "", names[i]);
-    }
-    bytes_str(b, "]");
-    if (chance(rng, 2)) {
-        bytes_str(b, ",\"additionalProperties\":");
-        if (chance(rng, 2))
-            bytes_str(b, "false");
-        else
-            random_schema(b, rng, depth - 1);
-    }
-    bytes_str(b, "}");
-}
-
-static void random_schema(Bytes *b, uint64_t *rng, int depth)
-{
-    switch (chance(rng, depth > 0 ? 10 : 6)) {
-    case 0: bytes_str(b, "{\"type\":\"boolean\"}"); break;
-    case 1: bytes_str(b, "{\"enum\":[\"x\",\"y z\",3,null,[1,\"a, b\"],{\"k\":1.5}]}"); break;
-    case 2: bytes_str(b, "{\"type\":[\"null\",\"integer\"]}"); break;
-    case 3: random_number(b, rng); break;
-    case 4:
-    case 5: random_string(b, rng); break;
-    case 6: random_array(b, rng, depth); break;
-    case 7:
-        bytes_str(b, "{\"anyOf\":[");
-        random_schema(b, rng, depth - 1);
-        bytes_str(b, ",");
-        random_schema(b, rng, depth - 1);
-        bytes_str(b, "]}");
-        break;
-    default: random_object(b, rng, depth);
-    }
-}
+/* ---- what is written by chance ----------------------------------------------------------- */
 
 /* Whether it came to an end: chance may pass by the names that are required. */
 static bool check_written(Json *schema, Grammar *g, uint64_t *rng, const char *text)
@@ -468,7 +379,7 @@ static void what_is_written_by_chance_is_valid(void **state)
     int written = 0;
     for (int i = 0; i < 300; i++) {
         Bytes text = { 0 };
-        random_schema(&text, &rng, 3);
+        random_root(&text, &rng, 3);
         bytes_byte(&text, 0);
         Json *schema = json_tokener_parse(text.p);
         if (!schema)
@@ -496,7 +407,7 @@ static void what_is_valid_is_taken(void **state)
         Json *schema[2];
         Grammar *g[2];
         for (int k = 0; k < 2; k++) {
-            random_schema(&text[k], &rng, i % 3);
+            random_root(&text[k], &rng, i % 3);
             bytes_byte(&text[k], 0);
             schema[k] = json_tokener_parse(text[k].p);
             g[k] = of_schema(schema[k]);
