@@ -81,9 +81,15 @@ static void keep_living(Dfa *d, const bool *lives, uint32_t *number)
 
 /* ---- how much of a tier a state takes for sure --------------------------------------- */
 
+/* The bytes that lead on within a tier, one for each class and way on. */
+typedef struct {
+    uint8_t byte[256], to[256];
+    int n;
+} Ways;
+
 typedef struct {
     const Dfa *d;
-    enum Tier tier;
+    Ways way[TIER_STATES];
     const uint8_t *good; /* [n_states] took every text of the last length */
     uint8_t *known;      /* [n_states][TIER_STATES] 0: not looked at, 1: fails, 2: holds */
 } Sureness;
@@ -96,15 +102,27 @@ static bool holds(const Sureness *x, uint32_t s, int u)
     if (*known)
         return *known == 2;
     bool ok = true;
-    for (int b = 1; b < 256 && ok; b++) {
-        int v = tier_next(x->tier, u, (unsigned char)b);
-        if (v < 0)
-            continue;
-        uint32_t t = dfa_next(x->d, s, (unsigned char)b);
+    for (int i = 0; i < x->way[u].n && ok; i++) {
+        int v = x->way[u].to[i];
+        uint32_t t = dfa_next(x->d, s, x->way[u].byte[i]);
         ok = t != DFA_DEAD && (v == 0 ? x->good[t] != 0 : holds(x, t, v));
     }
     *known = ok ? 2 : 1;
     return ok;
+}
+
+static void find_ways(const Dfa *d, enum Tier tier, int u, Ways *w)
+{
+    bool seen[256][TIER_STATES] = { { false } };
+    w->n = 0;
+    for (int b = 0; b < 256; b++) {
+        int v = tier_next(tier, u, (unsigned char)b);
+        if (v < 0 || seen[d->class_of[b]][v])
+            continue;
+        seen[d->class_of[b]][v] = true;
+        w->byte[w->n] = (uint8_t)b;
+        w->to[w->n++] = (uint8_t)v;
+    }
 }
 
 static bool find_sure(Dfa *d, enum Tier tier, ds4_err *err)
@@ -114,10 +132,12 @@ static bool find_sure(Dfa *d, enum Tier tier, ds4_err *err)
     uint8_t *good = malloc(n), *known = malloc((size_t)n * TIER_STATES);
     bool ok = sure && good && known;
     bool changed = ok;
+    Sureness x = { .d = d, .good = good, .known = known };
+    for (int u = 0; u < TIER_STATES; u++)
+        find_ways(d, tier, u, &x.way[u]);
     if (ok)
         memset(good, 1, n);
     for (int k = 1; k <= TIER_CHARS && changed; k++) {
-        Sureness x = { d, tier, good, known };
         memset(known, 0, (size_t)n * TIER_STATES);
         changed = false;
         for (uint32_t s = 1; s < n; s++) {

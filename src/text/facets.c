@@ -48,6 +48,11 @@ bool schema_refuse(SchemaReader *r, const char *keyword, const char *why)
                 STR_ARG(bytes_view(&r->path)), why);
 }
 
+bool schema_pass_over(SchemaReader *r, const char *keyword, const char *why)
+{
+    return r->lenient || schema_refuse(r, keyword, why);
+}
+
 static bool no_memory(SchemaReader *r)
 {
     return fail(r->err, DS4_EINVAL, "%s: the schema is too large", r->what);
@@ -268,8 +273,10 @@ static bool add_multiple(SchemaReader *r, Facets *f, Json *value, Json *schema)
 {
     (void)schema;
     double x = 0;
-    if (!json_number(value, &x) || x < 1 || x > 10000 || floor(x) != x)
-        return schema_refuse(r, "multipleOf", "only whole numbers up to 10000 are supported");
+    if (!json_number(value, &x) || x <= 0)
+        return schema_refuse(r, "multipleOf", "it is no positive number");
+    if (x < 1 || x > 10000 || floor(x) != x)
+        return schema_pass_over(r, "multipleOf", "only whole numbers up to 10000 are supported");
     uint32_t a = f->multiple ? f->multiple : 1, b = (uint32_t)x, common = b;
     for (uint32_t rest = a; rest;) {
         uint32_t next = common % rest;
@@ -277,7 +284,7 @@ static bool add_multiple(SchemaReader *r, Facets *f, Json *value, Json *schema)
         rest = next;
     }
     if ((uint64_t)a / common * b > 10000)
-        return schema_refuse(r, "multipleOf", "the common multiple is beyond 10000");
+        return schema_pass_over(r, "multipleOf", "the common multiple is beyond 10000");
     f->multiple = a / common * b;
     f->types &= ~(unsigned)T_FRACTION;
     return true;
@@ -407,7 +414,7 @@ static bool add_not(SchemaReader *r, Facets *f, Json *value, Json *schema)
     (void)schema;
     if (!json_is_bool(value, true) &&
         !(json_is_object(value) && json_object_object_length(value) == 0))
-        return schema_refuse(r, "not", "it is not supported");
+        return schema_pass_over(r, "not", "it is not supported");
     f->never = true;
     return true;
 }
@@ -487,7 +494,7 @@ static bool add_keyword(SchemaReader *r, Facets *f, const char *name, Json *valu
             continue;
         f->touched |= i >= LEADING;
         return keywords[i].add ? keywords[i].add(r, f, value, schema)
-                               : schema_refuse(r, name, "it is not supported");
+                               : schema_pass_over(r, name, "it is not supported");
     }
     return true;
 }
@@ -552,8 +559,11 @@ static bool admit_string(SchemaReader *r, const Facets *f, Str s, bool *admitted
     *admitted = chars >= f->min_chars && chars <= f->max_chars;
     for (const Listed *x = f->patterns; x && *admitted; x = x->next) {
         Dfa d;
-        if (!regex_compile(&d, json_text(x->json), (RegexOptions){ .search = true }, r->err))
+        if (!regex_compile(&d, json_text(x->json), (RegexOptions){ .search = true }, r->err)) {
+            if (r->lenient)
+                continue;
             return false;
+        }
         *admitted = dfa_accepts(&d, s);
         dfa_release(&d);
     }

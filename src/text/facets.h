@@ -60,6 +60,7 @@ typedef struct {
     const Listed *made; /* schemas put together here */
     int depth, work;
     const char *what; /* the name of the whole in errors */
+    bool lenient;     /* pass over keywords that are known, but not supported */
     ds4_err *err;
 } SchemaReader;
 
@@ -75,6 +76,8 @@ bool facets_follow(SchemaReader *r, Json **schema);
 /* The schema that says both; n > 0. NULL: no memory. */
 Json *schema_of_all(SchemaReader *r, Json *const *schemas, size_t n);
 bool schema_refuse(SchemaReader *r, const char *keyword, const char *why);
+/* A keyword that is right, but cannot be kept to: true where that is passed over. */
+bool schema_pass_over(SchemaReader *r, const char *keyword, const char *why);
 
 /* Go a step deeper in the pointer, and back. */
 size_t schema_enter(SchemaReader *r, const char *keyword, Str name);

@@ -114,8 +114,9 @@ static bool tool_rule(Grammar *g, Schemas *s, const GrammarTool *tool, NodeId *r
     char what[160];
     NodeId parameters = NODE_NONE;
     snprintf(what, sizeof what, "tool \"%.*s\"", STR_ARG(tool->name));
-    bool ok = tool->custom ? custom_parameters(g, s, tool, &parameters, err)
-                           : schemas_parameters(s, tool->parameters, what, &parameters);
+    bool ok = tool->custom
+                  ? custom_parameters(g, s, tool, &parameters, err)
+                  : schemas_parameters(s, tool->parameters, tool->lenient, what, &parameters);
     if (ok)
         *rule = node_literal(&g->p, tool->name,
                              literal(g, "\">\n", node_call(&g->p, parameters, NODE_RET)));
@@ -187,9 +188,10 @@ static bool build_start(Grammar *g, const GrammarSpec *spec, NodeId format, ds4_
 static bool build(Grammar *g, const GrammarSpec *spec, ds4_err *err)
 {
     NodeId format = NODE_NONE;
-    Schemas *s = g->p.failed ? NULL : schemas_new(&g->p, err);
     bool calls = spec->calls == CALLS_REQUIRED || (spec->calls == CALLS_ALLOWED && spec->n_tools);
-    bool ok = s && (!calls || build_block(g, s, spec, err)) &&
+    bool json = calls || spec->schema || spec->json_object;
+    Schemas *s = json && !g->p.failed ? schemas_new(&g->p, err) : NULL;
+    bool ok = !g->p.failed && (s || !json) && (!calls || build_block(g, s, spec, err)) &&
               build_format(g, s, spec, &format, err) && build_start(g, spec, format, err);
     schemas_free(s);
     return ok;

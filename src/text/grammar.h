@@ -26,6 +26,9 @@ typedef struct {
     struct json_object *parameters;
     Str text_grammar, text_syntax; /* "lark", "regex"; empty: any text */
     bool custom;
+    /* Schema keywords that are known, but cannot be kept to (`not`, `if`, ...), are
+     * left to the model instead of refused. */
+    bool lenient;
 } GrammarTool;
 
 /* NONE with tools declared: markup of calls is forbidden. */

@@ -592,6 +592,40 @@ static Str set_bytes(const Builder *b, uint32_t i)
     return (Str){ b->pool.p + from, to - from };
 }
 
+static uint32_t hash_set(Str s)
+{
+    uint64_t h = 0;
+    for (size_t i = 0; i < s.n; i += sizeof(uint32_t)) {
+        uint32_t state;
+        memcpy(&state, s.p + i, sizeof state);
+        h = (h ^ state) * 0x9e3779b97f4a7c15u;
+    }
+    return (uint32_t)(h >> 32);
+}
+
+/* Where a set is, or would be. */
+static uint32_t *slot_of(const Builder *b, Str s)
+{
+    uint32_t i = hash_set(s) & b->mask;
+    while (b->slot[i] && !str_eq(set_bytes(b, b->slot[i]), s))
+        i = (i + 1) & b->mask;
+    return &b->slot[i];
+}
+
+static bool more_slots(Builder *b)
+{
+    uint32_t mask = 4 * (b->mask + 1) - 1;
+    uint32_t *slot = calloc((size_t)mask + 1, sizeof *slot);
+    if (!slot)
+        return false;
+    free(b->slot);
+    b->slot = slot;
+    b->mask = mask;
+    for (uint32_t i = 1; i < b->n; i++)
+        *slot_of(b, set_bytes(b, i)) = i;
+    return true;
+}
+
 /* The number of the set now built; a new one if need be, UINT32_MAX: too many. */
 static uint32_t intern(Builder *b)
 {
@@ -599,14 +633,11 @@ static uint32_t intern(Builder *b)
         return DFA_DEAD;
     qsort(b->set, b->n_set, sizeof *b->set, by_number);
     Str s = { (const char *)b->set, b->n_set * sizeof *b->set };
-    uint64_t h = 0;
-    for (uint32_t i = 0; i < b->n_set; i++)
-        h = (h ^ b->set[i]) * 0x9e3779b97f4a7c15u;
-    uint32_t i = (uint32_t)(h >> 32) & b->mask;
-    for (; b->slot[i]; i = (i + 1) & b->mask) {
-        if (str_eq(set_bytes(b, b->slot[i]), s))
-            return b->slot[i];
-    }
+    if (b->n > b->mask / 2 && !more_slots(b))
+        return UINT32_MAX;
+    uint32_t *slot = slot_of(b, s);
+    if (*slot)
+        return *slot;
     if (b->n >= DFA_MAX_STATES || b->steps > MAX_STEPS || b->pool.n > UINT32_MAX / 2)
         return UINT32_MAX;
     bytes_put(&b->pool, s.p, s.n);
@@ -614,7 +645,7 @@ static uint32_t intern(Builder *b)
     bytes_put(&b->at, &end, sizeof end);
     if (b->pool.failed || b->at.failed)
         return UINT32_MAX;
-    return b->slot[i] = b->n++;
+    return *slot = b->n++;
 }
 
 static uint32_t move(Builder *b, uint32_t from, int byte)
@@ -664,11 +695,11 @@ static void byte_classes(Dfa *d, const Nfa *nfa, int sample[256])
 static bool builder_init(Builder *b, const Nfa *nfa)
 {
     uint32_t zero[2] = { 0, 0 };
-    *b = (Builder){ .nfa = nfa, .n = 1, .mask = 4 * 16384 - 1 };
+    *b = (Builder){ .nfa = nfa, .n = 1, .mask = 255 };
     b->set = malloc((nfa->n + 1) * sizeof *b->set);
     b->stack = malloc((nfa->n + 1) * sizeof *b->stack);
     b->mark = calloc(nfa->n + 1, sizeof *b->mark);
-    b->slot = calloc(b->mask + 1, sizeof *b->slot);
+    b->slot = calloc((size_t)b->mask + 1, sizeof *b->slot);
     bytes_put(&b->at, zero, sizeof zero);
     return b->set && b->stack && b->mark && b->slot && !b->at.failed;
 }

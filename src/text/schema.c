@@ -71,6 +71,7 @@ static bool begin(Schemas *s, Json *schema, const char *what)
 {
     s->reader.root = schema;
     s->reader.what = what;
+    s->reader.lenient = false;
     s->reader.work = 0;
     bytes_clear(&s->reader.path);
     return !s->failed && !s->p->failed;
@@ -96,11 +97,12 @@ bool schemas_json(Schemas *s, Json *schema, const char *what, NodeId *rule)
     return finish(s, what, *rule);
 }
 
-bool schemas_parameters(Schemas *s, Json *schema, const char *what, NodeId *rule)
+bool schemas_parameters(Schemas *s, Json *schema, bool lenient, const char *what, NodeId *rule)
 {
     Facets object = facets_any;
     if (!begin(s, schema, what))
         return false;
+    s->reader.lenient = lenient;
     *rule = schema ? rule_of(s, schema, FORM_PARAMETERS) : resolve(s, &object, FORM_PARAMETERS);
     return finish(s, what, *rule);
 }
@@ -277,15 +279,27 @@ static bool make_shared(Schemas *s)
 
 /* ---- strings -------------------------------------------------------------------------------------- */
 
+/* Can be cut with at all: no looking around, and not too large. */
+static bool regular(Str pattern)
+{
+    Dfa d;
+    bool ok = regex_compile(&d, pattern, (RegexOptions){ .search = true }, NULL);
+    if (ok)
+        dfa_release(&d);
+    return ok;
+}
+
 /* The text that the facets admit, before it is spelled. */
 static bool text_of(Schemas *s, const Facets *f, Dfa *d)
 {
     char length[64];
+    if (s->reader.lenient && !cut(s, d, STR("[\\s\\S]*"), false))
+        return false;
     for (const Listed *x = f->patterns; x; x = x->next) {
-        size_t mark = schema_enter(&s->reader, "pattern", (Str){ 0 });
-        if (!cut(s, d, json_text(x->json), true))
-            return false;
-        schema_leave(&s->reader, mark);
+        if (!s->reader.lenient || regular(json_text(x->json))) {
+            if (!cut(s, d, json_text(x->json), true))
+                return false;
+        }
     }
     if (f->min_chars == 0 && f->max_chars == UINT32_MAX)
         return true;
@@ -406,21 +420,21 @@ static NodeId item_rule(Schemas *s, const Facets *f, size_t i)
 }
 
 /* Items that differ can be told from one another only where they are listed. */
-static NodeId unique_array(Schemas *s, const Facets *f)
+static bool items_listed(Schemas *s, const Facets *f, Facets *item)
 {
-    Facets item = facets_any;
+    const PartOf *x = f->items;
+    *item = facets_any;
+    return x && !x->next && !x->named && x->other && facets_add(&s->reader, item, x->other) &&
+           item->enums && !item->choices && json_length(item->enums->json) <= OBJECT_SET;
+}
+
+static NodeId unique_array(Schemas *s, const Facets *f, const Facets *item)
+{
     Bytes ids = { 0 };
     NodeId rule = NODE_NONE;
-    const PartOf *x = f->items;
-    bool listed = x && !x->next && !x->named && x->other &&
-                  facets_add(&s->reader, &item, x->other) && item.enums && !item.choices;
-    if (!listed)
-        return refuse(s, "uniqueItems", "only supported where the items are an enum");
-    bool ok = listed_values(s, &item, FORM_JSON, &ids);
+    bool ok = listed_values(s, item, FORM_JSON, &ids);
     uint32_t n = (uint32_t)(ids.n / sizeof(NodeId));
-    if (ok && n > OBJECT_SET)
-        rule = refuse(s, "uniqueItems", "only supported for up to 64 values");
-    else if (ok) {
+    if (ok) {
         static const bool none[OBJECT_SET];
         ObjectNode o = { .member = program_ids(s->p, (const NodeId *)(const void *)ids.p, n),
                          .required = none,
@@ -438,8 +452,13 @@ static NodeId unique_array(Schemas *s, const Facets *f)
 static NodeId array_rule(Schemas *s, const Facets *f)
 {
     size_t n = 0;
-    if (f->unique && f->max_items > 1)
-        return unique_array(s, f);
+    Facets item;
+    if (f->unique && f->max_items > 1) {
+        if (items_listed(s, f, &item))
+            return unique_array(s, f, &item);
+        if (!schema_pass_over(&s->reader, "uniqueItems", "only for items of an enum, up to 64"))
+            return stop(s);
+    }
     for (const PartOf *x = f->items; x; x = x->next)
         n = MAX(n, json_length(x->named));
     NodeId *prefix = n > 4096 ? NULL : arena_array(&s->p->arena, n, sizeof *prefix);

@@ -21,8 +21,9 @@ bool schemas_json(Schemas *s, Json *schema, const char *what, NodeId *rule);
 
 /* A rule of a call's parameters in the markup of tools: what lies between the
  * line of <invoke> and that of </invoke>, with the end of line before the latter.
- * Only the parameters that the schema names, unless it speaks of others. */
-bool schemas_parameters(Schemas *s, Json *schema, const char *what, NodeId *rule);
+ * Only the parameters that the schema names, unless it speaks of others. lenient:
+ * keywords that are not supported are passed over. */
+bool schemas_parameters(Schemas *s, Json *schema, bool lenient, const char *what, NodeId *rule);
 
 /* A rule of any text that may stand in a parameter's string. */
 NodeId schemas_text(Schemas *s);

@@ -136,6 +136,30 @@ static void one_call_or_one_tool_can_be_asked_for(void **state)
     release_tools();
 }
 
+static void what_cannot_be_kept_to_may_be_left_to_the_model(void **state)
+{
+    (void)state;
+    Json *schema = json_tokener_parse(
+        "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"pattern\":\"(?=x)x\"},"
+        "\"l\":{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"type\":\"integer\"}},"
+        "\"n\":{\"type\":\"number\",\"multipleOf\":0.01}},\"if\":{},\"then\":{},"
+        "\"dependentRequired\":{},\"not\":{\"required\":[\"z\"]}}");
+    GrammarTool tool = { .name = STR("t"), .parameters = schema };
+    GrammarSpec spec = { .tools = &tool, .n_tools = 1, .calls = CALLS_REQUIRED };
+    assert_null(grammar_compile(&spec, kit.trie, kit.v, &kit.err));
+    tool.lenient = true;
+    Grammar *g = kit_compile(&kit, &spec);
+    takes(g, "\n\n" BLOCK INVOKE("t")
+                 TEXT("a", "anything") "\n" JSON("l", "[1,1]") "\n" JSON("n", "0.123") END CLOSE);
+    rejects(g, "\n\n" BLOCK INVOKE("t") JSON("l", "[\"\"]") END CLOSE);
+    grammar_free(g);
+    json_free(schema);
+    /* What is no schema at all stays an error. */
+    schema = tool.parameters = json_tokener_parse("{\"type\":\"widget\"}");
+    assert_null(grammar_compile(&spec, kit.trie, kit.v, &kit.err));
+    json_free(schema);
+}
+
 /* ---- free text ---------------------------------------------------------------------------- */
 
 static void feed(GrammarRun *r, const char *text)
@@ -749,6 +773,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_have_their_exact_form),
         cmocka_unit_test(one_call_or_one_tool_can_be_asked_for),
+        cmocka_unit_test(what_cannot_be_kept_to_may_be_left_to_the_model),
         cmocka_unit_test(free_text_is_left_alone_until_a_block_begins),
         cmocka_unit_test(markup_is_known_by_its_token),
         cmocka_unit_test(calls_that_are_not_wanted_are_masked),
