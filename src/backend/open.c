@@ -20,8 +20,7 @@ static Backend *wrapped(Backend *inner, Backend *(*open)(Backend *, ds4_err *), 
 }
 
 /* The reference is the scalar CPU: the truth. */
-static Backend *checked(Backend *inner, const Shape *shape, const BackendOptions *opt,
-                        ds4_err *err)
+static Backend *checked(Backend *inner, const Shape *shape, const BackendOptions *opt, ds4_err *err)
 {
     BackendOptions scalar = *opt;
     scalar.isa = "scalar";
@@ -50,8 +49,10 @@ Backend *backend_open(const char *device, const Shape *shape, const BackendOptio
         return cpu_open(shape, opt, err);
     if (!strcmp(name, "null"))
         return null_open(shape, err);
-    fail(err, DS4_EINVAL, "unknown device '%s': cpu or null, or timed:, trace: or check: "
-         "before one of them", device);
+    fail(err, DS4_EINVAL,
+         "unknown device '%s': cpu or null, or timed:, trace: or check: "
+         "before one of them",
+         device);
     return NULL;
 }
 

@@ -14,19 +14,27 @@
 enum { TESTED, REF, N_SIDES };
 
 /* What a Buf's base points to here. */
-typedef struct { Buf side[N_SIDES]; bool bound; } Pair;
+typedef struct {
+    Buf side[N_SIDES];
+    bool bound;
+} Pair;
 
 /* The arguments of an op as one side sees them. */
-typedef struct { Layer layer; KvLayer kv; HcWeights hc; Weight weight; } Args;
+typedef struct {
+    Layer layer;
+    KvLayer kv;
+    HcWeights hc;
+    Weight weight;
+} Args;
 
 typedef struct {
     Backend be;
     Backend *inner[N_SIDES];
     Args args[N_SIDES];
     const char *op;
-    Pair **bound;                /* pairs made by bind: freed at close */
+    Pair **bound; /* pairs made by bind: freed at close */
     size_t n_bound;
-    char *data[N_SIDES];         /* what compare() read */
+    char *data[N_SIDES]; /* what compare() read */
     size_t cap;
     CheckReport report;
     bool out_of_memory;
@@ -88,8 +96,8 @@ static const HcWeights *arg_hc(Check *c, int side, const HcWeights *h)
 static KvLayer *arg_kv(Check *c, int side, KvLayer *kv)
 {
     KvLayer *r = &c->args[side].kv;
-    Buf *const bufs[] = { &r->ring, &r->comp, &r->comp_kv, &r->comp_score,
-                          &r->idx, &r->idx_kv, &r->idx_score };
+    Buf *const bufs[] = { &r->ring, &r->comp,   &r->comp_kv,  &r->comp_score,
+                          &r->idx,  &r->idx_kv, &r->idx_score };
 
     *r = *kv;
     for (size_t i = 0; i < COUNT(bufs); i++)
@@ -100,11 +108,11 @@ static KvLayer *arg_kv(Check *c, int side, KvLayer *kv)
 static const Layer *arg_layer(Check *c, int side, const Layer *l)
 {
     Layer *r = &c->args[side].layer;
-    Buf *const bufs[] = { &r->attn_norm, &r->ffn_norm, &r->q_norm, &r->kv_norm,
-                          &r->sinks, &r->route_bias, &r->route_hash };
-    Weight *const weights[] = { &r->q_a, &r->q_b, &r->kv, &r->o_a, &r->o_b, &r->idx_q,
-                                &r->idx_w, &r->router, &r->gate, &r->up, &r->down,
-                                &r->sh_gate, &r->sh_up, &r->sh_down };
+    Buf *const bufs[] = { &r->attn_norm, &r->ffn_norm,   &r->q_norm,    &r->kv_norm,
+                          &r->sinks,     &r->route_bias, &r->route_hash };
+    Weight *const weights[] = { &r->q_a,   &r->q_b,     &r->kv,     &r->o_a,    &r->o_b,
+                                &r->idx_q, &r->idx_w,   &r->router, &r->gate,   &r->up,
+                                &r->down,  &r->sh_gate, &r->sh_up,  &r->sh_down };
 
     *r = *l;
     for (size_t i = 0; i < COUNT(bufs); i++)
@@ -120,7 +128,11 @@ static const Layer *arg_layer(Check *c, int side, const Layer *l)
 
 /* ---- comparing ------------------------------------------------------------- */
 
-typedef struct { double error; size_t at; double got, want; } Difference;
+typedef struct {
+    double error;
+    size_t at;
+    double got, want;
+} Difference;
 
 static Difference compare_floats(const float *a, const float *b, size_t n)
 {
@@ -130,7 +142,7 @@ static Difference compare_floats(const float *a, const float *b, size_t n)
     for (size_t i = 0; i < n; i++) {
         double e = fabs((double)a[i] - (double)b[i]);
         if (a[i] == b[i] || (isnan(a[i]) && isnan(b[i])))
-            e = 0;                         /* infinities of one sign are equal */
+            e = 0; /* infinities of one sign are equal */
         if (!(e <= worst)) {
             worst = e;
             d.at = i;
@@ -205,9 +217,11 @@ static void report(Check *c, const Output *o, Difference d, double tolerance)
     }
     if (d.error <= tolerance)
         return;
-    if (c->report.failed++ < 32)           /* a broken kernel fails everywhere */
-        fprintf(stderr, "check: %s %s differs by %.3g (tolerance %.3g), worst at %zu: %.9g, "
-                "reference %.9g\n", c->op, o->name, d.error, tolerance, d.at, d.got, d.want);
+    if (c->report.failed++ < 32) /* a broken kernel fails everywhere */
+        fprintf(stderr,
+                "check: %s %s differs by %.3g (tolerance %.3g), worst at %zu: %.9g, "
+                "reference %.9g\n",
+                c->op, o->name, d.error, tolerance, d.at, d.got, d.want);
 }
 
 static void compare(void *user, const Output *o)
@@ -219,12 +233,14 @@ static void compare(void *user, const Output *o)
     for (int i = 0; i < N_SIDES; i++)
         c->inner[i]->op->read(c->inner[i], c->data[i], side_buf(o->buf, i), o->bytes);
     if (o->kind == OUT_F32)
-        report(c, o, compare_floats((const float *)(const void *)c->data[TESTED],
-                                    (const float *)(const void *)c->data[REF], o->n),
+        report(c, o,
+               compare_floats((const float *)(const void *)c->data[TESTED],
+                              (const float *)(const void *)c->data[REF], o->n),
                tolerance_f32);
     else if (o->kind == OUT_I32)
-        report(c, o, compare_ints((const int32_t *)(const void *)c->data[TESTED],
-                                  (const int32_t *)(const void *)c->data[REF], o->n),
+        report(c, o,
+               compare_ints((const int32_t *)(const void *)c->data[TESTED],
+                            (const int32_t *)(const void *)c->data[REF], o->n),
                tolerance_picks);
     else
         report(c, o, compare_rows(c, o), tolerance_row);
@@ -234,24 +250,24 @@ static void compare(void *user, const Output *o)
 /* ---- the ops ----------------------------------------------------------------- */
 
 /* Each argument as side i sees it, by its type; at most five arguments. */
-#define ARG(i, a)                                                                         \
+#define ARG(i, a) \
     _Generic((a), Buf: arg_buf, const Weight *: arg_weight, const HcWeights *: arg_hc,    \
              const Layer *: arg_layer, KvLayer *: arg_kv)(c, i, a)
-#define ARGS2(i, a, b)          ARG(i, a), ARG(i, b)
-#define ARGS3(i, a, b, d)       ARG(i, a), ARGS2(i, b, d)
-#define ARGS4(i, a, b, d, e)    ARG(i, a), ARGS3(i, b, d, e)
-#define ARGS5(i, a, b, d, e, f) ARG(i, a), ARGS4(i, b, d, e, f)
+#define ARGS2(i, a, b)                            ARG(i, a), ARG(i, b)
+#define ARGS3(i, a, b, d)                         ARG(i, a), ARGS2(i, b, d)
+#define ARGS4(i, a, b, d, e)                      ARG(i, a), ARGS3(i, b, d, e)
+#define ARGS5(i, a, b, d, e, f)                   ARG(i, a), ARGS4(i, b, d, e, f)
 #define PICK6(_1, _2, _3, _4, _5, _6, macro, ...) macro
-#define ARGS(...) PICK6(__VA_ARGS__, ARGS5, ARGS4, ARGS3, ARGS2, ARG, 0)(__VA_ARGS__)
+#define ARGS(...)                                 PICK6(__VA_ARGS__, ARGS5, ARGS4, ARGS3, ARGS2, ARG, 0)(__VA_ARGS__)
 
-#define OP(name, params, args)                                                            \
-    static void check_##name(Backend *be, const Step *step, LIST params)                  \
-    {                                                                                     \
-        Check *c = check_of(be);                                                          \
-        c->op = #name;                                                                    \
-        for (int side = 0; side < N_SIDES; side++)                                        \
-            c->inner[side]->op->name(c->inner[side], step, ARGS(side, LIST args));        \
-        outputs_##name(compare, c, be->shape, step, LIST args);                           \
+#define OP(name, params, args) \
+    static void check_##name(Backend *be, const Step *step, LIST params) \
+    { \
+        Check *c = check_of(be); \
+        c->op = #name; \
+        for (int side = 0; side < N_SIDES; side++) \
+            c->inner[side]->op->name(c->inner[side], step, ARGS(side, LIST args)); \
+        outputs_##name(compare, c, be->shape, step, LIST args); \
     }
 OPS(OP)
 #undef OP
@@ -374,12 +390,17 @@ static void check_close(Backend *be)
     free(c);
 }
 
-static const struct Ops check_ops = {
-    .alloc = check_alloc, .free = check_free, .write = check_write, .read = check_read,
-    .copy = check_copy, .bind = check_bind, .begin = check_begin, .end = check_end,
-    .close = check_close,
+static const struct Ops check_ops = { .alloc = check_alloc,
+                                      .free = check_free,
+                                      .write = check_write,
+                                      .read = check_read,
+                                      .copy = check_copy,
+                                      .bind = check_bind,
+                                      .begin = check_begin,
+                                      .end = check_end,
+                                      .close = check_close,
 #define OP(name, params, args) .name = check_##name,
-    OPS(OP)
+                                      OPS(OP)
 #undef OP
 };
 

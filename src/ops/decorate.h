@@ -16,14 +16,18 @@ void timed_reset(Backend *be);
 /* What a check backend has seen since it was opened: the worst relative error
  * (L2 of the difference over L2 of the reference) of any op's output and that
  * op's name, and how many buffers differ by more than the op's tolerance. */
-typedef struct { double worst; const char *op; uint64_t compared, failed; } CheckReport;
+typedef struct {
+    double worst;
+    const char *op;
+    uint64_t compared, failed;
+} CheckReport;
 CheckReport check_report(const Backend *be);
 
 enum OpId {
 #define OP(name, params, args) OP_##name,
     OPS(OP)
 #undef OP
-    N_OPS
+        N_OPS
 };
 extern const char *const op_names[N_OPS];
 

@@ -6,10 +6,8 @@
 /* An op's signature is fixed; here nothing uses it. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
-#define OP(name, params, args)                                                            \
-    static void null_##name(Backend *be, const Step *step, LIST params)                   \
-    {                                                                                     \
-    }
+#define OP(name, params, args) \
+    static void null_##name(Backend *be, const Step *step, LIST params) {}
 OPS(OP)
 #undef OP
 
@@ -20,10 +18,7 @@ static Buf null_alloc(Backend *be, size_t bytes)
     return (Buf){ calloc(1, bytes ? bytes : 1), 0 };
 }
 
-static void null_free(Backend *be, Buf b)
-{
-    free(b.base);
-}
+static void null_free(Backend *be, Buf b) { free(b.base); }
 
 static void null_write(Backend *be, Buf dst, const void *src, size_t bytes)
 {
@@ -46,24 +41,23 @@ static bool null_bind(Backend *be, Weight *w, const void *host, ds4_err *err)
     return true;
 }
 
-static bool null_begin(Backend *be, const Step *step)
-{
-    return true;
-}
+static bool null_begin(Backend *be, const Step *step) { return true; }
 
-static bool null_end(Backend *be, ds4_err *err)
-{
-    return true;
-}
+static bool null_end(Backend *be, ds4_err *err) { return true; }
 
 static void null_close(Backend *be) { free(be); }
 
-static const struct Ops null_ops = {
-    .alloc = null_alloc, .free = null_free, .write = null_write, .read = null_read,
-    .copy = null_copy, .bind = null_bind, .begin = null_begin, .end = null_end,
-    .close = null_close,
+static const struct Ops null_ops = { .alloc = null_alloc,
+                                     .free = null_free,
+                                     .write = null_write,
+                                     .read = null_read,
+                                     .copy = null_copy,
+                                     .bind = null_bind,
+                                     .begin = null_begin,
+                                     .end = null_end,
+                                     .close = null_close,
 #define OP(name, params, args) .name = null_##name,
-    OPS(OP)
+                                     OPS(OP)
 #undef OP
 };
 

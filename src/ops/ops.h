@@ -24,27 +24,36 @@
 #include "shape.h"
 
 /* A place in device memory. A value: slice it by adding to off. base NULL: none. */
-typedef struct { void *base; size_t off; } Buf;
+typedef struct {
+    void *base;
+    size_t off;
+} Buf;
 
-static inline Buf buf_at(Buf b, size_t bytes) { b.off += bytes; return b; }
+static inline Buf buf_at(Buf b, size_t bytes)
+{
+    b.off += bytes;
+    return b;
+}
 
 /* A weight matrix as the backend prepared it: [count][rows][cols], cols
  * contiguous; y = W x has `rows` values. */
 typedef struct {
     Buf data;
-    int type;                /* enum Quant */
-    int rows, cols, count;   /* count > 1: experts */
+    int type;              /* enum Quant */
+    int rows, cols, count; /* count > 1: experts */
 } Weight;
 
 /* A run of consecutive positions of one session: step rows row .. row+n-1 are
  * positions pos .. pos+n-1 of slot. */
-typedef struct { int slot, pos, n, row; } Span;
+typedef struct {
+    int slot, pos, n, row;
+} Span;
 
 typedef struct {
     int n_rows, n_spans, n_out;
-    const Span    *span;
-    const int32_t *token;    /* [rows] */
-    const int32_t *out;      /* [n_out] rows whose logits are wanted, ascending */
+    const Span *span;
+    const int32_t *token; /* [rows] */
+    const int32_t *out;   /* [n_out] rows whose logits are wanted, ascending */
 } Step;
 
 /* KV storage of one layer, for all slots. A pooled row is stored at its index
@@ -62,21 +71,27 @@ typedef struct {
 } KvLayer;
 
 /* A hyper-connection: proj [N_MIX or N_STREAMS][N_STREAMS * dim]; F32 vectors. */
-typedef struct { Weight proj; Buf scale, base; } HcWeights;
+typedef struct {
+    Weight proj;
+    Buf scale, base;
+} HcWeights;
 /* A compressor: kv, gate [comp_width][dim]; ape [ratio][comp_width] F32; norm [dim] F32. */
-typedef struct { Weight kv, gate; Buf ape, norm; } CompWeights;
+typedef struct {
+    Weight kv, gate;
+    Buf ape, norm;
+} CompWeights;
 
 /* Vectors (Buf) are F32 whatever the file holds, route_hash is I32. */
 typedef struct {
     int index;
-    HcWeights   hc_attn, hc_ffn;
-    Buf         attn_norm, ffn_norm, q_norm, kv_norm, sinks;
-    Weight      q_a, q_b, kv, o_a, o_b;
+    HcWeights hc_attn, hc_ffn;
+    Buf attn_norm, ffn_norm, q_norm, kv_norm, sinks;
+    Weight q_a, q_b, kv, o_a, o_b;
     CompWeights comp, idx_comp;
-    Weight      idx_q, idx_w;
-    Weight      router, gate, up, down, sh_gate, sh_up, sh_down;
-    Buf         route_bias;  /* [n_experts]; none in hashed layers */
-    Buf         route_hash;  /* [vocab][n_active] I32; hashed layers only */
+    Weight idx_q, idx_w;
+    Weight router, gate, up, down, sh_gate, sh_up, sh_down;
+    Buf route_bias; /* [n_experts]; none in hashed layers */
+    Buf route_hash; /* [vocab][n_active] I32; hashed layers only */
 } Layer;
 
 typedef struct Backend Backend;
@@ -84,6 +99,7 @@ typedef struct Backend Backend;
 /* One line an op: OP(name, (parameters), (arguments)); every op also takes the
  * backend and the step first. The list makes the table below, the decorating
  * backends (trace, timed, check) and the op tests. */
+/* clang-format off */
 #define OPS(OP) \
     /* 2.1  streams [rows][N_STREAMS][dim]: all four = table[token] */ \
     OP(embed,    (Buf streams, const Weight *table), (streams, table)) \
@@ -152,18 +168,19 @@ struct Ops {
     OPS(OP)
 #undef OP
 };
+/* clang-format on */
 
 struct Backend {
     const struct Ops *op;
-    const char *name;        /* "cpu (avx512, 8 threads)" */
+    const char *name; /* "cpu (avx512, 8 threads)" */
     const Shape *shape;
 };
 
 typedef struct {
-    const char *isa;         /* CPU: NULL for the best; else scalar, avx2, avx512, neon */
-    int threads;             /* CPU: 0 for one a physical core */
-    int max_rows, max_out;   /* of a step */
-    int max_context;         /* of a session: bounds the scratch of select and attend */
+    const char *isa;       /* CPU: NULL for the best; else scalar, avx2, avx512, neon */
+    int threads;           /* CPU: 0 for one a physical core */
+    int max_rows, max_out; /* of a step */
+    int max_context;       /* of a session: bounds the scratch of select and attend */
 } BackendOptions;
 
 /* device: "cpu", "null", or a decorator before one: "timed:cpu", "trace:cpu",
@@ -171,7 +188,7 @@ typedef struct {
  * NULL: the best there is. shape stays borrowed. */
 Backend *backend_open(const char *device, const Shape *shape, const BackendOptions *opt,
                       ds4_err *err);
-void     backend_close(Backend *be);        /* NULL is fine */
+void backend_close(Backend *be); /* NULL is fine */
 /* Bytes of device scratch that backend_open would allocate. */
 uint64_t backend_scratch(const char *device, const Shape *shape, const BackendOptions *opt);
 

@@ -4,7 +4,10 @@
 /* The signatures are the ops'; few need all of it. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
-typedef struct { OutputFn fn; void *user; } Sink;
+typedef struct {
+    OutputFn fn;
+    void *user;
+} Sink;
 
 static void numbers(Sink k, const char *name, enum OutputKind kind, Buf b, size_t n)
 {
@@ -22,13 +25,16 @@ static void ints(Sink k, const char *name, Buf b, int rows, int width)
 }
 
 /* Row `at` of slot's rows in b. */
-static void kv_row(Sink k, const char *name, const KvLayer *kv, bool idx, Buf b, int slot,
-                   int rows, int at)
+static void kv_row(Sink k, const char *name, const KvLayer *kv, bool idx, Buf b, int slot, int rows,
+                   int at)
 {
     size_t bytes = (size_t)(idx ? kv->idx_row.bytes : kv->row.bytes);
     size_t index = (size_t)slot * (size_t)rows + (size_t)at;
-    k.fn(k.user, &(Output){ .name = name, .kind = idx ? OUT_IDX_ROW : OUT_KV_ROW,
-                            .buf = buf_at(b, index * bytes), .bytes = bytes, .kv = kv,
+    k.fn(k.user, &(Output){ .name = name,
+                            .kind = idx ? OUT_IDX_ROW : OUT_KV_ROW,
+                            .buf = buf_at(b, index * bytes),
+                            .bytes = bytes,
+                            .kv = kv,
                             .n = (size_t)(idx ? kv->idx_row.dim : kv->row.dim) });
 }
 
@@ -67,16 +73,16 @@ void outputs_hc_pre(OutputFn fn, void *user, const Shape *s, const Step *step, B
     floats(k, "mix", mix, step->n_rows, N_STREAMS * (N_STREAMS + 1));
 }
 
-void outputs_hc_post(OutputFn fn, void *user, const Shape *s, const Step *step, Buf streams,
-                     Buf y, Buf mix)
+void outputs_hc_post(OutputFn fn, void *user, const Shape *s, const Step *step, Buf streams, Buf y,
+                     Buf mix)
 {
     const Sink k = { fn, user };
 
     floats(k, "streams", streams, step->n_rows, N_STREAMS * s->dim);
 }
 
-void outputs_query(OutputFn fn, void *user, const Shape *s, const Step *step, Buf q, Buf qr,
-                   Buf x, const Layer *l)
+void outputs_query(OutputFn fn, void *user, const Shape *s, const Step *step, Buf q, Buf qr, Buf x,
+                   const Layer *l)
 {
     const Sink k = { fn, user };
 
@@ -84,8 +90,8 @@ void outputs_query(OutputFn fn, void *user, const Shape *s, const Step *step, Bu
     floats(k, "q", q, step->n_rows, s->n_heads * s->head_dim);
 }
 
-void outputs_kv_row(OutputFn fn, void *user, const Shape *s, const Step *step, KvLayer *kv,
-                    Buf x, const Layer *l)
+void outputs_kv_row(OutputFn fn, void *user, const Shape *s, const Step *step, KvLayer *kv, Buf x,
+                    const Layer *l)
 {
     const Sink k = { fn, user };
 
@@ -95,16 +101,16 @@ void outputs_kv_row(OutputFn fn, void *user, const Shape *s, const Step *step, K
                    (step->span[i].pos + j) % kv->ring_rows);
 }
 
-void outputs_compress(OutputFn fn, void *user, const Shape *s, const Step *step, KvLayer *kv,
-                      Buf x, const Layer *l)
+void outputs_compress(OutputFn fn, void *user, const Shape *s, const Step *step, KvLayer *kv, Buf x,
+                      const Layer *l)
 {
     const Sink k = { fn, user };
 
     pooled(k, step, kv, false);
 }
 
-void outputs_idx_row(OutputFn fn, void *user, const Shape *s, const Step *step, KvLayer *kv,
-                     Buf x, const Layer *l)
+void outputs_idx_row(OutputFn fn, void *user, const Shape *s, const Step *step, KvLayer *kv, Buf x,
+                     const Layer *l)
 {
     const Sink k = { fn, user };
 
@@ -135,8 +141,8 @@ void outputs_project(OutputFn fn, void *user, const Shape *s, const Step *step, 
     floats(k, "y", y, step->n_rows, s->dim);
 }
 
-void outputs_route(OutputFn fn, void *user, const Shape *s, const Step *step, Buf ids,
-                   Buf gates, Buf x, const Layer *l)
+void outputs_route(OutputFn fn, void *user, const Shape *s, const Step *step, Buf ids, Buf gates,
+                   Buf x, const Layer *l)
 {
     const Sink k = { fn, user };
 
@@ -160,8 +166,8 @@ void outputs_shared(OutputFn fn, void *user, const Shape *s, const Step *step, B
     floats(k, "y", y, step->n_rows, s->dim);
 }
 
-void outputs_logits(OutputFn fn, void *user, const Shape *s, const Step *step, Buf out,
-                    Buf streams, const HcWeights *hc, Buf norm, const Weight *head)
+void outputs_logits(OutputFn fn, void *user, const Shape *s, const Step *step, Buf out, Buf streams,
+                    const HcWeights *hc, Buf norm, const Weight *head)
 {
     const Sink k = { fn, user };
 

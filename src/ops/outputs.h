@@ -7,12 +7,12 @@
 enum OutputKind { OUT_F32, OUT_I32, OUT_KV_ROW, OUT_IDX_ROW };
 
 typedef struct {
-    const char *name;            /* "streams" */
+    const char *name; /* "streams" */
     enum OutputKind kind;
     Buf buf;
-    size_t n;                    /* numbers; rows of KV: one row of n values */
+    size_t n; /* numbers; rows of KV: one row of n values */
     size_t bytes;
-    const KvLayer *kv;           /* of rows: their formats */
+    const KvLayer *kv; /* of rows: their formats */
 } Output;
 
 typedef void (*OutputFn)(void *user, const Output *o);

@@ -3,29 +3,31 @@
 #include "wrap.h"
 #include <stdlib.h>
 
-typedef struct { Wrap w; ds4_op_time op[N_OPS]; } Timed;
+typedef struct {
+    Wrap w;
+    ds4_op_time op[N_OPS];
+} Timed;
 
 static Timed *timed_of(Backend *be) { return (Timed *)(void *)be; }
 
 /* The traffic is counted after the clock has stopped. */
-#define OP(name, params, args)                                                            \
-    static void timed_##name(Backend *be, const Step *step, LIST params)                  \
-    {                                                                                     \
-        Timed *t = timed_of(be);                                                          \
-        Backend *in = t->w.inner;                                                         \
-        int64_t start = clock_ns();                                                       \
-        in->op->name(in, step, LIST args);                                                \
-        t->op[OP_##name].ns += (uint64_t)(clock_ns() - start);                            \
-        t->op[OP_##name].calls++;                                                         \
-        t->op[OP_##name].bytes += traffic_##name(in, step, LIST args);                    \
+#define OP(name, params, args) \
+    static void timed_##name(Backend *be, const Step *step, LIST params) \
+    { \
+        Timed *t = timed_of(be); \
+        Backend *in = t->w.inner; \
+        int64_t start = clock_ns(); \
+        in->op->name(in, step, LIST args); \
+        t->op[OP_##name].ns += (uint64_t)(clock_ns() - start); \
+        t->op[OP_##name].calls++; \
+        t->op[OP_##name].bytes += traffic_##name(in, step, LIST args); \
     }
 OPS(OP)
 #undef OP
 
-static const struct Ops timed_ops = {
-    WRAP_OPS, .close = wrap_close,
+static const struct Ops timed_ops = { WRAP_OPS, .close = wrap_close,
 #define OP(name, params, args) .name = timed_##name,
-    OPS(OP)
+                                      OPS(OP)
 #undef OP
 };
 

@@ -7,7 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-typedef struct { Wrap w; const char *op; int layer; char *data; size_t cap; } Trace;
+typedef struct {
+    Wrap w;
+    const char *op;
+    int layer;
+    char *data;
+    size_t cap;
+} Trace;
 
 static Trace *trace_of(Backend *be) { return (Trace *)(void *)be; }
 
@@ -84,14 +90,14 @@ static void note(Trace *t, enum OpId id)
         t->layer++;
 }
 
-#define OP(name, params, args)                                                            \
-    static void trace_##name(Backend *be, const Step *step, LIST params)                  \
-    {                                                                                     \
-        Trace *t = trace_of(be);                                                          \
-        Backend *in = t->w.inner;                                                         \
-        note(t, OP_##name);                                                               \
-        in->op->name(in, step, LIST args);                                                \
-        outputs_##name(print_output, t, be->shape, step, LIST args);                      \
+#define OP(name, params, args) \
+    static void trace_##name(Backend *be, const Step *step, LIST params) \
+    { \
+        Trace *t = trace_of(be); \
+        Backend *in = t->w.inner; \
+        note(t, OP_##name); \
+        in->op->name(in, step, LIST args); \
+        outputs_##name(print_output, t, be->shape, step, LIST args); \
     }
 OPS(OP)
 #undef OP
@@ -102,10 +108,9 @@ static void trace_close(Backend *be)
     wrap_close(be);
 }
 
-static const struct Ops trace_ops = {
-    WRAP_OPS, .close = trace_close,
+static const struct Ops trace_ops = { WRAP_OPS, .close = trace_close,
 #define OP(name, params, args) .name = trace_##name,
-    OPS(OP)
+                                      OPS(OP)
 #undef OP
 };
 

@@ -25,10 +25,7 @@ uint64_t traffic_hc_pre(Backend *be, const Step *step, Buf x, Buf mix, Buf strea
     return matrix(&hc->proj);
 }
 
-uint64_t traffic_hc_post(Backend *be, const Step *step, Buf streams, Buf y, Buf mix)
-{
-    return 0;
-}
+uint64_t traffic_hc_post(Backend *be, const Step *step, Buf streams, Buf y, Buf mix) { return 0; }
 
 uint64_t traffic_query(Backend *be, const Step *step, Buf q, Buf qr, Buf x, const Layer *l)
 {

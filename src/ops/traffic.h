@@ -6,8 +6,7 @@
 #include "ops.h"
 
 /* be is the backend that holds the buffers: traffic_experts reads the ids. */
-#define OP(name, params, args) \
-    uint64_t traffic_##name(Backend *be, const Step *step, LIST params);
+#define OP(name, params, args) uint64_t traffic_##name(Backend *be, const Step *step, LIST params);
 OPS(OP)
 #undef OP
 

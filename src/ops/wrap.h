@@ -4,11 +4,15 @@
 #define WRAP_H
 #include "decorate.h"
 
-typedef struct { Backend be; Backend *inner; char name[128]; } Wrap;
+typedef struct {
+    Backend be;
+    Backend *inner;
+    char name[128];
+} Wrap;
 
 void wrap_init(Wrap *w, Backend *inner, const struct Ops *op, const char *how);
 
-Buf  wrap_alloc(Backend *be, size_t bytes);
+Buf wrap_alloc(Backend *be, size_t bytes);
 void wrap_free(Backend *be, Buf b);
 void wrap_write(Backend *be, Buf dst, const void *src, size_t bytes);
 void wrap_read(Backend *be, void *dst, Buf src, size_t bytes);
@@ -16,10 +20,10 @@ void wrap_copy(Backend *be, Buf dst, Buf src, size_t bytes);
 bool wrap_bind(Backend *be, Weight *w, const void *host, ds4_err *err);
 bool wrap_begin(Backend *be, const Step *step);
 bool wrap_end(Backend *be, ds4_err *err);
-void wrap_close(Backend *be);    /* closes the inner one and frees be */
+void wrap_close(Backend *be); /* closes the inner one and frees be */
 
-#define WRAP_OPS                                                                          \
-    .alloc = wrap_alloc, .free = wrap_free, .write = wrap_write, .read = wrap_read,       \
+#define WRAP_OPS \
+    .alloc = wrap_alloc, .free = wrap_free, .write = wrap_write, .read = wrap_read, \
     .copy = wrap_copy, .bind = wrap_bind, .begin = wrap_begin, .end = wrap_end
 
 #endif

@@ -144,8 +144,8 @@ typedef struct {
     unsigned char *w;
     float *x, *out;
     float *decoded; /* [n_w][cols] */
-    double *want; /* [n_x][n_w] */
-    double size; /* the L2 norm that such products have */
+    double *want;   /* [n_x][n_w] */
+    double size;    /* the L2 norm that such products have */
 } Case;
 
 static const uint32_t poison = 0x7fc0dead;

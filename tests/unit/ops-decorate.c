@@ -6,9 +6,20 @@
 #include <cmocka.h>
 
 static const Shape shape = {
-    .n_layers = 1, .dim = 8, .vocab = 4, .n_heads = 1, .head_dim = 8, .rope_dim = 2,
-    .q_rank = 8, .o_rank = 8, .o_groups = 1, .window = 4, .n_experts = 4, .n_active = 2,
-    .expert_dim = 32, .shared_dim = 32,
+    .n_layers = 1,
+    .dim = 8,
+    .vocab = 4,
+    .n_heads = 1,
+    .head_dim = 8,
+    .rope_dim = 2,
+    .q_rank = 8,
+    .o_rank = 8,
+    .o_groups = 1,
+    .window = 4,
+    .n_experts = 4,
+    .n_active = 2,
+    .expert_dim = 32,
+    .shared_dim = 32,
 };
 
 static const Span span = { .slot = 0, .pos = 0, .n = 2, .row = 0 };
@@ -66,7 +77,7 @@ static void a_wrong_op_is_found_and_its_value_replaced(void **state)
     assert_int_equal(check_report(be).failed, 1);
     assert_string_equal(check_report(be).op, "embed");
     be->op->read(be, seen, streams, sizeof seen);
-    assert_true(seen[0] == 0);             /* the reference's value */
+    assert_true(seen[0] == 0); /* the reference's value */
     be->op->free(be, streams);
     backend_close(be);
 }
@@ -89,7 +100,7 @@ static void timing_counts_calls_and_distinct_experts(void **state)
     Backend *be = timed_open(null_open(&shape, NULL), NULL);
     const Layer layer = {
         .gate = { .type = QUANT_Q8_0, .rows = 32, .cols = 32, .count = 4 },
-        .up   = { .type = QUANT_Q8_0, .rows = 32, .cols = 32, .count = 4 },
+        .up = { .type = QUANT_Q8_0, .rows = 32, .cols = 32, .count = 4 },
         .down = { .type = QUANT_Q8_0, .rows = 32, .cols = 32, .count = 4 },
     };
     const int32_t ids[4] = { 0, 2, 2, 3 };

@@ -19,13 +19,13 @@
 /* out[i * ldo + j] = dot(weight row j, x row i), i < n_x, j < n_w.
  * w: n_w rows of `cols` values in the format, ldw bytes apart; x: n_x rows ldx
  * floats apart. ldo in floats. cols is a multiple of the format's block. */
-typedef void (*GemmFn)(float *out, size_t ldo, const void *w, size_t ldw, int n_w,
-                       const float *x, size_t ldx, int n_x, int cols);
+typedef void (*GemmFn)(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const float *x,
+                       size_t ldx, int n_x, int cols);
 
 typedef struct {
-    const char *name;                    /* "avx512" */
-    GemmFn gemm[QUANT_END];              /* by weight type; F32 F16 BF16 Q8_0 Q2_K Q4_K
-                                            IQ2_XXS MXFP4 */
+    const char *name;       /* "avx512" */
+    GemmFn gemm[QUANT_END]; /* by weight type; F32 F16 BF16 Q8_0 Q2_K Q4_K
+                               IQ2_XXS MXFP4 */
     /* o[h * ldo + d] += sum_i p[h * ldp + i] * rows[i * ldr + d], i ascending */
     void (*mix)(float *o, size_t ldo, const float *p, size_t ldp, const float *rows, size_t ldr,
                 int n_h, int n_rows, int dim);
