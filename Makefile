@@ -24,7 +24,7 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes $(WER
 # Contraction would let the compiler choose where to round: results must not
 # depend on the compiler.
 BASE_FLAGS = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -pthread -ffp-contract=off -MMD -MP
-PACKAGES := libpcre2-8 json-c libxxhash
+PACKAGES := libpcre2-8 json-c libxxhash libevent_core libcrypto
 ifeq ($(OS),Darwin)
 SYSTEM_LIBS := -ledit
 else
@@ -46,7 +46,7 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 
 # ---- sources, lowest layer first; includes may only point to the left --------
 
-LAYERS := base json quant gguf text ops backend/cpu backend model engine quantize cli
+LAYERS := base json quant gguf text ops backend/cpu backend model engine quantize server cli
 ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend model engine
 kernel_files_x86_64  := k_avx2 k_avx512 k_avx512_vbmi
 kernel_files_aarch64 := k_neon
@@ -108,7 +108,7 @@ $(B)/libds4.o: $(ENGINE_OBJ)
 	objcopy --wildcard --keep-global-symbol='ds4_*' $@.whole $@
 	@rm -f $@.whole
 $(B)/libds4.so: $(B)/libds4.o
-	$(CC) -shared -Wl,-soname,libds4.so.0 -o $@ $< $(ALL_LIBS)
+	$(CC) -shared -Wl,--as-needed -Wl,-soname,libds4.so.0 -o $@ $< $(ALL_LIBS)
 endif
 $(B)/libds4.a: $(B)/libds4.o
 	@rm -f $@; $(AR) rcs $@ $<
