@@ -162,7 +162,7 @@ ubsan:
 	$(MAKE) B=build/ubsan CC=clang OPT="-O1 -g" SAN="-fsanitize=undefined -fno-sanitize-recover=all" tests
 	tests/run --quick build/ubsan
 tsan:
-	$(MAKE) B=build/tsan CC=clang OPT="-O2 -g" SAN="-fsanitize=thread" tests-threaded
+	$(MAKE) B=build/tsan CC=clang OPT="-O1 -g" SAN="-fsanitize=thread" tests-threaded
 	tests/run --quick build/tsan
 
 # Coverage-guided fuzzing: make fuzz T=gguf SECONDS=60
