@@ -4,7 +4,6 @@
  * whole characters, and what can no longer become one leaves as U+FFFD. */
 #include "answer.h"
 #include "characters.h"
-#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -88,18 +87,6 @@ bool answer_raw_prompt(const ds4_engine *e, Str text, Tokens *out, ds4_err *err)
 }
 
 /* ---- the loop ------------------------------------------------------------------- */
-
-/* What Ctrl-C stops: a handler has no argument to find it by. */
-static ds4_engine *_Atomic running;
-
-static void cancel_running(void)
-{
-    ds4_engine *e = atomic_load(&running);
-    if (e)
-        ds4_cancel(e);
-}
-
-void answer_catch_interrupt(void) { cli_catch_interrupt(cancel_running); }
 
 static bool emit(const Question *q, Answer *a, Characters *h, bool reasoning, Str text, bool end,
                  ds4_err *err)
@@ -205,7 +192,7 @@ bool answer_make(const Question *q, Answer *out, ds4_err *err)
         return false;
     int64_t start = clock_ns();
     ds4_err inner = { 0 };
-    atomic_store(&running, q->engine);
+    cli_at_work(q->engine);
     bool ok = prefill(q, out, &inner);
     cli_progress_end();
     out->prefill_s = out->first_s = since(start);
@@ -216,7 +203,7 @@ bool answer_make(const Question *q, Answer *out, ds4_err *err)
         out->finish = "interrupted";
         ok = true;
     }
-    atomic_store(&running, NULL);
+    cli_at_work(NULL);
     return ok || fail(err, inner.code, "%s", inner.msg);
 }
 

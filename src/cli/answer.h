@@ -52,7 +52,6 @@ typedef struct {
 /* Ctrl-C ends the answer: no error, finish says so. */
 bool answer_make(const Question *q, Answer *out, ds4_err *err);
 void answer_release(Answer *a);
-void answer_catch_interrupt(void);
 /* "812 prompt tokens 95.1/s, 120 tokens 31.0/s" */
 void answer_speeds(const Answer *a, char *buf, size_t n);
 

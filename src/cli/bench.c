@@ -230,6 +230,15 @@ static bool walk_all(Bench *b, ds4_err *err)
     return b->o->sessions < 2 || walk(b, b->o->sessions, err);
 }
 
+/* A Ctrl-C ends even a long prefill, at the next layer. */
+static bool walk_at_work(Bench *b, ds4_err *err)
+{
+    cli_at_work(b->engine);
+    bool ok = walk_all(b, err);
+    cli_at_work(NULL);
+    return ok;
+}
+
 static bool open_sessions(Bench *b, ds4_err *err)
 {
     size_t n = (size_t)b->o->sessions;
@@ -261,7 +270,7 @@ static bool bench(BenchOptions *o, ds4_err *err)
     bool ok = (b.engine = cli_open_engine(&o->model, err)) != NULL;
     if (ok)
         fprintf(stderr, "ds4: %s\n", ds4_engine_describe(b.engine));
-    ok = ok && make_text(&b, err) && open_sessions(&b, err) && walk_all(&b, err) &&
+    ok = ok && make_text(&b, err) && open_sessions(&b, err) && walk_at_work(&b, err) &&
          (!o->csv || write_csv(o->csv, &csv, err));
     cli_progress_end();
     ds4_engine_close(b.engine); /* and its sessions */
@@ -322,6 +331,6 @@ int cmd_bench(int argc, char **argv)
     if (status >= 0)
         return status;
     ds4_err err = { 0 };
-    cli_catch_interrupt(NULL);
+    cli_catch_cancel();
     return bench(&o, &err) ? 0 : cli_fail(&err);
 }

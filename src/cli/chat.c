@@ -412,7 +412,7 @@ static int chat(Chat *c)
     if (ok && cli_interrupted())
         ok = fail(&err, DS4_ECANCELED, "interrupted");
     if (ok) {
-        answer_catch_interrupt();
+        cli_catch_cancel();
         greet(c);
         status = talk(c);
     } else {

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -189,6 +190,19 @@ void cli_catch_interrupt(void (*on_interrupt)(void))
     sigemptyset(&a.sa_mask); /* no SA_RESTART: a read at a prompt ends */
     sigaction(SIGINT, &a, NULL);
 }
+
+static ds4_engine *_Atomic at_work;
+
+static void cancel_work(void)
+{
+    ds4_engine *e = atomic_load(&at_work);
+    if (e)
+        ds4_cancel(e);
+}
+
+void cli_catch_cancel(void) { cli_catch_interrupt(cancel_work); }
+
+void cli_at_work(ds4_engine *e) { atomic_store(&at_work, e); }
 
 bool cli_interrupted(void) { return interrupts > 0; }
 

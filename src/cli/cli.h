@@ -64,6 +64,9 @@ void cli_progress_end(void);
 /* Ctrl-C: on_interrupt (may be NULL) is called from the handler the first
  * time; the second time the program ends with status 130. */
 void cli_catch_interrupt(void (*on_interrupt)(void));
+/* The same, where the first time cancels the engine that is at work. */
+void cli_catch_cancel(void);
+void cli_at_work(ds4_engine *e); /* NULL: none is */
 bool cli_interrupted(void);
 void cli_clear_interrupt(void);
 

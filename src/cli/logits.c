@@ -101,11 +101,13 @@ static bool evaluate(const LogitsOptions *o, ds4_engine *e, const Tokens *t, Fil
     int first = o->last ? n - o->last : 0, alone = o->incremental ? o->incremental : n;
     ds4_session *s = ds4_session_open(e, err);
     bool ok = s != NULL;
+    cli_at_work(e);
     for (int at = 0; ok && at < n;) {
         int rows = at < alone ? MIN(chunk, alone - at) : 1;
         ok = step(e, s, t, at, rows, first, out, err);
         at += rows;
     }
+    cli_at_work(NULL);
     cli_progress_end();
     ds4_session_close(s);
     return ok;
@@ -120,6 +122,8 @@ static bool run(LogitsOptions *o, ds4_err *err)
     bool ok = read_ids(o->tokens, &t, err);
     if (ok && (size_t)o->last > t.n)
         ok = fail(err, DS4_EINVAL, "--last %d of %zu tokens", o->last, t.n);
+    if (ok && (size_t)o->incremental > t.n)
+        ok = fail(err, DS4_EINVAL, "--incremental %d of %zu tokens", o->incremental, t.n);
     if (ok) {
         int n = (int)t.n, wanted = o->last ? o->last : n;
         opt->context = MAX(opt->context, n);
@@ -158,6 +162,6 @@ int cmd_logits(int argc, char **argv)
     if (!o.tokens || !o.out)
         return cli_usage_error("logits needs --tokens FILE and --out FILE");
     ds4_err err = { 0 };
-    cli_catch_interrupt(NULL);
+    cli_catch_cancel();
     return run(&o, &err) ? 0 : cli_fail(&err);
 }

@@ -120,7 +120,7 @@ static int run(RunOptions *o)
     Tokens prompt = { 0 };
     ds4_engine *e = NULL;
     bool interrupted = false;
-    answer_catch_interrupt();
+    cli_catch_cancel();
     bool ok = read_prompt(o, &text, &err) && (e = cli_open_engine(&o->model, &err)) &&
               make_tokens(o, e, bytes_view(&text), &prompt, &err) &&
               ask(o, e, &prompt, &interrupted, &err);

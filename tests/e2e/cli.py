@@ -298,6 +298,19 @@ def claim_ctrl_c_ends_run_with_130():
     out.decode("utf-8")
 
 
+def claim_ctrl_c_ends_a_long_prefill():
+    ids = pathlib.Path(SCRATCH, "many.json")
+    ids.write_text(json.dumps([7] * 200000))
+    for args in (["bench", "--ctx-start", "200000", "--ctx-max", "200000"],
+                 ["logits", "--tokens", str(ids), "--chunk", "60000", "--last", "1", "--out", SCRATCH + "/many.f32"]):
+        child = subprocess.Popen([DS4, *args, "-m", MODEL], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(1)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=10)
+        assert child.returncode == 130, (args, child.returncode, err)
+    assert not os.path.exists(SCRATCH + "/many.f32")
+
+
 # ---- bench and logits --------------------------------------------------------------------------------
 
 
