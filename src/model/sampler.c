@@ -211,7 +211,8 @@ int32_t sample(const float *logits, int n, const ds4_sampling *how, ds4_choice *
         return best;
     const Weigh w = { (double)logits[best], 1 / (double)how->temperature };
     const bool early = !(how->top_p > 0 && how->top_p < 1); /* min_p comes after top_p */
-    int m = collect(logits, n, &w, early ? (double)how->min_p : 0, scratch);
+    const double least = MIN((double)how->min_p, 1);        /* the best always passes */
+    int m = collect(logits, n, &w, early ? least : 0, scratch);
     double total;
     int kept = m;
 

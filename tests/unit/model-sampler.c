@@ -150,6 +150,8 @@ static void min_p_is_relative_to_the_best(void **state)
     assert_true(f[0] > 0.1 && f[2] == 0);
     frequencies(f, l, 4, (ds4_sampling){ .temperature = 1, .min_p = 1 });
     assert_true(f[1] > 0.9999);
+    frequencies(f, l, 4, (ds4_sampling){ .temperature = 1, .min_p = 3 });
+    assert_true(f[1] > 0.9999); /* somebody must be drawn */
     frequencies(f, l, 4, (ds4_sampling){ .temperature = 1, .min_p = 0.5f, .top_p = 0.999f });
     assert_true(f[0] == 0 && f[2] == 0 && f[3] > 0.3);
 }
