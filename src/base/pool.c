@@ -9,6 +9,7 @@
 #include "cores.h"
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -128,6 +129,21 @@ static Pool *allocate(int threads)
     return p;
 }
 
+/* Signals from outside are for the program's own threads: one that a worker
+ * took would end no read. What a worker itself does wrong stays its own. */
+static int start_worker(Worker *w)
+{
+    static const int own[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS };
+    sigset_t foreign, before;
+    sigfillset(&foreign);
+    for (size_t i = 0; i < COUNT(own); i++)
+        sigdelset(&foreign, own[i]);
+    pthread_sigmask(SIG_BLOCK, &foreign, &before);
+    int rc = pthread_create(&w->thread, NULL, worker_main, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
 Pool *pool_new(int threads, ds4_err *err)
 {
     if (threads < 0 || threads > MAX_THREADS) {
@@ -144,7 +160,7 @@ Pool *pool_new(int threads, ds4_err *err)
     for (int i = 1; i < threads; i++) {
         Worker *w = &p->worker[i];
         *w = (Worker){ .pool = p, .ith = i };
-        int rc = pthread_create(&w->thread, NULL, worker_main, w);
+        int rc = start_worker(w);
         if (rc != 0) {
             stop_workers(p, i - 1);
             release(p);

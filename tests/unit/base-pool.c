@@ -4,6 +4,7 @@
 #include "../../src/base/rng.h"
 #include <stdarg.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <time.h>
@@ -24,6 +25,27 @@ static void mark(void *arg, int ith, int nth)
     Shared *s = arg;
     s->seen[ith]++;
     s->wrong[ith] += nth != pool_threads(s->pool);
+}
+
+static void look_at_mask(void *arg, int ith, int nth)
+{
+    sigset_t now;
+    (void)nth;
+    pthread_sigmask(SIG_BLOCK, NULL, &now);
+    ((int *)arg)[ith] = sigismember(&now, SIGINT) + 2 * sigismember(&now, SIGSEGV);
+}
+
+static void signals_from_outside_are_for_the_caller(void **state)
+{
+    int blocked[3] = { -1, -1, -1 };
+    Pool *p = pool_new(3, NULL);
+    (void)state;
+    assert_non_null(p);
+    pool_run(p, look_at_mask, blocked);
+    assert_int_equal(blocked[0], 0);
+    assert_int_equal(blocked[1], 1);
+    assert_int_equal(blocked[2], 1);
+    pool_free(p);
 }
 
 static void every_thread_runs_once_a_run(void **state)
@@ -131,6 +153,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_thread_runs_once_a_run),
+        cmocka_unit_test(signals_from_outside_are_for_the_caller),
         cmocka_unit_test(workers_wake_from_sleep),
         cmocka_unit_test(nobody_passes_a_barrier_early),
         cmocka_unit_test(parts_cover_all_items_once_in_whole_units),
