@@ -92,7 +92,7 @@ typedef struct {
     uint64_t weights;     /* mapped or uploaded */
     uint64_t kv_session;  /* one session's KV state at opt->context */
     uint64_t kv;          /* all sessions */
-    uint64_t activations; /* of one step */
+    uint64_t activations; /* of one step, and what sessions keep beside their KV state */
     uint64_t scratch;     /* the device's own */
     uint64_t total;       /* all of the above */
     uint64_t required;    /* of which must be free: less than total where weights are mapped */

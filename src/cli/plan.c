@@ -21,7 +21,7 @@ static void put_text(Bytes *b, const ds4_plan *p)
     put_line(b, "weights", p->weights, "");
     put_line(b, "KV", p->kv, note.failed ? "" : note.p);
     bytes_clear(&note);
-    bytes_printf(&note, "of a step of %d tokens", p->max_rows);
+    bytes_printf(&note, "of a step of %d tokens, and marks to go back to", p->max_rows);
     bytes_byte(&note, '\0');
     put_line(b, "activations", p->activations, note.failed ? "" : note.p);
     put_line(b, "scratch", p->scratch, "");

@@ -114,12 +114,15 @@ ds4_engine *ds4_engine_open(const ds4_options *opt, ds4_err *err)
     }
     if (!map_open(&map, opt->model, err))
         return NULL;
-    ds4_engine *e = engine_open_bytes(map.p, map.n, opt, err);
-    if (e)
+    ds4_err inner = { 0 };
+    ds4_engine *e = engine_open_bytes(map.p, map.n, opt, &inner);
+    if (e) {
         e->map = map;
-    else
-        map_close(&map);
-    return e;
+        return e;
+    }
+    map_close(&map);
+    fail_of_file(err, opt->model, &inner);
+    return NULL;
 }
 
 void ds4_engine_close(ds4_engine *e)

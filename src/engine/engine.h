@@ -82,6 +82,9 @@ bool engine_check(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *b
 void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
                  uint64_t file_bytes);
 
+/* Say of which file an error is, where the file is at fault. */
+bool fail_of_file(ds4_err *err, const char *path, const ds4_err *inner);
+
 /* Bytes that a program can still take without swapping; 0: unknown. */
 uint64_t memory_available(void);
 

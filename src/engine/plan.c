@@ -62,15 +62,23 @@ bool engine_check(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *b
     return ok;
 }
 
-/* What the engine itself keeps: logits of the step and of each session, and
- * the scratch of sampling. */
+/* All marks of a session whose context is full. */
+static uint64_t marks_bytes(const Settings *set, const Shape *s)
+{
+    const int n = set->context / MARK_UNIT;
+
+    return n ? (uint64_t)MIN(n, (int)MAX_MARKS) * kv_mark_plan(s, n * MARK_UNIT) : 0;
+}
+
+/* What the engine itself keeps: logits of the step, the scratch of sampling,
+ * and each session's logits, tokens and marks. */
 static uint64_t host_bytes(const Settings *set, const Shape *s)
 {
     const uint64_t row = (uint64_t)s->vocab * sizeof(float);
+    const uint64_t session = row + (uint64_t)set->context * sizeof(int32_t) + marks_bytes(set, s);
 
-    return row * (uint64_t)(set->max_logits + set->sessions) +
-           (uint64_t)s->vocab * sizeof(ds4_choice) +
-           (uint64_t)set->sessions * (uint64_t)set->context * sizeof(int32_t);
+    return row * (uint64_t)set->max_logits + (uint64_t)s->vocab * sizeof(ds4_choice) +
+           session * (uint64_t)set->sessions;
 }
 
 static void fill(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
@@ -109,6 +117,12 @@ void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBy
     fill(p, set, s, bytes, file_bytes);
 }
 
+bool fail_of_file(ds4_err *err, const char *path, const ds4_err *inner)
+{
+    return inner->code == DS4_EFORMAT ? fail(err, inner->code, "%s: %s", path, inner->msg)
+                                      : fail(err, inner->code, "%s", inner->msg);
+}
+
 bool ds4_plan_make(ds4_plan *plan, const ds4_options *opt, ds4_err *err)
 {
     Map map;
@@ -116,15 +130,18 @@ bool ds4_plan_make(ds4_plan *plan, const ds4_options *opt, ds4_err *err)
     Shape s;
     Settings set;
     ModelBytes bytes;
+    ds4_err inner = { 0 };
 
     if (!opt->model)
         return fail(err, DS4_EINVAL, "no model is named");
     if (!map_open(&map, opt->model, err))
         return false;
-    bool ok = gguf_parse_header(&g, map.p, map.n, map.n, err) &&
-              engine_check(&g, opt, &s, &bytes, err) && settings_make(&set, opt, &s, err);
+    bool ok = gguf_parse_header(&g, map.p, map.n, map.n, &inner) &&
+              engine_check(&g, opt, &s, &bytes, &inner) && settings_make(&set, opt, &s, &inner);
     if (ok)
         engine_plan(plan, &set, &s, &bytes, map.n);
+    else
+        fail_of_file(err, opt->model, &inner);
     gguf_release(&g);
     map_close(&map);
     return ok;

@@ -258,6 +258,15 @@ uint64_t kv_mark_bytes(const Kv *kv, int n)
     return sum;
 }
 
+uint64_t kv_mark_plan(const Shape *s, int n)
+{
+    Kv kv = { .shape = s, .n_slots = 1, .context = n };
+
+    for (int i = 0; i < s->n_layers; i++)
+        layer_format(&kv.layer[i], s, i, n, 1);
+    return kv_mark_bytes(&kv, n);
+}
+
 uint64_t kv_rows_bytes(const Kv *kv, int first, int last)
 {
     uint64_t sum = 0;

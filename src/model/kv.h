@@ -42,6 +42,9 @@ bool kv_rows_walk(const Kv *kv, int slot, int first, int last, KvPiece fn, void 
 uint64_t kv_mark_bytes(const Kv *kv, int n);
 uint64_t kv_rows_bytes(const Kv *kv, int first, int last);
 
+/* Bytes of a mark at length n, before there is a state to take it of. */
+uint64_t kv_mark_plan(const Shape *s, int n);
+
 /* A mark to host memory of kv_mark_bytes(), and back. */
 void kv_mark_save(const Kv *kv, Backend *be, int slot, int n, void *out);
 void kv_mark_load(const Kv *kv, Backend *be, int slot, int n, const void *in);
