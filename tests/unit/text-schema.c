@@ -252,8 +252,22 @@ static bool listed(Json *array, Json *value)
     return false;
 }
 
-static bool valid_number(Json *schema, double x)
+/* A whole number's digits are divided by hand: past 2^53 a double is another number. */
+static bool is_multiple(Json *value, Json *multiple)
 {
+    const char *digits = json_object_get_string(value);
+    int64_t rest = 0, divisor = json_object_get_int64(multiple);
+    digits += digits[0] == '-';
+    if (digits[strspn(digits, "0123456789")] != '\0')
+        return fmod(json_object_get_double(value), json_object_get_double(multiple)) == 0;
+    for (; *digits; digits++)
+        rest = (rest * 10 + *digits - '0') % divisor;
+    return rest == 0;
+}
+
+static bool valid_number(Json *schema, Json *value)
+{
+    const double x = json_object_get_double(value);
     Json *lo = json_member(schema, "minimum"), *hi = json_member(schema, "maximum");
     Json *above = json_member(schema, "exclusiveMinimum"),
          *below = json_member(schema, "exclusiveMaximum");
@@ -261,7 +275,7 @@ static bool valid_number(Json *schema, double x)
     return (!lo || x >= json_object_get_double(lo)) && (!hi || x <= json_object_get_double(hi)) &&
            (!above || x > json_object_get_double(above)) &&
            (!below || x < json_object_get_double(below)) &&
-           (!multiple || fmod(x, json_object_get_double(multiple)) == 0);
+           (!multiple || is_multiple(value, multiple));
 }
 
 static bool valid_string(Json *schema, Json *value)
@@ -340,7 +354,7 @@ static bool valid(Json *root, Json *schema, Json *value)
          valid_joined(root, schema, value);
     switch (json_object_get_type(value)) {
     case json_type_int:
-    case json_type_double: return ok && valid_number(schema, json_object_get_double(value));
+    case json_type_double: return ok && valid_number(schema, value);
     case json_type_string: return ok && valid_string(schema, value);
     case json_type_array: return ok && valid_array(root, schema, value);
     case json_type_object: return ok && valid_object(root, schema, value);
