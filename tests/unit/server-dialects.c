@@ -498,112 +498,108 @@ static void completions_take_texts_and_ids(void **state)
 
 /* ---- what is refused ------------------------------------------------------------------------ */
 
+/* A body that is refused, and the parameter that is named. */
+static const struct {
+    const Dialect *d;
+    const char *body, *param;
+} refusals[] = {
+    { &dialect_messages, "[]", NULL },
+    { &dialect_messages, "\"text\"", NULL },
+    { &dialect_messages, "{}", "messages" },
+    { &dialect_messages, "{\"messages\": []}", "messages" },
+    { &dialect_messages, "{\"messages\": \"hi\"}", "messages" },
+    { &dialect_messages, "{\"messages\": [1]}", "messages" },
+    { &dialect_messages, "{\"messages\": [{\"role\": \"user\"}]}", "messages" },
+    { &dialect_messages, "{\"messages\": [{\"role\": \"bot\", \"content\": \"\"}]}", "messages" },
+    { &dialect_messages, "{\"messages\": [{\"role\": \"user\", \"content\": 5}]}", "messages" },
+    { &dialect_messages, "{\"messages\": [{\"role\": \"user\", \"content\": [{}]}]}", "messages" },
+    { &dialect_messages,
+      "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": "
+      "1}]}]}",
+      "messages" },
+    { &dialect_messages,
+      "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"tool_result\"}]}]}",
+      "messages" },
+    { &dialect_messages,
+      "{\"messages\": [{\"role\": \"assistant\", \"content\": [{\"type\": \"tool_use\"}]}]}",
+      "messages" },
+    { &dialect_messages, "{\"system\": 1, " ASKED, "system" },
+    { &dialect_messages, "{\"model\": 1, " ASKED, "model" },
+    { &dialect_messages, "{\"stream\": \"yes\", " ASKED, "stream" },
+    { &dialect_messages, "{\"max_tokens\": 0, " ASKED, "max_tokens" },
+    { &dialect_messages, "{\"max_tokens\": 1.5, " ASKED, "max_tokens" },
+    { &dialect_messages, "{\"temperature\": 3, " ASKED, "temperature" },
+    { &dialect_messages, "{\"top_p\": \"x\", " ASKED, "top_p" },
+    { &dialect_messages, "{\"top_k\": 1.5, " ASKED, "top_k" },
+    { &dialect_messages, "{\"stop_sequences\": [1], " ASKED, "stop_sequences" },
+    { &dialect_messages, "{\"thinking\": {\"type\": \"maybe\"}, " ASKED, "thinking" },
+    { &dialect_messages, "{\"thinking\": true, " ASKED, "thinking" },
+    { &dialect_messages, "{\"output_config\": {\"effort\": \"huge\"}, " ASKED, "output_config" },
+    { &dialect_messages, "{\"output_config\": {\"format\": {\"type\": \"xml\"}}, " ASKED,
+      "output_config" },
+    { &dialect_messages, "{\"output_format\": {\"type\": \"json_schema\"}, " ASKED,
+      "output_format" },
+    { &dialect_messages, "{\"tools\": {}, " ASKED, "tools" },
+    { &dialect_messages, "{\"tools\": [7], " ASKED, "tools" },
+    { &dialect_messages, "{\"tools\": [{\"name\": \"\"}], " ASKED, "tools" },
+    { &dialect_messages, "{\"tools\": [{\"name\": \"a\\\"b\"}], " ASKED, "tools" },
+    { &dialect_messages, "{\"tools\": [{\"name\": \"a\"}, {\"name\": \"a\"}], " ASKED, "tools" },
+    { &dialect_messages, "{\"tools\": [{\"name\": \"a\", \"input_schema\": []}], " ASKED, "tools" },
+    { &dialect_messages, "{\"tool_choice\": {\"type\": \"any\"}, " ASKED, "tool_choice" },
+    { &dialect_messages, "{\"tool_choice\": {\"type\": \"tool\", \"name\": \"x\"}, " ASKED,
+      "tool_choice" },
+    { &dialect_messages, "{\"tool_choice\": {\"type\": \"all\"}, " ASKED, "tool_choice" },
+    { &dialect_chat, "{\"messages\": [{\"content\": \"hi\"}]}", "messages" },
+    { &dialect_chat, "{\"messages\": [{\"role\": \"assistant\", \"tool_calls\": 1}]}", "messages" },
+    { &dialect_chat, "{\"messages\": [{\"role\": \"assistant\", \"tool_calls\": [{}]}]}",
+      "messages" },
+    { &dialect_chat, "{\"n\": 2, " ASKED, "n" },
+    { &dialect_chat, "{\"logprobs\": 1, " ASKED, "logprobs" },
+    { &dialect_chat, "{\"top_logprobs\": 2, " ASKED, "top_logprobs" },
+    { &dialect_chat, "{\"logprobs\": true, \"top_logprobs\": 21, " ASKED, "top_logprobs" },
+    { &dialect_chat, "{\"logit_bias\": {\"x\": 1}, " ASKED, "logit_bias" },
+    { &dialect_chat, "{\"logit_bias\": {\"1\": 101}, " ASKED, "logit_bias" },
+    { &dialect_chat, "{\"logit_bias\": {\"1\": null}, " ASKED, "logit_bias" },
+    { &dialect_chat, "{\"presence_penalty\": -3, " ASKED, "presence_penalty" },
+    { &dialect_chat, "{\"seed\": \"x\", " ASKED, "seed" },
+    { &dialect_chat, "{\"stop\": {}, " ASKED, "stop" },
+    { &dialect_chat, "{\"reasoning_effort\": 3, " ASKED, "reasoning_effort" },
+    { &dialect_chat, "{\"response_format\": {\"type\": \"xml\"}, " ASKED, "response_format" },
+    { &dialect_chat, "{\"response_format\": {\"type\": \"json_schema\"}, " ASKED,
+      "response_format" },
+    { &dialect_chat, "{\"response_format\": {\"type\": \"json_object\"}, \"regex\": \"a\", " ASKED,
+      "response_format" },
+    { &dialect_chat, "{\"tools\": [{\"type\": \"browser\"}], " ASKED, "tools" },
+    { &dialect_chat,
+      "{\"tools\": [{\"type\": \"custom\", \"custom\": {\"name\": \"x\", "
+      "\"format\": {\"type\": \"grammar\", \"grammar\": {\"syntax\": \"bnf\"}}}}],"
+      " " ASKED,
+      "tools" },
+    { &dialect_chat, "{\"tool_choice\": \"maybe\", " ASKED, "tool_choice" },
+    { &dialect_chat, "{\"tool_choice\": \"required\", " ASKED, "tool_choice" },
+    { &dialect_completions, "{}", "prompt" },
+    { &dialect_completions, "{\"prompt\": []}", "prompt" },
+    { &dialect_completions, "{\"prompt\": [\"a\", \"b\"]}", "prompt" },
+    { &dialect_completions, "{\"prompt\": [1, -1]}", "prompt" },
+    { &dialect_completions, "{\"prompt\": \"a\", \"suffix\": \"b\"}", "suffix" },
+    { &dialect_completions, "{\"prompt\": [1], \"echo\": true}", "echo" },
+    { &dialect_completions, "{\"prompt\": \"a\", \"best_of\": 3}", "best_of" },
+    { &dialect_completions, "{\"prompt\": \"a\", \"logprobs\": 6}", "logprobs" },
+};
+
 static void what_cannot_be_done_is_refused_by_name(void **state)
 {
     (void)state;
-    static const struct {
-        const Dialect *d;
-        const char *body, *param;
-    } cases[] = {
-        { &dialect_messages, "[]", NULL },
-        { &dialect_messages, "\"text\"", NULL },
-        { &dialect_messages, "{}", "messages" },
-        { &dialect_messages, "{\"messages\": []}", "messages" },
-        { &dialect_messages, "{\"messages\": \"hi\"}", "messages" },
-        { &dialect_messages, "{\"messages\": [1]}", "messages" },
-        { &dialect_messages, "{\"messages\": [{\"role\": \"user\"}]}", "messages" },
-        { &dialect_messages, "{\"messages\": [{\"role\": \"bot\", \"content\": \"\"}]}",
-          "messages" },
-        { &dialect_messages, "{\"messages\": [{\"role\": \"user\", \"content\": 5}]}", "messages" },
-        { &dialect_messages, "{\"messages\": [{\"role\": \"user\", \"content\": [{}]}]}",
-          "messages" },
-        { &dialect_messages,
-          "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": "
-          "1}]}]}",
-          "messages" },
-        { &dialect_messages,
-          "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"tool_result\"}]}]}",
-          "messages" },
-        { &dialect_messages,
-          "{\"messages\": [{\"role\": \"assistant\", \"content\": [{\"type\": \"tool_use\"}]}]}",
-          "messages" },
-        { &dialect_messages, "{\"system\": 1, " ASKED, "system" },
-        { &dialect_messages, "{\"model\": 1, " ASKED, "model" },
-        { &dialect_messages, "{\"stream\": \"yes\", " ASKED, "stream" },
-        { &dialect_messages, "{\"max_tokens\": 0, " ASKED, "max_tokens" },
-        { &dialect_messages, "{\"max_tokens\": 1.5, " ASKED, "max_tokens" },
-        { &dialect_messages, "{\"temperature\": 3, " ASKED, "temperature" },
-        { &dialect_messages, "{\"top_p\": \"x\", " ASKED, "top_p" },
-        { &dialect_messages, "{\"top_k\": 1.5, " ASKED, "top_k" },
-        { &dialect_messages, "{\"stop_sequences\": [1], " ASKED, "stop_sequences" },
-        { &dialect_messages, "{\"thinking\": {\"type\": \"maybe\"}, " ASKED, "thinking" },
-        { &dialect_messages, "{\"thinking\": true, " ASKED, "thinking" },
-        { &dialect_messages, "{\"output_config\": {\"effort\": \"huge\"}, " ASKED,
-          "output_config" },
-        { &dialect_messages, "{\"output_config\": {\"format\": {\"type\": \"xml\"}}, " ASKED,
-          "output_config" },
-        { &dialect_messages, "{\"output_format\": {\"type\": \"json_schema\"}, " ASKED,
-          "output_format" },
-        { &dialect_messages, "{\"tools\": {}, " ASKED, "tools" },
-        { &dialect_messages, "{\"tools\": [7], " ASKED, "tools" },
-        { &dialect_messages, "{\"tools\": [{\"name\": \"\"}], " ASKED, "tools" },
-        { &dialect_messages, "{\"tools\": [{\"name\": \"a\\\"b\"}], " ASKED, "tools" },
-        { &dialect_messages, "{\"tools\": [{\"name\": \"a\"}, {\"name\": \"a\"}], " ASKED,
-          "tools" },
-        { &dialect_messages, "{\"tools\": [{\"name\": \"a\", \"input_schema\": []}], " ASKED,
-          "tools" },
-        { &dialect_messages, "{\"tool_choice\": {\"type\": \"any\"}, " ASKED, "tool_choice" },
-        { &dialect_messages, "{\"tool_choice\": {\"type\": \"tool\", \"name\": \"x\"}, " ASKED,
-          "tool_choice" },
-        { &dialect_messages, "{\"tool_choice\": {\"type\": \"all\"}, " ASKED, "tool_choice" },
-        { &dialect_chat, "{\"messages\": [{\"content\": \"hi\"}]}", "messages" },
-        { &dialect_chat, "{\"messages\": [{\"role\": \"assistant\", \"tool_calls\": 1}]}",
-          "messages" },
-        { &dialect_chat, "{\"messages\": [{\"role\": \"assistant\", \"tool_calls\": [{}]}]}",
-          "messages" },
-        { &dialect_chat, "{\"n\": 2, " ASKED, "n" },
-        { &dialect_chat, "{\"logprobs\": 1, " ASKED, "logprobs" },
-        { &dialect_chat, "{\"top_logprobs\": 2, " ASKED, "top_logprobs" },
-        { &dialect_chat, "{\"logprobs\": true, \"top_logprobs\": 21, " ASKED, "top_logprobs" },
-        { &dialect_chat, "{\"logit_bias\": {\"x\": 1}, " ASKED, "logit_bias" },
-        { &dialect_chat, "{\"logit_bias\": {\"1\": 101}, " ASKED, "logit_bias" },
-        { &dialect_chat, "{\"logit_bias\": {\"1\": null}, " ASKED, "logit_bias" },
-        { &dialect_chat, "{\"presence_penalty\": -3, " ASKED, "presence_penalty" },
-        { &dialect_chat, "{\"seed\": \"x\", " ASKED, "seed" },
-        { &dialect_chat, "{\"stop\": {}, " ASKED, "stop" },
-        { &dialect_chat, "{\"reasoning_effort\": 3, " ASKED, "reasoning_effort" },
-        { &dialect_chat, "{\"response_format\": {\"type\": \"xml\"}, " ASKED, "response_format" },
-        { &dialect_chat, "{\"response_format\": {\"type\": \"json_schema\"}, " ASKED,
-          "response_format" },
-        { &dialect_chat,
-          "{\"response_format\": {\"type\": \"json_object\"}, \"regex\": \"a\", " ASKED,
-          "response_format" },
-        { &dialect_chat, "{\"tools\": [{\"type\": \"browser\"}], " ASKED, "tools" },
-        { &dialect_chat,
-          "{\"tools\": [{\"type\": \"custom\", \"custom\": {\"name\": \"x\", "
-          "\"format\": {\"type\": \"grammar\", \"grammar\": {\"syntax\": \"bnf\"}}}}],"
-          " " ASKED,
-          "tools" },
-        { &dialect_chat, "{\"tool_choice\": \"maybe\", " ASKED, "tool_choice" },
-        { &dialect_chat, "{\"tool_choice\": \"required\", " ASKED, "tool_choice" },
-        { &dialect_completions, "{}", "prompt" },
-        { &dialect_completions, "{\"prompt\": []}", "prompt" },
-        { &dialect_completions, "{\"prompt\": [\"a\", \"b\"]}", "prompt" },
-        { &dialect_completions, "{\"prompt\": [1, -1]}", "prompt" },
-        { &dialect_completions, "{\"prompt\": \"a\", \"suffix\": \"b\"}", "suffix" },
-        { &dialect_completions, "{\"prompt\": [1], \"echo\": true}", "echo" },
-        { &dialect_completions, "{\"prompt\": \"a\", \"best_of\": 3}", "best_of" },
-        { &dialect_completions, "{\"prompt\": \"a\", \"logprobs\": 6}", "logprobs" },
-    };
-    for (size_t i = 0; i < COUNT(cases); i++) {
+    for (size_t i = 0; i < COUNT(refusals); i++) {
         ApiError e;
         Turn t;
-        if (parse_with(cases[i].d, &test_server, cases[i].body, &t, &e))
-            fail_msg("%s was taken", cases[i].body);
+        if (parse_with(refusals[i].d, &test_server, refusals[i].body, &t, &e))
+            fail_msg("%s was taken", refusals[i].body);
         assert_int_equal(e.status, 400);
         assert_true(e.message[0]);
-        if (cases[i].param && (!e.param || strcmp(e.param, cases[i].param) != 0))
-            fail_msg("%s: %s, not %s", cases[i].body, e.param ? e.param : "(none)", cases[i].param);
+        if (refusals[i].param && (!e.param || strcmp(e.param, refusals[i].param) != 0))
+            fail_msg("%s: %s, not %s", refusals[i].body, e.param ? e.param : "(none)",
+                     refusals[i].param);
     }
 }
 

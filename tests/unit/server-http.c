@@ -234,7 +234,7 @@ static void replies_carry_ids_and_lengths(void **state)
 {
     (void)state;
     Server *s = start(&(HttpOptions){ 0 });
-    char first[64];
+    char first[512];
     Reply r = ask_raw(s, "POST /x HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nhi", NULL);
     assert_string_equal(r.body.p, "POST /x? hi");
     assert_true(is_id(reply_field(&r, "request-id")));
