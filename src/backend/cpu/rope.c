@@ -14,10 +14,11 @@ static float frequency(float theta, int i, int rope_dim)
     return 1.0f / (float)pow((double)theta, (double)exponent);
 }
 
-/* The same for the layers with compression. The reference's second table comes
- * from another power function: its bits are those of exp2(e log2(theta)) with
- * every step rounded to F32, where theta^(1/4) of 160000 is one bit below 20.
- * Either is as good, but at position 5,000 that bit is 3e-5 of the logits. */
+/* The same for the layers with compression. The reference logits that we compare
+ * with were made with one other bit in this table: that of exp2(e log2(theta))
+ * with every step rounded to F32, where theta^(1/4) of 160000 is one bit below
+ * 20. Where it came from there is not known. Either is as good; at position
+ * 5,000 that bit is 3e-5 of the logits. */
 static float comp_frequency(float theta, int i, int rope_dim)
 {
     float exponent = (float)(2 * i) / (float)rope_dim * (float)log2((double)theta);
