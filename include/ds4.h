@@ -186,10 +186,20 @@ const float *ds4_step_logits(const ds4_engine *e, int item, int i);
 /* ---- sampling ---------------------------------------------------------- */
 
 typedef struct {
-    float temperature;  /* 0: greedy */
-    float top_p, min_p; /* 0: off; top_p 1: off */
-    int top_k;          /* 0: off */
-    uint64_t *rng;      /* owned by the caller; NULL: greedy */
+    int32_t token; /* outside the vocabulary: ignored */
+    float add;     /* -infinity: never */
+} ds4_bias;
+
+/* First bias is added, then mask applies, then temperature and filters.
+ * Bit i of the mask is mask[i / 32] >> (i % 32) & 1. */
+typedef struct {
+    float temperature;    /* 0: greedy */
+    float top_p, min_p;   /* 0: off; top_p 1: off */
+    int top_k;            /* 0: off */
+    uint64_t *rng;        /* owned by the caller; NULL: greedy */
+    const uint32_t *mask; /* [vocab] bits: only these tokens; NULL: all */
+    const ds4_bias *bias; /* added to logits; a token may occur more than once */
+    int n_bias;
 } ds4_sampling;
 
 typedef struct {
@@ -198,6 +208,7 @@ typedef struct {
 } ds4_choice;
 
 const float *ds4_logits(const ds4_session *s); /* of the last token; NULL: none computed */
+/* -1: there are no logits, or bias and mask leave no token. */
 int32_t ds4_sample(const ds4_session *s, const ds4_sampling *how);
 /* The k likeliest tokens, best first; ties: lower id first. Returns how many. */
 int ds4_top(const ds4_session *s, ds4_choice *out, int k);

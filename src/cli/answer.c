@@ -120,7 +120,11 @@ static bool take_token(const Question *q, Answer *a, Characters *h, bool *reason
                        ds4_err *err)
 {
     const ds4_vocab *v = ds4_engine_vocab(q->engine);
-    const ds4_sampling how = { q->how->temp, q->how->top_p, q->how->min_p, q->how->top_k, q->rng };
+    const ds4_sampling how = { .temperature = q->how->temp,
+                               .top_p = q->how->top_p,
+                               .min_p = q->how->min_p,
+                               .top_k = q->how->top_k,
+                               .rng = q->rng };
     int32_t token = ds4_sample(q->session, &how);
     if (ends_answer(q, token)) {
         a->finish = "stop";

@@ -41,8 +41,9 @@ static bool take_memory(ds4_engine *e, ds4_err *err)
     e->out = calloc(outs, sizeof *e->out);
     e->logits = calloc(outs * vocab, sizeof *e->logits);
     e->choices = calloc(vocab, sizeof *e->choices);
+    e->adjusted = calloc(vocab, sizeof *e->adjusted);
     return (e->session && e->span && e->first_logits && e->token && e->out && e->logits &&
-            e->choices) ||
+            e->choices && e->adjusted) ||
            fail(err, DS4_ENOMEM, "no memory for %zu rows of %zu logits", outs, vocab);
 }
 
@@ -147,6 +148,7 @@ void ds4_engine_close(ds4_engine *e)
     free(e->out);
     free(e->logits);
     free(e->choices);
+    free(e->adjusted);
     free(e);
 }
 

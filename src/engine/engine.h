@@ -68,6 +68,7 @@ struct ds4_engine {
     int n_items;
 
     ds4_choice *choices;     /* [vocab], scratch of sampling */
+    float *adjusted;         /* [vocab], the same: logits with bias and mask */
     uint64_t fingerprint[2]; /* of weights and metadata; made when first asked for */
     bool has_fingerprint;
     char name[128], about[384];

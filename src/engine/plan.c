@@ -77,7 +77,7 @@ static uint64_t host_bytes(const Settings *set, const Shape *s)
     const uint64_t row = (uint64_t)s->vocab * sizeof(float);
     const uint64_t session = row + (uint64_t)set->context * sizeof(int32_t) + marks_bytes(set, s);
 
-    return row * (uint64_t)set->max_logits + (uint64_t)s->vocab * sizeof(ds4_choice) +
+    return row * (uint64_t)set->max_logits + row + (uint64_t)s->vocab * sizeof(ds4_choice) +
            session * (uint64_t)set->sessions;
 }
 

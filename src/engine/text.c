@@ -29,9 +29,12 @@ const float *ds4_logits(const ds4_session *s) { return s->has_logits ? s->logits
 
 int32_t ds4_sample(const ds4_session *s, const ds4_sampling *how)
 {
+    const ds4_engine *e = s->engine;
+
     if (!s->has_logits)
         return -1;
-    return sample(s->logits, s->engine->shape.vocab, how, s->engine->choices);
+    const float *logits = sample_adjust(s->logits, e->shape.vocab, how, e->adjusted);
+    return logits ? sample(logits, e->shape.vocab, how, e->choices) : -1;
 }
 
 int ds4_top(const ds4_session *s, ds4_choice *out, int k)

@@ -129,6 +129,31 @@ int sample_top(const float *logits, int n, ds4_choice *out, int k)
     return m;
 }
 
+/* ---- bias and mask ---------------------------------------------------------- */
+
+/* Most words of a mask are all or nothing: a text may go on with nearly any
+ * token, a keyword with few. */
+static void mask_word(float *logits, int n, uint32_t bits)
+{
+    if (bits == UINT32_MAX)
+        return;
+    for (int i = 0; i < n; i++)
+        logits[i] = bits >> i & 1 ? logits[i] : -INFINITY;
+}
+
+const float *sample_adjust(const float *logits, int n, const ds4_sampling *how, float *out)
+{
+    if (!how->mask && how->n_bias <= 0)
+        return logits;
+    memcpy(out, logits, (size_t)n * sizeof *out);
+    for (int i = 0; i < how->n_bias; i++)
+        if (how->bias[i].token >= 0 && how->bias[i].token < n)
+            out[how->bias[i].token] += how->bias[i].add;
+    for (int i = 0; how->mask && i < n; i += 32)
+        mask_word(out + i, MIN(32, n - i), how->mask[i / 32]);
+    return out[sample_greedy(out, n)] > -INFINITY ? out : NULL;
+}
+
 /* ---- sampling ------------------------------------------------------------- */
 
 typedef struct {

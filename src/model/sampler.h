@@ -4,7 +4,10 @@
 #define SAMPLER_H
 #include "../base/base.h"
 
-/* logits [n]. scratch: n ds4_choice, the caller's. Order of filters: top_k,
+/* The logits after how's bias and mask: a token that may not come has -infinity.
+ * logits itself where how has neither, else out [n]. NULL: no token is left. */
+const float *sample_adjust(const float *logits, int n, const ds4_sampling *how, float *out);
+/* logits [n], adjusted; how's bias and mask are not read. scratch: n ds4_choice, the caller's. Order of filters: top_k,
  * top_p, min_p, on the distribution at the given temperature. */
 int32_t sample(const float *logits, int n, const ds4_sampling *how, ds4_choice *scratch);
 int32_t sample_greedy(const float *logits, int n); /* ties: lower id; NaN never wins */

@@ -632,6 +632,7 @@ static void sampling_follows_the_logits(void **state)
     ds4_session *s = toy_session(t->engine);
     ds4_choice top[4];
     uint64_t rng = 5;
+    uint32_t mask[288 / 32] = { 0 };
 
     assert_int_equal(ds4_sample(s, &(ds4_sampling){ 0 }), -1);
     assert_int_equal(ds4_top(s, top, 4), 0);
@@ -641,6 +642,14 @@ static void sampling_follows_the_logits(void **state)
     assert_int_equal(ds4_sample(s, &(ds4_sampling){ .temperature = 1, .top_k = 1, .rng = &rng }),
                      top[0].token);
     assert_float_equal(ds4_logprob(s, top[2].token), top[2].logprob, 1e-6);
+    assert_int_equal(ds4_sample(s, &(ds4_sampling){ .mask = mask }), -1);
+    mask[top[2].token / 32] |= 1u << top[2].token % 32;
+    mask[top[3].token / 32] |= 1u << top[3].token % 32;
+    assert_int_equal(ds4_sample(s, &(ds4_sampling){ .mask = mask }), top[2].token);
+    const ds4_bias up = { top[3].token, 1000 };
+    assert_int_equal(ds4_sample(s, &(ds4_sampling){ .mask = mask, .bias = &up, .n_bias = 1 }),
+                     top[3].token);
+    assert_int_equal(ds4_sample(s, &(ds4_sampling){ 0 }), top[0].token);
     ds4_session_close(s);
 }
 

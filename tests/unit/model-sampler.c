@@ -1,5 +1,5 @@
-/* The sampler's promises: ties, NaN, filters, log-probabilities, and the same
- * draw for the same seed. */
+/* The sampler's promises: ties, NaN, filters, log-probabilities, bias and mask,
+ * and the same draw for the same seed. */
 #include "../../src/model/sampler.h"
 #include <math.h>
 #include <setjmp.h>
@@ -202,6 +202,121 @@ static void temperature_zero_or_no_generator_is_greedy(void **state)
     assert_int_equal(seed, 1);
 }
 
+/* ---- bias and mask ------------------------------------------------------------ */
+
+/* With bias and mask, as ds4_sample() does it. */
+static int32_t constrained(const float *l, int n, ds4_sampling how)
+{
+    ds4_choice *scratch = malloc((size_t)n * sizeof *scratch);
+    float *out = malloc((size_t)n * sizeof *out);
+    const float *adjusted = sample_adjust(l, n, &how, out);
+    int32_t t = adjusted ? sample(adjusted, n, &how, scratch) : -1;
+    free(out);
+    free(scratch);
+    return t;
+}
+
+static void only_tokens_of_the_mask_are_drawn(void **state)
+{
+    enum { VOCAB = 77 }; /* two words and a part */
+    float l[VOCAB];
+    uint64_t seed = 11;
+    int seen[VOCAB] = { 0 };
+    const uint32_t mask[3] = { 1u << 31, 1u << 0 | 1u << 5, 1u << 12 | 1u << 13 }; /* 77: outside */
+
+    (void)state;
+    for (int i = 0; i < VOCAB; i++)
+        l[i] = (float)(i * 37 % VOCAB) / VOCAB;
+    l[50] = 20; /* the best of all may not come */
+    for (int i = 0; i < 2000; i++)
+        seen[constrained(l, VOCAB,
+                         (ds4_sampling){ .temperature = 2, .mask = mask, .rng = &seed })]++;
+    for (int i = 0; i < VOCAB; i++)
+        assert_int_equal(seen[i] > 100, i == 31 || i == 32 || i == 37 || i == 76);
+    const int best = l[31] > l[32] ? 31 : 32; /* 37 and 76 are below them */
+    assert_true(l[37] < l[best] && l[76] < l[best]);
+    assert_int_equal(constrained(l, VOCAB, (ds4_sampling){ .mask = mask }), best);
+}
+
+static void bias_comes_before_mask_and_adds_up(void **state)
+{
+    const ds4_bias up[] = { { 0, 1.5f }, { 0, 1 }, { 4, 100 } }, ban[] = { { 1, -INFINITY } };
+    const ds4_bias outside[] = { { -1, 50 }, { N, 50 }, { INT32_MAX, 50 }, { INT32_MIN, 50 } };
+    const uint32_t not_4 = 0xf;
+
+    (void)state;
+    assert_int_equal(constrained(five, N, (ds4_sampling){ .bias = up, .n_bias = 1 }), 1);
+    assert_int_equal(constrained(five, N, (ds4_sampling){ .bias = up, .n_bias = 2 }), 0);
+    assert_int_equal(constrained(five, N, (ds4_sampling){ .bias = up, .n_bias = 3 }), 4);
+    assert_int_equal(
+        constrained(five, N, (ds4_sampling){ .mask = &not_4, .bias = up, .n_bias = 3 }), 0);
+    assert_int_equal(constrained(five, N, (ds4_sampling){ .bias = ban, .n_bias = 1 }), 3);
+    assert_int_equal(constrained(five, N, (ds4_sampling){ .bias = outside, .n_bias = 4 }), 1);
+}
+
+/* Filters see only what the mask leaves: the distribution is the model's, given
+ * that the token is one of these. */
+static void filters_apply_to_what_the_mask_leaves(void **state)
+{
+    const float l[] = { logf(0.15f), logf(0.5f), logf(0.05f), logf(0.3f) };
+    const uint32_t mask = 1 << 0 | 1 << 2 | 1 << 3; /* 0.3, 0.1, 0.6 of what is left */
+    float out[4];
+    double f[4];
+    const ds4_sampling all = { .temperature = 1, .mask = &mask },
+                       half = { .temperature = 1, .top_p = 0.55f };
+
+    (void)state;
+    assert_ptr_equal(sample_adjust(l, 4, &all, out), out);
+    frequencies(f, out, 4, all);
+    assert_float_equal((float)f[3], 0.6, 0.02);
+    assert_float_equal((float)f[2], 0.1, 0.02);
+    frequencies(f, out, 4, half);
+    assert_true(f[3] > 0.9999);
+    frequencies(f, out, 4, (ds4_sampling){ .temperature = 1, .top_k = 2 });
+    assert_true(f[2] == 0 && f[0] > 0.3);
+    frequencies(f, out, 4, (ds4_sampling){ .temperature = 1, .min_p = 0.4f });
+    assert_true(f[2] == 0 && f[0] > 0.3);
+}
+
+static void a_mask_that_leaves_nothing_gives_no_token(void **state)
+{
+    const float l[] = { 1, -INFINITY, NAN, 2 };
+    const uint32_t none = 0, outside = ~0xfu, hopeless = 1 << 1 | 1 << 2, one = 1 << 0;
+    const ds4_bias ban[] = { { 0, -INFINITY } };
+    uint64_t seed = 3;
+
+    (void)state;
+    assert_int_equal(constrained(l, 4, (ds4_sampling){ .mask = &none }), -1);
+    assert_int_equal(constrained(l, 4, (ds4_sampling){ .mask = &outside }), -1);
+    assert_int_equal(constrained(l, 4, (ds4_sampling){ .mask = &hopeless }), -1);
+    assert_int_equal(
+        constrained(l, 4, (ds4_sampling){ .temperature = 1, .rng = &seed, .mask = &hopeless }), -1);
+    assert_int_equal(constrained(l, 4, (ds4_sampling){ .mask = &one, .bias = ban, .n_bias = 1 }),
+                     -1);
+    assert_int_equal(constrained(l, 4, (ds4_sampling){ .mask = &one }), 0);
+    assert_int_equal(seed, 3); /* nothing was drawn */
+}
+
+static void a_full_mask_draws_what_no_mask_draws(void **state)
+{
+    enum { VOCAB = 1000 };
+    float l[VOCAB];
+    uint32_t mask[32];
+    uint64_t a = 9, b = 9;
+
+    (void)state;
+    memset(mask, 0xff, sizeof mask);
+    for (int i = 0; i < VOCAB; i++)
+        l[i] = (float)(i * 7919 % 1000) / 90.0f;
+    assert_ptr_equal(sample_adjust(l, VOCAB, &(ds4_sampling){ 0 }, NULL), l);
+    for (int i = 0; i < 200; i++) {
+        const float top_p = i % 2 ? 0.9f : 1;
+        int32_t t = constrained(l, VOCAB, (ds4_sampling){ 1, top_p, 0, 0, &a, mask, NULL, 0 });
+        int32_t u = constrained(l, VOCAB, (ds4_sampling){ 1, top_p, 0, 0, &b, NULL, NULL, 0 });
+        assert_int_equal(t, u);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +331,11 @@ int main(void)
         cmocka_unit_test(a_filter_that_keeps_all_changes_no_draw_set),
         cmocka_unit_test(the_same_seed_draws_the_same_tokens),
         cmocka_unit_test(temperature_zero_or_no_generator_is_greedy),
+        cmocka_unit_test(only_tokens_of_the_mask_are_drawn),
+        cmocka_unit_test(bias_comes_before_mask_and_adds_up),
+        cmocka_unit_test(filters_apply_to_what_the_mask_leaves),
+        cmocka_unit_test(a_mask_that_leaves_nothing_gives_no_token),
+        cmocka_unit_test(a_full_mask_draws_what_no_mask_draws),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
