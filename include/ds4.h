@@ -152,8 +152,16 @@ bool ds4_session_feed(ds4_session *s, const int32_t *tokens, int n, ds4_err *err
 bool ds4_session_sync(ds4_session *s, const int32_t *tokens, int n, int *reused, ds4_err *err);
 
 /* Go back to length n. Pooled rows cannot be un-pooled at any length: returns
- * the length really reached, which is n or the closest resume point below. */
+ * the length really reached, which is n or the closest resume point below it,
+ * 0 where there is none. Costs a copy of a small state, evaluates nothing. When
+ * it goes back the last logits are gone, as are resume points above n: whoever
+ * wants logits feeds a token at least. n of the length or more changes nothing. */
 int ds4_session_rewind(ds4_session *s, int n);
+/* For callers of ds4_step: of the n tokens that follow, feed at most so many in
+ * the next step, so that it ends where a resume point is wanted (steps that end
+ * at a multiple of 128 leave one). Fewer is fine; ask again before each step.
+ * At least 1 where n is. ds4_session_feed and _sync do this themselves. */
+int ds4_session_stride(const ds4_session *s, int n);
 
 /* KV state to and from a stream. The format is versioned, checksummed and
  * device-neutral; it holds the tokens, the state and the last logits. A load

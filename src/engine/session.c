@@ -100,6 +100,12 @@ bool ds4_session_sync(ds4_session *s, const int32_t *tokens, int n, int *reused,
     return ds4_session_feed(s, tokens + keep, n - keep, err);
 }
 
+/* More than the context holds would be refused anyway; here it must not overflow. */
+int ds4_session_stride(const ds4_session *s, int n)
+{
+    return n > 0 ? marks_stride(s, MIN(n, s->engine->set.context)) : 0;
+}
+
 int ds4_session_rewind(ds4_session *s, int n)
 {
     if (n >= s->length)

@@ -360,6 +360,55 @@ static void feeding_stops_where_marks_are_wanted(void **state)
     ds4_session_close(s);
 }
 
+/* Steps of the caller's own, of at most `most` rows. */
+static void step_through(Toy *t, ds4_session *s, int n, int most)
+{
+    while (s->length < n) {
+        const int rows = MIN(most, ds4_session_stride(s, n - s->length));
+        assert_in_range(rows, 1, n - s->length);
+        toy_step(s, t->text + s->length, rows, NULL);
+    }
+}
+
+static void steps_of_a_stride_leave_the_marks_that_feeding_leaves(void **state)
+{
+    Toy *t = *state;
+    static const int most[] = { 256, 100, 7 };
+
+    for (size_t i = 0; i < COUNT(most); i++) {
+        ds4_session *s = toy_session(t->engine);
+        step_through(t, s, 200, most[i]);
+        assert_int_equal(ds4_session_rewind(s, 199), 128);
+        step_through(t, s, 400, most[i]);
+        assert_int_equal(ds4_session_rewind(s, 399), 384);
+        assert_continues(t, s, 420, "stepped, then rewound to", 384);
+        ds4_session_close(s);
+    }
+    ds4_session *s = toy_session(t->engine);
+    assert_int_equal(ds4_session_stride(s, 0), 0);
+    assert_int_equal(ds4_session_stride(s, -1), 0);
+    assert_int_equal(ds4_session_stride(s, INT32_MAX), 256); /* the largest step */
+    ds4_session_close(s);
+}
+
+static void rewinding_below_the_first_mark_leaves_nothing(void **state)
+{
+    Toy *t = *state;
+    ds4_session *s = toy_session(t->engine);
+
+    toy_step(s, t->text, 100, NULL);
+    assert_int_equal(ds4_session_rewind(s, 100), 100); /* nothing to do */
+    assert_int_equal(ds4_session_rewind(s, 99), 0);    /* no mark at all */
+    step_through(t, s, 150, 256);
+    assert_int_equal(ds4_session_rewind(s, 128), 128);
+    assert_null(ds4_logits(s));
+    assert_int_equal(ds4_session_rewind(s, 127), 0); /* one, but above */
+    assert_int_equal(ds4_session_length(s), 0);
+    assert_continues(t, s, 150, "below the first mark, rewound to", 0);
+    assert_int_equal(ds4_session_rewind(s, -5), 0);
+    ds4_session_close(s);
+}
+
 /* ---- sync ------------------------------------------------------------------------- */
 
 static void assert_synced(Toy *t, ds4_session *s, const int32_t *tokens, int n, int expect)
@@ -719,6 +768,8 @@ int main(void)
         cmocka_unit_test(a_detour_leaves_no_trace),
         cmocka_unit_test(marks_thin_out_and_stay_bounded),
         cmocka_unit_test(feeding_stops_where_marks_are_wanted),
+        cmocka_unit_test(steps_of_a_stride_leave_the_marks_that_feeding_leaves),
+        cmocka_unit_test(rewinding_below_the_first_mark_leaves_nothing),
         cmocka_unit_test(sync_keeps_what_it_can),
         cmocka_unit_test(sync_to_nothing_is_empty),
         cmocka_unit_test(a_bad_sync_changes_nothing),
