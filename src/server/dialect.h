@@ -15,7 +15,8 @@ typedef struct {
     int context, max_output;
     int default_think;
     bool strict_model, strict_media, strict_anthropic, client_sampling, usage_plain;
-    int64_t created; /* of the model object, seconds */
+    int64_t created;                 /* of the model object, seconds */
+    struct ResponseStore *responses; /* that a request may go on from, or NULL */
 } ServerInfo;
 
 /* Request headers by lower-case name; NULL: absent. */
