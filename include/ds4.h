@@ -64,7 +64,8 @@ typedef void (*ds4_log)(void *user, const char *line);
 
 typedef struct {
     const char *model;     /* path of the GGUF */
-    const char *device;    /* "cpu", "check:cpu", "timed:cpu", "trace:cpu", "null";
+    const char *device;    /* "cpu", "check:cpu", "timed:cpu", "trace:cpu", "null",
+                               "play:FILE" (answers from a file, docs/TESTING.md);
                                NULL picks the fastest one present */
     const char *isa;       /* CPU kernels: "scalar", "avx2", "avx512", "neon"; NULL: best */
     int threads;           /* CPU threads; 0: one a physical core */

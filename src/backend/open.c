@@ -34,6 +34,19 @@ static Backend *checked(Backend *inner, const Shape *shape, const BackendOptions
     return be;
 }
 
+static Backend *played(const char *file, const Shape *shape, const BackendOptions *opt,
+                       ds4_err *err)
+{
+    Backend *inner = opt->vocab ? null_open(shape, err) : NULL;
+    Backend *be = inner ? play_open(inner, file, opt->vocab, err) : NULL;
+
+    if (!opt->vocab)
+        fail(err, DS4_EINVAL, "play:%s: there is no vocabulary", file);
+    if (!be)
+        backend_close(inner);
+    return be;
+}
+
 Backend *backend_open(const char *device, const Shape *shape, const BackendOptions *opt,
                       ds4_err *err)
 {
@@ -49,8 +62,10 @@ Backend *backend_open(const char *device, const Shape *shape, const BackendOptio
         return cpu_open(shape, opt, err);
     if (!strcmp(name, "null"))
         return null_open(shape, err);
+    if (take(&name, "play:"))
+        return played(name, shape, opt, err);
     fail(err, DS4_EINVAL,
-         "unknown device '%s': cpu or null, or timed:, trace: or check: "
+         "unknown device '%s': cpu, null or play:FILE, or timed:, trace: or check: "
          "before one of them",
          device);
     return NULL;

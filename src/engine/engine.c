@@ -76,6 +76,7 @@ static bool open_parts(ds4_engine *e, const ds4_options *opt, ds4_err *err)
         !settings_make(&e->set, opt, &e->shape, err) || !load_vocab(e, err) || !obey_plan(e, err) ||
         !take_memory(e, err))
         return false;
+    e->set.backend.vocab = e->vocab;
     e->be = backend_open(e->set.device, &e->shape, &e->set.backend, err);
     if (!e->be || !model_init(&e->model, &e->gguf, &e->shape, e->be, e->progress, e->user, err) ||
         !kv_init(&e->kv, &e->shape, e->be, e->set.sessions, e->set.context, e->set.max_rows, err) ||

@@ -8,6 +8,8 @@ Backend *timed_open(Backend *inner, ds4_err *err);
 Backend *trace_open(Backend *inner, ds4_err *err);
 /* Runs each op on both, compares all it wrote, goes on from ref's values. */
 Backend *check_open(Backend *inner, Backend *ref, ds4_err *err);
+/* Logits that say what a file tells it to (script.h); the rest is inner's. */
+Backend *play_open(Backend *inner, const char *file, const ds4_vocab *v, ds4_err *err);
 
 /* The table of a timed backend; NULL of any other. bytes: weights and KV read. */
 const ds4_op_time *timed_table(const Backend *be, int *n);

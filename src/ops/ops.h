@@ -177,14 +177,16 @@ struct Backend {
 };
 
 typedef struct {
-    const char *isa;       /* CPU: NULL for the best; else scalar, avx2, avx512, neon */
-    int threads;           /* CPU: 0 for one a physical core */
-    int max_rows, max_out; /* of a step */
-    int max_context;       /* of a session: bounds the scratch of select and attend */
+    const char *isa;        /* CPU: NULL for the best; else scalar, avx2, avx512, neon */
+    int threads;            /* CPU: 0 for one a physical core */
+    int max_rows, max_out;  /* of a step */
+    int max_context;        /* of a session: bounds the scratch of select and attend */
+    const ds4_vocab *vocab; /* play: what tokens mean; borrowed */
 } BackendOptions;
 
-/* device: "cpu", "null", or a decorator before one: "timed:cpu", "trace:cpu",
- * "check:cpu" (every op also on the scalar CPU kernels, results compared).
+/* device: "cpu", "null", "play:FILE" (scripted answers), or a decorator before one:
+ * "timed:cpu", "trace:cpu", "check:cpu" (every op also on the scalar CPU kernels,
+ * results compared).
  * NULL: the best there is. shape stays borrowed. */
 Backend *backend_open(const char *device, const Shape *shape, const BackendOptions *opt,
                       ds4_err *err);
