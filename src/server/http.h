@@ -61,6 +61,8 @@ const char *http_method(const HttpRequest *r);
 const char *http_path(const HttpRequest *r);                     /* without query */
 const char *http_query(const HttpRequest *r);                    /* "" when there is none */
 const char *http_header(const HttpRequest *r, const char *name); /* any case; NULL: absent */
+/* The i-th header, its name in lower case; false: there are not so many. */
+bool http_field(const HttpRequest *r, size_t i, const char **name, const char **value);
 Str http_body(const HttpRequest *r);
 /* The body as the caller's own, which then may outlive the request. */
 Bytes http_take_body(HttpRequest *r);

@@ -400,3 +400,13 @@ const char *http_parse_field(const HttpParser *h, const char *name)
             return h->text.p + f[i].value;
     return NULL;
 }
+
+bool http_parse_at(const HttpParser *h, size_t i, const char **name, const char **value)
+{
+    const HttpField *f = (const HttpField *)(const void *)h->fields.p;
+    if (i >= h->fields.n / sizeof *f)
+        return false;
+    *name = h->text.p + f[i].name;
+    *value = h->text.p + f[i].value;
+    return true;
+}

@@ -54,6 +54,8 @@ const char *http_parse_path(const HttpParser *h);
 const char *http_parse_query(const HttpParser *h);
 /* The first field of that name, in any case, or NULL. */
 const char *http_parse_field(const HttpParser *h, const char *name);
+/* The i-th field; false: there are not so many. */
+bool http_parse_at(const HttpParser *h, size_t i, const char **name, const char **value);
 
 /* Whether a comma-separated list has the word, in any case. */
 bool http_list_has(const char *list, const char *word);

@@ -19,6 +19,11 @@ const char *http_header(const HttpRequest *r, const char *name)
     return http_parse_field(&r->parse, name);
 }
 
+bool http_field(const HttpRequest *r, size_t i, const char **name, const char **value)
+{
+    return http_parse_at(&r->parse, i, name, value);
+}
+
 Bytes http_take_body(HttpRequest *r)
 {
     Bytes body = r->parse.body;
