@@ -97,7 +97,8 @@ static bool add_function(Request *r, const Json *f)
 {
     ToolGiven g = { .name = json_text(json_member(f, "name")),
                     .description = json_text(json_member(f, "description")),
-                    .parameters = json_member(f, "parameters") };
+                    .parameters = json_member(f, "parameters"),
+                    .strict = json_is_bool(json_member(f, "strict"), true) };
     return tools_add(r, &g);
 }
 

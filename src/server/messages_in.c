@@ -60,7 +60,8 @@ static bool take_tools(Request *r)
         ToolGiven g = { .name = json_text(json_member(tool, "name")),
                         .description = json_text(json_member(tool, "description")),
                         .parameters = json_member(tool, "input_schema"),
-                        .deferred = json_is_bool(json_member(tool, "defer_loading"), true) };
+                        .deferred = json_is_bool(json_member(tool, "defer_loading"), true),
+                        .strict = json_is_bool(json_member(tool, "strict"), true) };
         if (is_ours(tool) && !tools_add(r, &g))
             return false;
     }

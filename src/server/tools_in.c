@@ -102,7 +102,8 @@ bool tools_add(Request *r, const ToolGiven *g)
                   .parameters = g->parameters,
                   .grammar = g->grammar,
                   .syntax = g->syntax,
-                  .deferred = g->deferred };
+                  .deferred = g->deferred,
+                  .strict = g->strict };
     if (t->n_tools >= MOST_TOOLS)
         return request_wrong(r, "tools", "more than %d tools", MOST_TOOLS);
     if (!name_fits(g->name) || (g->space.n && !name_fits(g->space)))

@@ -10,7 +10,7 @@ typedef struct {
     Str description;     /* empty: none */
     Json *parameters;    /* NULL: any object */
     Str grammar, syntax; /* custom only; empty: free text */
-    bool deferred;
+    bool deferred, strict;
 } ToolGiven;
 
 /* Names must be told apart, and be fit to stand in an attribute. */

@@ -26,6 +26,7 @@ typedef struct {
     Str grammar, syntax;            /* custom: "lark", "regex", or empty for free text */
     bool deferred;                  /* known, but not in the tools block */
     bool barred;                    /* in the tools block, but not to be called (allowed_tools) */
+    bool strict;                    /* all of its schema must be kept to, or it is refused */
 } Tool;
 
 enum ToolChoice { CHOOSE_AUTO, CHOOSE_NONE, CHOOSE_REQUIRED, CHOOSE_NAMED };
@@ -154,10 +155,10 @@ typedef struct {
     Usage usage;
     int done;
     const ApiError *error;
-    /* Of EV_TEXT, or NULL: [n_logprobs][1 + top_logprobs], for each token in
-     * bytes itself first. */
+    /* Of EV_TEXT, or NULL: [n_logprobs][logprob_width], for each token in bytes
+     * itself first; logprob_width is 1 + top_logprobs. */
     const TokenLogprob *logprobs;
-    size_t n_logprobs; /* tokens */
+    size_t n_logprobs, logprob_width;
 } Event;
 
 #endif
