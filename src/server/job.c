@@ -1,0 +1,77 @@
+/* job.c - a job's life, and what its threads tell each other through it. */
+#include "job.h"
+#include <stdlib.h>
+
+#define MOST_WAITING ((size_t)8 << 20) /* bytes of events */
+
+Job *job_new(const Dialect *d, enum Api api)
+{
+    Job *j = calloc(1, sizeof *j);
+    if (!j)
+        return NULL;
+    j->dialect = d;
+    atomic_init(&j->refs, 1);
+    atomic_init(&j->stage, STAGE_PREPARING);
+    turn_init(&j->turn, api);
+    events_init(&j->events, MOST_WAITING);
+    j->accepted_ns = clock_ns();
+    return j;
+}
+
+void job_hold(Job *j) { atomic_fetch_add(&j->refs, 1); }
+
+void job_drop(Job *j)
+{
+    if (!j || atomic_fetch_sub(&j->refs, 1) > 1)
+        return;
+    grammar_free(j->grammar);
+    tokens_release(&j->prompt);
+    events_release(&j->events);
+    turn_release(&j->turn);
+    bytes_release(&j->body);
+    arena_release(&j->arena);
+    free(j);
+}
+
+void job_cancel(Job *j, const char *why)
+{
+    const char *none = NULL;
+    atomic_compare_exchange_strong(&j->canceled, &none, why);
+}
+
+const char *job_canceled(const Job *j) { return atomic_load(&j->canceled); }
+
+void job_tell(Job *j, const Event *e)
+{
+    if (!events_put(&j->events, e))
+        job_cancel(j, "slow_client");
+    if (!atomic_exchange(&j->woken, true))
+        j->wake(j->user, j);
+}
+
+void job_fail(Job *j, const ApiError *e)
+{
+    const Event event = { .kind = EV_ERROR, .error = e };
+    job_tell(j, &event);
+}
+
+const char *job_stage_name(const Job *j)
+{
+    static const char *const names[] = { [STAGE_PREPARING] = "preparing",
+                                         [STAGE_QUEUED] = "queued",
+                                         [STAGE_PREFILL] = "prefill",
+                                         [STAGE_THINKING] = "think",
+                                         [STAGE_TEXT] = "text",
+                                         [STAGE_TOOL] = "tool",
+                                         [STAGE_OVER] = "over" };
+    return names[atomic_load(&j->stage)];
+}
+
+const char *job_header(void *job, const char *name)
+{
+    const Job *j = job;
+    for (size_t i = 0; i < j->n_headers; i++)
+        if (strcmp(j->headers[i].name, name) == 0)
+            return j->headers[i].value;
+    return NULL;
+}

@@ -1,0 +1,87 @@
+/* job.h - one request for an answer, on its way through the server's threads.
+ *
+ *   network   makes it of an HTTP request, later drains its events
+ *   worker    reads the body, renders and tokenizes the prompt (prepare.h)
+ *   engine    samples the answer and puts events (scheduler.h, generate.h)
+ *
+ * Each of them touches it only in its turn; what is shared at one time is
+ * atomic, or the queue of events. Who holds a reference keeps it alive. */
+#ifndef JOB_H
+#define JOB_H
+#include "dialect.h"
+#include "events.h"
+#include "metrics.h"
+#include "recall.h"
+#include "../text/grammar.h"
+#include <stdatomic.h>
+
+enum JobStage {
+    STAGE_PREPARING,
+    STAGE_QUEUED,
+    STAGE_PREFILL,
+    STAGE_THINKING,
+    STAGE_TEXT,
+    STAGE_TOOL,
+    STAGE_OVER
+};
+
+typedef struct {
+    const char *name, *value;
+} JobHeader;
+
+typedef struct Job Job;
+struct Job {
+    atomic_int refs;
+
+    /* from the network thread, read-only afterwards */
+    const Dialect *dialect;
+    bool count_only; /* count_tokens: prepared, and never run */
+    Bytes body;      /* until it is read */
+    Arena arena;
+    JobHeader *headers;
+    size_t n_headers;
+    enum Client client;
+    char peer[64];
+    int64_t accepted_ns;
+    /* Tells the network thread that events wait; any thread. */
+    void (*wake)(void *user, Job *j);
+    void *user;
+    atomic_bool woken;         /* and it has not looked yet */
+    struct Exchange *exchange; /* the network thread's; NULL: nobody listens any more */
+
+    /* from the worker */
+    Turn turn;
+    ApiError error; /* status 0: it can be run */
+    Tokens prompt;
+    Grammar *grammar; /* NULL: free text */
+    bool thinking;    /* the prompt ends in <think> */
+    RecallCount recalled;
+    int64_t prepared_ns;
+
+    /* while it runs */
+    EventQueue events;
+    _Atomic(const char *) canceled; /* why, or NULL */
+    atomic_int stage, cached, processed, generated;
+    int64_t started_ns, first_ns; /* in a slot; first token. The engine's */
+    Job *next;                    /* in the scheduler's queue */
+};
+
+/* One reference. NULL: no memory. */
+Job *job_new(const Dialect *d, enum Api api);
+void job_hold(Job *j);
+void job_drop(Job *j); /* frees it with the last reference; NULL is fine */
+
+/* The engine looks at this between steps. The first reason counts. */
+void job_cancel(Job *j, const char *why);
+const char *job_canceled(const Job *j); /* NULL: it is not */
+
+/* A copy of the event for the client. A client that is too far behind cancels. */
+void job_tell(Job *j, const Event *e);
+/* An error as the answer's last event. */
+void job_fail(Job *j, const ApiError *e);
+
+const char *job_stage_name(const Job *j);
+/* A HeaderFn over a job's headers. */
+const char *job_header(void *job, const char *name);
+
+#endif
