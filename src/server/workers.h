@@ -1,0 +1,15 @@
+/* workers.h - a few threads for what takes long and belongs to nobody: reading,
+ * rendering and tokenizing large requests. First come, first served. */
+#ifndef WORKERS_H
+#define WORKERS_H
+#include "../base/base.h"
+
+typedef struct Workers Workers;
+
+Workers *workers_new(int threads, ds4_err *err);
+/* Waits for what is running; what still waits is run, too. NULL is fine. */
+void workers_free(Workers *w);
+/* fn(arg) on one of the threads. False: no memory. */
+bool workers_run(Workers *w, void (*fn)(void *arg), void *arg);
+
+#endif
