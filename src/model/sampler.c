@@ -10,17 +10,37 @@
 #include "../base/rng.h"
 #include <math.h>
 
-/* exp(x) for x <= 0, to about 1e-15: 2^k * exp(r), |r| <= ln(2) / 2. */
-static double exp_fixed(double x)
+/* One exponential waits for its divisions; so many take hardly longer, since
+ * none waits for another. */
+enum { LANES = 8 };
+
+/* 2^k of a normal number, from its bits. */
+static double power_of_two(int k)
 {
-    if (!(x > -700))
-        return 0;
-    const double k = (double)(int64_t)(x * 1.4426950408889634 - 0.5);
-    const double r = (x - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;
-    double sum = 1;
+    const uint64_t bits = (uint64_t)(k + 1023) << 52;
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* x [LANES] = exp(x) for x <= 0, to about 1e-15: 2^k * exp(r), |r| <= ln(2) / 2.
+ * 0 for NaN and below -700. */
+static void exp_fixed(double *x)
+{
+    double r[LANES], sum[LANES], scale[LANES];
+
+    for (int j = 0; j < LANES; j++) {
+        const double in = x[j] > -700 ? x[j] : -700;
+        const int k = (int)(in * 1.4426950408889634 - 0.5);
+        r[j] = (in - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;
+        sum[j] = 1;
+        scale[j] = x[j] > -700 ? power_of_two(k) : 0;
+    }
     for (int i = 13; i > 0; i--)
-        sum = 1 + sum * r / i;
-    return ldexp(sum, (int)k);
+        for (int j = 0; j < LANES; j++)
+            sum[j] = 1 + sum[j] * r[j] / i;
+    for (int j = 0; j < LANES; j++)
+        x[j] = sum[j] * scale[j];
 }
 
 /* ---- greedy, log-probabilities -------------------------------------------- */
@@ -43,9 +63,14 @@ static double log_sum(const float *logits, int n)
 
     if (!isfinite(top))
         return top;
-    for (int i = 0; i < n; i++)
-        if (!isnan(logits[i]))
-            sum += exp_fixed((double)logits[i] - top);
+    for (int i = 0; i < n; i += LANES) {
+        double x[LANES];
+        for (int j = 0; j < LANES; j++)
+            x[j] = i + j < n ? (double)logits[i + j] - top : -INFINITY;
+        exp_fixed(x);
+        for (int j = 0; j < LANES; j++)
+            sum += x[j];
+    }
     return top + log(sum);
 }
 
@@ -160,9 +185,12 @@ typedef struct {
     double top, scale;
 } Weigh; /* of a logit: exp((l - top) / temperature) */
 
-static double weight(const Weigh *w, float logit)
+/* out [LANES]: the weights of c[0], c[step], c[2 * step], ...; 0 from the n-th on. */
+static void weigh(const Weigh *w, const ds4_choice *c, int n, int step, double *out)
 {
-    return exp_fixed(((double)logit - w->top) * w->scale);
+    for (int j = 0; j < LANES; j++)
+        out[j] = j < n ? ((double)c[j * step].logprob - w->top) * w->scale : -INFINITY;
+    exp_fixed(out);
 }
 
 /* All candidates that can be drawn at all. min_p is applied here, loosely, so
@@ -180,10 +208,13 @@ static int collect(const float *logits, int n, const Weigh *w, double least, ds4
 
 static double sum_weights(const ds4_choice *c, int n, const Weigh *w)
 {
-    double sum = 0;
+    double sum = 0, x[LANES];
 
-    for (int i = 0; i < n; i++)
-        sum += weight(w, c[i].logprob);
+    for (int i = 0; i < n; i += LANES) {
+        weigh(w, c + i, n - i, 1, x);
+        for (int j = 0; j < LANES; j++)
+            sum += x[j];
+    }
     return sum;
 }
 
@@ -194,7 +225,7 @@ static int keep(ds4_choice *c, int n, const ds4_sampling *how, const Weigh *w, d
     const int most = how->top_k > 0 ? MIN(how->top_k, n) : n;
     const bool nucleus = how->top_p > 0 && how->top_p < 1;
     int popped = 0, kept = 0;
-    double enough = INFINITY;
+    double enough = INFINITY, p[LANES];
 
     heapify(c, n, 1);
     if (nucleus) {
@@ -207,20 +238,22 @@ static int keep(ds4_choice *c, int n, const ds4_sampling *how, const Weigh *w, d
     for (*total = 0; kept < most && *total < enough; kept++) {
         if (kept == popped)
             pop(c, n - popped++, 1);
-        const double p = weight(w, c[n - 1 - kept].logprob);
-        if (kept && p < (double)how->min_p)
+        weigh(w, &c[n - 1 - kept], 1, 1, p);
+        if (kept && p[0] < (double)how->min_p)
             break;
-        *total += p;
+        *total += p[0];
     }
     return kept;
 }
 
 static int32_t draw(const ds4_choice *last, int n, const Weigh *w, double total, uint64_t *rng)
 {
-    double at = rng_unit(rng) * total;
+    double at = rng_unit(rng) * total, x[LANES];
 
-    for (int i = 0; i < n - 1; i++) {
-        at -= weight(w, last[-i].logprob);
+    for (int i = 0; i < n; i++) {
+        if (i % LANES == 0)
+            weigh(w, last - i, n - i, -1, x);
+        at -= x[i % LANES];
         if (at < 0)
             return last[-i].token;
     }
