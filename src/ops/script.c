@@ -41,13 +41,14 @@ static bool is_texts(const Json *o)
 static const Member of_script[] = {
     { "prefill_tps", is_speed, "a number of at least 0" },
     { "decode_tps", is_speed, "a number of at least 0" },
+    { "cut", is_count, "a whole number" },
     { "rules", json_is_array, "an array of rules" },
 };
 
 static const Member of_rule[] = {
     { "when", is_texts, "an array of texts" }, { "last", is_texts, "an array of texts" },
     { "not", is_texts, "an array of texts" },  { "times", is_count, "a whole number" },
-    { "say", json_is_text, "a text" },
+    { "say", json_is_text, "a text" },         { "cut", is_count, "a whole number" },
 };
 
 static const Member *member_of(const Member *m, size_t n, const char *name)
@@ -75,16 +76,41 @@ static bool check_members(const char *file, const char *where, Json *o, const Me
 
 /* ---- reading ------------------------------------------------------------------ */
 
-static bool encode(const ds4_vocab *v, Str text, Tokens *out, ds4_err *err)
+static size_t next_control(const ds4_vocab *v, Str text, size_t at)
 {
-    if (!bpe_encode(v, text, true, out, err))
+    while (at < text.n && vocab_special_at(v, text, at) < 0)
+        at++;
+    return at;
+}
+
+/* Tokens that end after every so many bytes of what is between control tokens. */
+static bool encode_cut(const ds4_vocab *v, Str text, size_t cut, Tokens *out, ds4_err *err)
+{
+    bool ok = true;
+    for (size_t i = 0; i < text.n && ok;) {
+        const size_t end = next_control(v, text, i);
+        for (; i < end && ok; i += MIN(cut, end - i))
+            ok = bpe_encode(v, (Str){ text.p + i, MIN(cut, end - i) }, false, out, err);
+        if (end < text.n && ok) {
+            const int32_t control = vocab_special_at(v, text, end);
+            tokens_put(out, control);
+            i = end + vocab_bytes(v, control).n;
+        }
+    }
+    return ok;
+}
+
+/* cut 0: as the tokenizer would. */
+static bool encode(const ds4_vocab *v, Str text, size_t cut, Tokens *out, ds4_err *err)
+{
+    if (!(cut ? encode_cut(v, text, cut, out, err) : bpe_encode(v, text, true, out, err)))
         return false;
     tokens_put(out, vocab_controls(v)->eos);
     return !out->failed || fail(err, DS4_ENOMEM, "no memory for a text of %zu bytes", text.n);
 }
 
-static bool read_rule(Rule *r, const char *file, size_t i, Json *o, const ds4_vocab *v,
-                      ds4_err *err)
+static bool read_rule(Rule *r, const char *file, size_t i, Json *o, uint64_t cut,
+                      const ds4_vocab *v, ds4_err *err)
 {
     char where[40];
     const Json *say = json_member(o, "say");
@@ -101,7 +127,8 @@ static bool read_rule(Rule *r, const char *file, size_t i, Json *o, const ds4_vo
     r->when = json_member(o, "when");
     r->last = json_member(o, "last");
     r->not = json_member(o, "not");
-    return encode(v, json_text(say), &r->say, err);
+    json_whole(json_member(o, "cut"), UINT32_MAX, &cut);
+    return encode(v, json_text(say), cut, &r->say, err);
 }
 
 static bool read_document(Script *s, const char *file, ds4_err *err)
@@ -122,15 +149,17 @@ static bool read_rules(Script *s, const char *file, const ds4_vocab *v, ds4_err 
 {
     const Json *rules = json_member(s->document, "rules");
     const size_t n = json_length(rules);
+    uint64_t cut = 0;
 
+    json_whole(json_member(s->document, "cut"), UINT32_MAX, &cut);
     s->rule = calloc(n + 1, sizeof *s->rule);
     if (!s->rule)
         return fail(err, DS4_ENOMEM, "%s: no memory for %zu rules", file, n);
     s->n = n + 1;
     for (size_t i = 0; i < n; i++)
-        if (!read_rule(&s->rule[i], file, i, json_at(rules, i), v, err))
+        if (!read_rule(&s->rule[i], file, i, json_at(rules, i), cut, v, err))
             return false;
-    return encode(v, STR("[play: no rule matches]"), &s->rule[n].say, err);
+    return encode(v, STR("[play: no rule matches]"), 0, &s->rule[n].say, err);
 }
 
 bool script_init(Script *s, const char *file, const ds4_vocab *v, ds4_err *err)

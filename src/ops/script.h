@@ -1,6 +1,6 @@
 /* script.h - the answers that the play backend gives: rules from a file.
  *
- *      { "prefill_tps": 2000, "decode_tps": 50,
+ *      { "prefill_tps": 2000, "decode_tps": 50, "cut": 0,
  *        "rules": [ { "when": ["weather"], "last": ["Paris"], "not": ["tool_result"],
  *                     "times": 1, "say": "I look it up.</think>It rains." } ] }
  *
@@ -8,7 +8,9 @@
  * in the prompt; `last`: all after its last <｜User｜> token (in all of it where
  * there is none); `not`: none occurs there; `times`: so often at most, 0 or
  * absent: any. `say` may spell control tokens. The speeds are tokens a second of
- * prompts and of answers; 0 or absent: as fast as it goes. Only `say` must be there. */
+ * prompts and of answers; 0 or absent: as fast as it goes. `cut`, of a rule or of
+ * all of them: what is said between control tokens becomes tokens in pieces of so
+ * many bytes, wherever they end; 0 or absent: in one. Only `say` must be there. */
 #ifndef SCRIPT_H
 #define SCRIPT_H
 #include "../json/json.h"

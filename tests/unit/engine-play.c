@@ -256,6 +256,50 @@ static void control_tokens_of_an_answer_are_tokens(void **state)
     leave(&g);
 }
 
+/* After which bytes of the answer tokens end, as digits: "1 3 5 ". */
+static const char *token_ends(const Stage *g, int s)
+{
+    static char out[200];
+    size_t at = 0, n;
+
+    out[0] = '\0';
+    for (int32_t t; (t = greedy(g->s[s])) != token(g, EOS);) {
+        ds4_token_bytes(ds4_engine_vocab(g->engine), t, &n);
+        at += n;
+        snprintf(out + strlen(out), sizeof out - strlen(out), "%zu ", at);
+        feed(g->s[s], t);
+    }
+    return out;
+}
+
+/* "</think>" is one token, of 8 bytes. */
+static void an_answer_is_cut_wherever_the_script_says(void **state)
+{
+#define SAY "\"say\": \" to the\\u00e9</think> to the\""
+    static const struct {
+        const char *script, *ends;
+    } claims[] = {
+        { "{\"rules\": [{" SAY "}]}", "3 7 8 9 17 20 24 " },
+        { "{\"cut\": 0, \"rules\": [{" SAY "}]}", "3 7 8 9 17 20 24 " },
+        { "{\"cut\": 4, \"rules\": [{" SAY "}]}", "3 4 7 8 9 17 20 21 24 " },
+        { "{\"cut\": 8, \"rules\": [{" SAY ", \"cut\": 0}]}", "3 7 8 9 17 20 24 " },
+        { "{\"cut\": 8, \"rules\": [{" SAY ", \"cut\": 1}]}",
+          "1 2 3 4 5 6 7 8 9 17 18 19 20 21 22 23 24 " },
+        { "{\"cut\": 99, \"rules\": [{" SAY "}]}", "3 7 8 9 17 20 24 " },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(claims); i++) {
+        Stage g = stage(claims[i].script);
+        prompt(&g, 0, USER);
+        assert_string_equal(token_ends(&g, 0), claims[i].ends);
+        prompt(&g, 1, USER);
+        assert_string_equal(answer(&g, 1), " to the\xc3\xa9</think> to the");
+        leave(&g);
+    }
+#undef SAY
+}
+
 static void a_rule_is_used_so_often(void **state)
 {
     Stage g =
@@ -372,6 +416,9 @@ static void wrong_scripts_are_refused(void **state)
           ": rules[0].times must be a whole number" },
         { "{\"rules\": [{\"say\": \"a\", \"times\": -1}]}",
           ": rules[0].times must be a whole number" },
+        { "{\"cut\": -1}", ": cut must be a whole number" },
+        { "{\"rules\": [{\"say\": \"a\", \"cut\": \"1\"}]}",
+          ": rules[0].cut must be a whole number" },
     };
     ds4_err err;
 
@@ -427,6 +474,7 @@ int main(void)
         cmocka_unit_test(a_closed_session_leaves_nothing_to_its_slot),
         cmocka_unit_test(the_first_rule_that_matches_wins),
         cmocka_unit_test(control_tokens_of_an_answer_are_tokens),
+        cmocka_unit_test(an_answer_is_cut_wherever_the_script_says),
         cmocka_unit_test(a_rule_is_used_so_often),
         cmocka_unit_test(a_forced_token_is_followed_where_the_script_has_it),
         cmocka_unit_test(a_step_that_was_canceled_can_be_done_again),
