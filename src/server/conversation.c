@@ -77,6 +77,24 @@ bool conversation_assistant(Conversation *c, const Said *said)
                said->handle);
 }
 
+/* The form of the answer in words, where the server is to say it: one JSON for
+ * all APIs, in the place that the official encoder has for it. */
+static bool format_line(Request *r, Str *out)
+{
+    const Turn *t = r->t;
+    Bytes b = { 0 };
+    if (!r->info->schema_in_prompt)
+        return true;
+    if (t->format == FORMAT_JSON_OBJECT)
+        bytes_str(&b, "{\"type\": \"json_object\"}");
+    if (t->format == FORMAT_JSON_SCHEMA) {
+        bytes_str(&b, "{\"type\": \"json_schema\", \"json_schema\": {\"schema\": ");
+        json_write(&b, t->schema);
+        bytes_str(&b, "}}");
+    }
+    return request_keep(r, &b, out);
+}
+
 bool conversation_end(Conversation *c)
 {
     Turn *t = c->r->t;
@@ -85,11 +103,12 @@ bool conversation_end(Conversation *c)
     if (c->n <= 1 && !conversation_user(c, (Str){ 0 }))
         return false;
     if (!request_keep(c->r, &c->system, &system.content) ||
-        !tools_lines(c->r, &system.tools, &system.n_tools))
+        !tools_lines(c->r, &system.tools, &system.n_tools) ||
+        !format_line(c->r, &system.response_format))
         return false;
     ChatMessage *last = &t->messages[c->n - 1];
     last->unfinished = last->role == CHAT_ASSISTANT;
-    size_t skip = !system.content.n && !system.n_tools;
+    size_t skip = !system.content.n && !system.n_tools && !system.response_format.n;
     t->messages[0] = system;
     t->messages += skip;
     t->handles += skip;

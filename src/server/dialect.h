@@ -15,6 +15,7 @@ typedef struct {
     int context, max_output;
     int default_think;
     bool strict_model, strict_media, strict_anthropic, client_sampling, usage_plain;
+    bool schema_in_prompt;           /* the form of an answer is also said in words */
     int64_t created;                 /* of the model object, seconds */
     struct ResponseStore *responses; /* that a request may go on from, or NULL */
 } ServerInfo;
