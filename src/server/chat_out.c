@@ -195,8 +195,12 @@ static void chat_error(const ApiError *e, const char *request_id, Bytes *out)
     wire_error(e, "messages", out);
 }
 
+/* Where trying again helps nothing is said: the client does it when the
+ * connection breaks, and takes what it is told for the end. */
 static void put_error(const Event *e, Bytes *out)
 {
+    if (wire_retryable(e->error))
+        return;
     bytes_str(out, "data: ");
     wire_error(e->error, "messages", out);
     bytes_str(out, "\n\n");

@@ -257,8 +257,12 @@ static void completions_error(const ApiError *e, const char *request_id, Bytes *
     wire_error(e, "prompt", out);
 }
 
+/* Where trying again helps nothing is said: the client does it when the
+ * connection breaks, and takes what it is told for the end. */
 static void put_error(const Event *e, Bytes *out)
 {
+    if (wire_retryable(e->error))
+        return;
     bytes_str(out, "data: ");
     wire_error(e->error, "prompt", out);
     bytes_str(out, "\n\n");
