@@ -19,11 +19,19 @@ int cmd_parse(int argc, char **argv);
 int cmd_logits(int argc, char **argv);
 int cmd_quantize(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
 
-enum OptKind { OPT_FLAG, OPT_INT, OPT_U64, OPT_FLOAT, OPT_STR, OPT_TITLE };
+enum OptKind { OPT_FLAG, OPT_INT, OPT_U64, OPT_FLOAT, OPT_STR, OPT_LIST, OPT_TITLE };
+
+/* The values of an option that may be given again and again. */
+enum { MOST_VALUES = 32 };
+typedef struct {
+    const char *value[MOST_VALUES];
+    size_t n;
+} ValueList;
 
 /* One option. names: "-c, --ctx"; arg: "N", NULL for a flag; value: bool *,
- * int *, uint64_t *, float *, const char ** by kind. An arg like "on|off" lists
+ * int *, uint64_t *, float *, const char **, ValueList * by kind. An arg like "on|off" lists
  * the only texts that are accepted. lo, hi bound the numbers
  * (both 0: any). OPT_TITLE: names is a heading of the help text. */
 typedef struct {

@@ -19,6 +19,7 @@ static int cmd_version(int argc, char **argv);
 static const Command commands[] = {
     { "run", cmd_run, "one answer to one prompt" },
     { "chat", cmd_chat, "talk, with line editing and history" },
+    { "serve", cmd_serve, "the HTTP server for coding agents and other clients" },
     { "bench", cmd_bench, "prefill and decode speed at growing contexts, as CSV" },
     { "plan", cmd_plan, "the memory a model needs, and whether it is there" },
     { "inspect", cmd_inspect, "what is in a GGUF" },
@@ -94,8 +95,11 @@ static int cmd_version(int argc, char **argv)
 static int dispatch(int argc, char **argv)
 {
     const char *slash = strrchr(argv[0], '/');
-    if (strcmp(slash ? slash + 1 : argv[0], "ds4-bench") == 0)
+    const char *name = slash ? slash + 1 : argv[0];
+    if (strcmp(name, "ds4-bench") == 0)
         return cmd_bench(argc, argv);
+    if (strcmp(name, "ds4-server") == 0)
+        return cmd_serve(argc, argv);
     if (argc < 2)
         return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ? cmd_chat(argc, argv)
                                                              : cmd_run(argc, argv);

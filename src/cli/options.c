@@ -230,6 +230,13 @@ static int store(const Option *o, const char *name, const char *text)
         *(const char **)o->value = text;
         return -1;
     }
+    if (o->kind == OPT_LIST) {
+        ValueList *list = o->value;
+        if (list->n == MOST_VALUES)
+            return cli_usage_error("%s is given more than %d times", name, MOST_VALUES);
+        list->value[list->n++] = text;
+        return -1;
+    }
     if (o->kind == OPT_INT) {
         long long v = strtoll(text, &end, 10);
         if (!plain || *end || errno || v < INT32_MIN || v > INT32_MAX || !in_range(o, (double)v))

@@ -1,5 +1,5 @@
-/* render.c - ds4 render: a request to the exact prompt. */
-#include "request.h"
+/* render.c - ds4 render: a request to the exact prompt, as the server makes it. */
+#include "prompt.h"
 #include "tokens.h"
 
 static const char about[] =
@@ -8,8 +8,9 @@ static const char about[] =
     "spells\n"
     "like one stays text, which only the ids show.";
 
-static bool print_prompt(const ds4_vocab *v, const ChatPrompt *p, bool ids, ds4_err *err)
+static bool print_prompt(void *user, const ds4_vocab *v, const ChatPrompt *p, ds4_err *err)
 {
+    bool ids = *(const bool *)user;
     Tokens t = { 0 };
     Bytes text = { 0 };
     bool ok;
@@ -24,20 +25,15 @@ static bool print_prompt(const ds4_vocab *v, const ChatPrompt *p, bool ids, ds4_
 }
 
 /* release NULL: the model's own. */
-static bool render(ModelOptions *m, Str json, bool native, const char *release, bool ids,
+static bool render(ModelOptions *m, Str json, const char *api, const char *release, bool ids,
                    ds4_err *err)
 {
-    Request r = { 0 };
-    ChatPrompt p = { 0 };
     bool preview = true;
     ds4_vocab *v = tokens_open_vocab(m, &preview, err);
     if (release)
         preview = strcmp(release, "preview") == 0;
-    bool ok = v && (native ? request_native : request_chat)(&r, json, preview, err) &&
-              chat_render(&p, v, r.m, r.n, &r.opt, err) && print_prompt(v, &p, ids, err);
-    chat_prompt_release(&p);
+    bool ok = v && prompt_of(api, json, v, preview, print_prompt, &ids, err);
     vocab_free(v);
-    request_release(&r);
     return ok;
 }
 
@@ -49,8 +45,10 @@ int cmd_render(int argc, char **argv)
     const Option options[] = {
         { OPT_STR, "-m, --model", "FILE", &m.engine.model,
           "the GGUF; default: ./ds4flash.gguf, else the bundled tiny model", 0, 0 },
-        { OPT_STR, "--api", "chat|native", &api,
-          "the request's form: OpenAI chat (default), or the official encoder's arguments", 0, 0 },
+        { OPT_STR, "--api", "chat|messages|responses|native", &api,
+          "the request's form: OpenAI chat (default), Anthropic, OpenAI Responses, or the official "
+          "encoder's arguments",
+          0, 0 },
         { OPT_STR, "--release", "preview|0731", &release,
           "whose texts for the thinking effort; default: the model's, by its name", 0, 0 },
         { OPT_FLAG, "--ids", NULL, &ids, "token ids, as a JSON array", 0, 0 },
@@ -65,8 +63,8 @@ int cmd_render(int argc, char **argv)
 
     ds4_err err = { 0 };
     Bytes json = { 0 };
-    bool ok = cli_read_text(&json, "-", &err) &&
-              render(&m, bytes_view(&json), strcmp(api, "native") == 0, release, ids, &err);
+    bool ok =
+        cli_read_text(&json, "-", &err) && render(&m, bytes_view(&json), api, release, ids, &err);
     bytes_release(&json);
     return ok ? 0 : cli_fail(&err);
 }

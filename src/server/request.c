@@ -49,7 +49,7 @@ static bool starts_with(Str s, const char *start)
     return s.n >= n && memcmp(s.p, start, n) == 0;
 }
 
-static bool known_model(Str name, const ServerInfo *s)
+bool request_knows_model(Str name, const ServerInfo *s)
 {
     static const char *const names[] = { "deepseek-v4-flash", "deepseek-chat",
                                          "deepseek-reasoner" };
@@ -65,7 +65,7 @@ static bool take_model(Request *r)
     r->t->model = str_of(r->info->model);
     if (!request_text(r, "model", &r->t->model))
         return false;
-    if (!r->info->strict_model || known_model(r->t->model, r->info))
+    if (!r->info->strict_model || request_knows_model(r->t->model, r->info))
         return true;
     return api_fail(r->e, 404, "model_not_found", "model", "The model '%.*s' does not exist",
                     STR_ARG(r->t->model));

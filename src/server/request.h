@@ -25,6 +25,9 @@ typedef struct {
 bool request_begin(Request *r, Turn *t, Json *body, const Headers *h, const ServerInfo *s,
                    ApiError *e);
 
+/* Is it a name that the loaded model answers to, also where models are told apart? */
+bool request_knows_model(Str name, const ServerInfo *s);
+
 /* return request_wrong(r, "top_k", "...", ...): 400 that names the parameter. */
 bool request_wrong(Request *r, const char *param, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
