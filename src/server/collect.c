@@ -29,8 +29,22 @@ static void begin_call(Collected *c, const Event *e)
     set(&call->name, collect_name(e));
 }
 
+static void release_call(CollectedCall *call)
+{
+    bytes_release(&call->name);
+    bytes_release(&call->arguments);
+}
+
+/* Calls that were cut off are none. */
+static void drop_cut_calls(Collected *c)
+{
+    while (c->n_calls && !c->calls[c->n_calls - 1].whole)
+        release_call(&c->calls[--c->n_calls]);
+}
+
 static void finish(Collected *c, const Event *e)
 {
+    drop_cut_calls(c);
     c->finished = true;
     c->end = *e;
     set(&c->stop, e->stop_sequence);
@@ -54,8 +68,11 @@ void collect(Collected *c, const Event *e)
         if (c->n_calls)
             bytes_put(&c->calls[c->n_calls - 1].arguments, e->bytes.p, e->bytes.n);
         break;
-    case EV_FINISH: finish(c, e); break;
     case EV_TOOL_END:
+        if (c->n_calls)
+            c->calls[c->n_calls - 1].whole = true;
+        break;
+    case EV_FINISH: finish(c, e); break;
     case EV_PROGRESS:
     case EV_ERROR: break;
     }
@@ -67,10 +84,8 @@ void collect_release(Collected *c)
     bytes_release(&c->text);
     bytes_release(&c->handle);
     bytes_release(&c->stop);
-    for (size_t i = 0; i < c->n_calls; i++) {
-        bytes_release(&c->calls[i].name);
-        bytes_release(&c->calls[i].arguments);
-    }
+    for (size_t i = 0; i < c->n_calls; i++)
+        release_call(&c->calls[i]);
     free(c->calls);
     *c = (Collected){ 0 };
 }

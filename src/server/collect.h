@@ -9,6 +9,7 @@ typedef struct {
     const Tool *tool; /* NULL: nobody declared it */
     Bytes name;       /* as the client sees it */
     Bytes arguments;
+    bool whole; /* its end was told */
 } CollectedCall;
 
 typedef struct {
