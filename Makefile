@@ -200,6 +200,7 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/ds4
 	install -m 755 $(B)/ds4 $(DESTDIR)$(PREFIX)/bin/ds4
 	ln -sf ds4 $(DESTDIR)$(PREFIX)/bin/ds4-bench
+	ln -sf ds4 $(DESTDIR)$(PREFIX)/bin/ds4-server
 	install -m 644 $(B)/libds4.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(B)/libds4.so $(DESTDIR)$(PREFIX)/lib/libds4.so.0
 	ln -sf libds4.so.0 $(DESTDIR)$(PREFIX)/lib/libds4.so
