@@ -248,7 +248,7 @@ static void count_slots(Scheduler *s)
         n[state]++;
     }
     for (int i = 0; i < N_SLOT_STATES; i++)
-        metrics_slots(s->opt.metrics, i, n[i]);
+        metrics_slots(s->opt.metrics, (enum SlotState)i, n[i]);
 }
 
 /* ---- leaving and entering slots ------------------------------------------------------- */
