@@ -118,6 +118,7 @@ bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
         *s->queue_end = j;
         s->queue_end = &j->next;
         s->n_queue++;
+        metrics_queue_length(s->opt.metrics, s->n_queue);
         pthread_cond_signal(&s->work);
     }
     pthread_mutex_unlock(&s->mutex);
@@ -128,7 +129,6 @@ bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
         e->retry_after = wait_seconds(waiting);
         return false;
     }
-    metrics_queue_length(s->opt.metrics, waiting + 1);
     return true;
 }
 
@@ -143,16 +143,14 @@ void scheduler_cancel(Scheduler *s, Job *j)
         if (!*at)
             s->queue_end = at;
         s->n_queue--;
+        metrics_queue_length(s->opt.metrics, s->n_queue);
         found = true;
         break;
     }
-    int waiting = s->n_queue;
     pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->mutex);
-    if (!found)
-        return;
-    metrics_queue_length(s->opt.metrics, waiting);
-    job_drop(j);
+    if (found)
+        job_drop(j);
 }
 
 double scheduler_silence(Scheduler *s)
@@ -327,11 +325,9 @@ static Job *next_in_queue(Scheduler *s)
         if (!s->queue)
             s->queue_end = &s->queue;
         s->n_queue--;
+        metrics_queue_length(s->opt.metrics, s->n_queue);
     }
-    int waiting = s->n_queue;
     pthread_mutex_unlock(&s->mutex);
-    if (j)
-        metrics_queue_length(s->opt.metrics, waiting);
     return j;
 }
 
