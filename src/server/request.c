@@ -111,6 +111,11 @@ static bool take_session(Request *r)
         ok = keep_header(r, agents[i], &t->agent);
     for (size_t i = 0; i < COUNT(parents) && ok; i++)
         ok = keep_header(r, parents[i], &t->parent);
+    const Json *codex = json_member(r->body, "client_metadata");
+    if (!t->session.n)
+        t->session = json_text(json_member(codex, "session_id"));
+    if (!t->agent.n)
+        t->agent = json_text(json_member(codex, "thread_id"));
     for (size_t i = 0; i < COUNT(members); i++)
         if (!t->session.n)
             t->session = json_text(json_member(r->body, members[i]));
