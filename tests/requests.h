@@ -42,12 +42,29 @@ static inline const char *recorded_header(void *user, const char *name)
 /* The dialect that a recorded request is for; NULL: none of ours. */
 static inline const Dialect *recorded_dialect(const Json *request)
 {
+    static const struct {
+        Str path;
+        const Dialect *dialect;
+    } paths[] = {
+        { { "/v1/messages", 12 }, &dialect_messages },
+        { { "/v1/chat/completions", 20 }, &dialect_chat },
+        { { "/v1/responses", 13 }, &dialect_responses },
+    };
     Str url = json_text(json_member(request, "url"));
     if (!json_is(json_member(request, "method"), "POST"))
         return NULL;
-    if (url.n >= 12 && memcmp(url.p, "/v1/messages", 12) == 0)
-        return &dialect_messages;
-    return url.n >= 20 && memcmp(url.p, "/v1/chat/completions", 20) == 0 ? &dialect_chat : NULL;
+    for (size_t i = 0; i < COUNT(paths); i++)
+        if (url.n >= paths[i].path.n && memcmp(url.p, paths[i].path.p, paths[i].path.n) == 0)
+            return paths[i].dialect;
+    return NULL;
+}
+
+static inline enum Api dialect_api(const Dialect *d)
+{
+    return d == &dialect_messages    ? API_MESSAGES
+           : d == &dialect_responses ? API_RESPONSES
+           : d == &dialect_chat      ? API_CHAT
+                                     : API_COMPLETIONS;
 }
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-enum { MOST = 32 }; /* requests of one run */
+enum { MOST = 32, MOST_TOOLS = 256 }; /* requests of one run, tools of one request */
 
 typedef struct {
     char path[512];
@@ -32,6 +32,13 @@ static Json *read_json(const char *path)
     return o;
 }
 
+/* Messages, or items; NULL: neither is there. */
+static const Json *list_of(const Json *body)
+{
+    const Json *messages = json_member(body, "messages");
+    return messages ? messages : json_member(body, "input");
+}
+
 /* False: of another API. */
 static bool load(Recorded *r)
 {
@@ -41,12 +48,12 @@ static bool load(Recorded *r)
     r->file = read_json(r->path);
     r->d = recorded_dialect(r->file);
     r->body = json_member(r->file, "body");
-    if (!r->d || !json_member(r->body, "messages")) {
+    if (!r->d || !list_of(r->body)) {
         json_free(r->file);
         return false;
     }
     Headers h = { recorded_header, json_member(r->file, "rawHeaders") };
-    turn_init(&r->t, r->d == &dialect_messages ? API_MESSAGES : API_CHAT);
+    turn_init(&r->t, dialect_api(r->d));
     Bytes text = { 0 };
     json_write(&text, r->body);
     if (!r->d->parse(&r->t, json_read(bytes_view(&text), NULL), &h, &test_server, &e))
@@ -107,23 +114,33 @@ typedef struct {
     size_t calls, results, thoughts, images;
 } Count;
 
+static void count_type(const Json *o, Count *c)
+{
+    static const char *const calls[] = { "tool_use", "function_call", "custom_tool_call" };
+    static const char *const results[] = { "tool_result", "function_call_output",
+                                           "custom_tool_call_output" };
+    const Json *type = json_member(o, "type");
+    for (size_t i = 0; i < COUNT(calls); i++) {
+        c->calls += json_is(type, calls[i]);
+        c->results += json_is(type, results[i]);
+    }
+    c->thoughts += json_is(type, "thinking") || json_is(type, "reasoning");
+}
+
 static void count_blocks(const Json *content, Count *c)
 {
-    for (size_t i = 0; i < json_length(content); i++) {
-        const Json *type = json_member(json_at(content, i), "type");
-        c->calls += json_is(type, "tool_use");
-        c->results += json_is(type, "tool_result");
-        c->thoughts += json_is(type, "thinking");
-    }
+    for (size_t i = 0; i < json_length(content); i++)
+        count_type(json_at(content, i), c);
 }
 
 /* What the body holds, read without the dialect. */
 static Count count_body(const Json *body)
 {
-    const Json *list = json_member(body, "messages");
+    const Json *list = list_of(body);
     Count c = { 0 };
     for (size_t i = 0; i < json_length(list); i++) {
         const Json *m = json_at(list, i);
+        count_type(m, &c);
         count_blocks(json_member(m, "content"), &c);
         c.calls += json_length(json_member(m, "tool_calls"));
         c.results += json_is(json_member(m, "role"), "tool");
@@ -158,16 +175,31 @@ static void check_messages(const Recorded *r)
                  got.results, got.thoughts, want.calls, want.results, want.thoughts);
 }
 
+/* Each tool that a body declares for the model, in order; those of a namespace
+ * are tools, and what others run is none. */
+static size_t declared(const Json *tools, const Json **out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < json_length(tools); i++) {
+        const Json *tool = json_at(tools, i), *inner = json_member(tool, "tools");
+        for (size_t k = 0; k < json_length(inner); k++)
+            out[n++] = json_at(inner, k);
+        if (!inner && !json_is(json_member(tool, "type"), "web_search"))
+            out[n++] = tool;
+    }
+    return n;
+}
+
 static void check_tools(const Recorded *r)
 {
-    const Json *tools = json_member(r->body, "tools");
+    const Json *tools[MOST_TOOLS];
     size_t shown = 0;
-    assert_int_equal(r->t.n_tools, json_length(tools));
+    assert_int_equal(r->t.n_tools, declared(json_member(r->body, "tools"), tools));
     for (size_t i = 0; i < r->t.n_tools; i++) {
         const Tool *tool = &r->t.tools[i];
-        assert_true(tool->deferred ==
-                    json_is_bool(json_member(json_at(tools, i), "defer_loading"), true));
-        assert_true(json_is_object(tool->parameters));
+        assert_true(tool->deferred == json_is_bool(json_member(tools[i], "defer_loading"), true));
+        assert_true(tool->kind == TOOL_CUSTOM ? tool->grammar.n > 0
+                                              : json_is_object(tool->parameters));
         assert_true(json_valid(tool->function));
         shown += !tool->deferred;
     }
@@ -185,14 +217,16 @@ static void check_prompt(const Recorded *r)
 /* Who sends a key has it taken. */
 static void check_session(const Recorded *r)
 {
-    static const char *const headers[] = { "x-claude-code-session-id", "x-session-id" };
+    static const char *const headers[] = { "x-claude-code-session-id", "x-session-id", "session-id",
+                                           "session_id" };
     void *list = json_member(r->file, "rawHeaders");
     const char *agent = recorded_header(list, "x-claude-code-agent-id");
+    const char *thread = recorded_header(list, "thread-id");
     for (size_t i = 0; i < COUNT(headers); i++) {
         const char *session = recorded_header(list, headers[i]);
         assert_true(!session || str_eq(r->t.session, str_of(session)));
     }
-    assert_true(str_eq(r->t.agent, str_of(agent)));
+    assert_true(str_eq(r->t.agent, str_of(agent ? agent : thread)));
 }
 
 static void check_run(Recorded *r, size_t n)
@@ -212,12 +246,12 @@ static void check_run(Recorded *r, size_t n)
 static void every_recorded_request_makes_sense(void **state)
 {
     (void)state;
-    assert_int_equal(each_run(check_run), 209);
+    assert_int_equal(each_run(check_run), 261);
 }
 
 /* ---- one after the other ------------------------------------------------------------------ */
 
-static size_t pairs;
+static size_t pairs[N_APIS];
 
 static bool same_text(const ChatMessage *a, const ChatMessage *b)
 {
@@ -227,21 +261,28 @@ static bool same_text(const ChatMessage *a, const ChatMessage *b)
     return same;
 }
 
-/* Clients leave messages out when they make a conversation shorter. */
+static bool same_member(const Json *a, const Json *b, const char *key)
+{
+    return str_eq(json_text(json_member(a, key)), json_text(json_member(b, key)));
+}
+
+/* Clients leave messages out when they make a conversation shorter; and one that
+ * goes on does so with what the assistant said. */
 static bool more_of_the_same_roles(const Json *a, const Json *b)
 {
     for (size_t i = 0; i < json_length(a); i++)
-        if (!str_eq(json_text(json_member(json_at(a, i), "role")),
-                    json_text(json_member(json_at(b, i), "role"))))
+        if (!same_member(json_at(a, i), json_at(b, i), "role") ||
+            !same_member(json_at(a, i), json_at(b, i), "type"))
             return false;
-    return json_length(a) < json_length(b);
+    return json_length(a) < json_length(b) &&
+           !json_is(json_member(json_at(b, json_length(a)), "role"), "user");
 }
 
 /* A later request of the same conversation: it starts alike, and is longer. */
 static bool goes_on(const Recorded *a, const Recorded *b)
 {
     if (a->d != b->d || !str_eq(a->t.session, b->t.session) || !str_eq(a->t.agent, b->t.agent) ||
-        !more_of_the_same_roles(json_member(a->body, "messages"), json_member(b->body, "messages")))
+        !more_of_the_same_roles(list_of(a->body), list_of(b->body)))
         return false;
     return same_text(&a->t.messages[0], &b->t.messages[0]) &&
            same_text(&a->t.messages[1], &b->t.messages[1]);
@@ -255,7 +296,7 @@ static void check_prefix(const Recorded *a, const Recorded *b)
     if (same < a->prompt.n)
         fail_msg("%s and %s differ at byte %zu of %zu: \"%.60s\" and \"%.60s\"", a->path, b->path,
                  same, a->prompt.n, a->prompt.p + same, b->prompt.p + same);
-    pairs++;
+    pairs[a->t.api]++;
 }
 
 static void check_pairs(Recorded *r, size_t n)
@@ -269,9 +310,11 @@ static void check_pairs(Recorded *r, size_t n)
 static void a_conversation_that_goes_on_keeps_its_prompt(void **state)
 {
     (void)state;
-    pairs = 0;
+    memset(pairs, 0, sizeof pairs);
     each_run(check_pairs);
-    assert_int_equal(pairs, 44);
+    assert_int_equal(pairs[API_CHAT], 26);
+    assert_int_equal(pairs[API_MESSAGES], 18);
+    assert_int_equal(pairs[API_RESPONSES], 25);
 }
 
 int main(void)
