@@ -102,6 +102,13 @@ static void put_string(Bytes *out, const char *before, Str s, const char *after)
 
 static void put_url(const Welcome *w, const char *path) { put_string(w->out, "", w->url, path); }
 
+/* Clients keep so much of the context free for an answer, and shorten their
+ * conversation when it does not fit any more: all of it would leave no room. */
+static int room_for_answer(const Welcome *w)
+{
+    return MIN(w->info->max_output, MIN(w->info->context / 4, 32000));
+}
+
 static void put_model(const Welcome *w) { put_string(w->out, "", w->model, ""); }
 
 static void welcome_opencode(const Welcome *w)
@@ -117,7 +124,7 @@ static void welcome_opencode(const Welcome *w)
     bytes_printf(out,
                  ": { \"reasoning\": true, \"tool_call\": true,\n"
                  "      \"limit\": { \"context\": %d, \"output\": %d } } } } },\n  \"model\": ",
-                 w->info->context, w->info->max_output);
+                 w->info->context, room_for_answer(w));
     put_string(out, "ds4/", w->model, "");
     bytes_str(out, ", \"small_model\": ");
     put_string(out, "ds4/", w->model, "");
@@ -154,5 +161,5 @@ static void welcome_pi(const Welcome *w)
     bytes_printf(out,
                  ", \"reasoning\": true, \"input\": [\"text\"],\n    \"contextWindow\": %d, "
                  "\"maxTokens\": %d, \"compat\": { \"thinkingFormat\": \"deepseek\" } }] } } }\n",
-                 w->info->context, w->info->max_output);
+                 w->info->context, room_for_answer(w));
 }

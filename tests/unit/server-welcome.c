@@ -112,7 +112,7 @@ static void opencodes_file_names_the_model_and_its_limits(void **state)
     assert_true(json_is_bool(json_member(model, "reasoning"), true));
     assert_true(json_is_bool(json_member(model, "tool_call"), true));
     number_is(json_member(model, "limit"), "context", 131072);
-    number_is(json_member(model, "limit"), "output", 65536);
+    number_is(json_member(model, "limit"), "output", 32000);
     text_is(o, "model", "ds4/deepseek-v4-flash");
     text_is(o, "small_model", "ds4/deepseek-v4-flash");
     json_free(o);
@@ -149,9 +149,27 @@ static void pis_file_names_the_api(void **state)
     text_is(ds4, "apiKey", "local");
     text_is(model, "id", "deepseek-v4-flash");
     number_is(model, "contextWindow", 131072);
-    number_is(model, "maxTokens", 65536);
+    number_is(model, "maxTokens", 32000);
     json_free(o);
     free(text);
+}
+
+static void an_answer_never_takes_the_whole_context(void **state)
+{
+    (void)state;
+    static const int sizes[][3] = { { 16384, 16384, 4096 }, { 8192, 1000, 1000 } };
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        ServerInfo s = { .model = "m", .context = sizes[i][0], .max_output = sizes[i][1] };
+        Bytes b = { 0 };
+        welcome_write(&b, "http://h", false, &s);
+        bytes_byte(&b, 0);
+        Json *o = json_after(b.p, "\nopencode,");
+        const Json *ds4 = json_member(json_member(o, "provider"), "ds4");
+        const Json *model = json_member(json_member(ds4, "models"), "m");
+        number_is(json_member(model, "limit"), "output", (uint64_t)sizes[i][2]);
+        json_free(o);
+        bytes_release(&b);
+    }
 }
 
 static void where_keys_are_needed_a_placeholder_says_so(void **state)
@@ -272,6 +290,7 @@ int main(void)
         cmocka_unit_test(opencodes_file_names_the_model_and_its_limits),
         cmocka_unit_test(codexs_file_has_its_tables_in_order),
         cmocka_unit_test(pis_file_names_the_api),
+        cmocka_unit_test(an_answer_never_takes_the_whole_context),
         cmocka_unit_test(where_keys_are_needed_a_placeholder_says_so),
         cmocka_unit_test(any_name_and_address_stays_in_its_place),
         cmocka_unit_test(the_page_shows_how_things_stand_without_its_script),
