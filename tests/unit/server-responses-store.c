@@ -83,6 +83,12 @@ static void going_on_from_a_response_is_as_telling_it_all_again(void **state)
     same_messages(&s, BODY(after(second), OUTPUT("call_1", "r2")),
                   BODY("", SAYS("q1"), ANSWERED("a1"), OUTPUT("call_1", "r1"), SAYS("q2"),
                        ANSWERED("a2"), OUTPUT("call_1", "r2")));
+    /* Places are told as the client counts them. */
+    Turn t;
+    ApiError e;
+    assert_false(parse_with(&s, BODY(after(second), SAYS("x"), OUTPUT("c9", "r")), &t, &e));
+    assert_string_equal(e.code, "unknown_call_id");
+    assert_non_null(strstr(e.message, "input[1]"));
     responses_store_free(s.responses);
 }
 
@@ -321,9 +327,47 @@ static void the_newest_of_two_items_with_one_id_is_found(void **state)
     assert_true(responses_delete(s, STR("r2")));
     assert_true(responses_item(s, STR("i"), &got));
     str_is(bytes_view(&got), "{\"id\": \"i\", \"n\": 1}");
+    /* In whichever order they go. */
+    assert_true(keep(s, "r3", "", "[{\"id\": \"i\", \"n\": 3}]", "[]"));
     assert_true(responses_delete(s, STR("r1")));
+    bytes_clear(&got);
+    assert_true(responses_item(s, STR("i"), &got));
+    str_is(bytes_view(&got), "{\"id\": \"i\", \"n\": 3}");
+    assert_true(responses_delete(s, STR("r3")));
     assert_false(responses_item(s, STR("i"), &got));
     bytes_release(&got);
+    responses_store_free(s);
+}
+
+static void what_is_pointed_into_is_in_use(void **state)
+{
+    (void)state;
+    ResponseStore *s = responses_store_new(1 << 20);
+    Bytes got = { 0 };
+    char id[16];
+    for (int i = 0; i < 256; i++) {
+        snprintf(id, sizeof id, "r%d", i);
+        assert_true(keep(s, id, "", i ? "[{}]" : "[{\"id\": \"i\"}]", "[]"));
+    }
+    assert_true(responses_item(s, STR("i"), &got));
+    assert_true(keep(s, "r256", "", "[{}]", "[]"));
+    assert_true(knows(s, "r0") && !knows(s, "r1"));
+    bytes_release(&got);
+    responses_store_free(s);
+}
+
+static void what_has_gone_leaves_its_room(void **state)
+{
+    (void)state;
+    ResponseStore *s = responses_store_new(4096);
+    Bytes some = list_of("", 1000);
+    assert_true(keep(s, "r0", "", "[\"q\"]", "[]"));
+    for (int i = 0; i < 20; i++) {
+        assert_true(keep(s, "r1", "", some.p, "[]"));
+        assert_true(responses_delete(s, STR("r1")));
+    }
+    assert_true(knows(s, "r0"));
+    bytes_release(&some);
     responses_store_free(s);
 }
 
@@ -372,6 +416,8 @@ int main(void)
         cmocka_unit_test(bytes_are_bounded),
         cmocka_unit_test(a_conversation_that_has_grown_too_long_is_not_kept),
         cmocka_unit_test(the_newest_of_two_items_with_one_id_is_found),
+        cmocka_unit_test(what_is_pointed_into_is_in_use),
+        cmocka_unit_test(what_has_gone_leaves_its_room),
         cmocka_unit_test(threads_may_share_a_store),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
