@@ -236,6 +236,8 @@ static void get_health(const Visit *v)
         bytes_str(&b, "{\"status\":\"ok\"}");
         status = 200;
     }
+    if (status != 200)
+        http_set(v->r, "retry-after", "5");
     send(v, status, JSON_TYPE, &b);
 }
 
