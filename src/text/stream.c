@@ -371,14 +371,25 @@ static void accept(Stream *s, unsigned char c)
         look_at_block(s, c);
 }
 
-/* Nothing more comes. A block that was only looked at is prose, unless only
- * its end is missing; in the plain form that counts, too. */
+/* Its first call was cut off: none is told. */
+static void drop_block(Stream *s)
+{
+    s->block.dropped++;
+    release_text(s);
+    end_block(s);
+}
+
+/* Nothing more comes. A block that was only looked at is told if only its end is
+ * missing, and dropped if it was cut off before its first call was certain. Where
+ * something is wrong with it, in reasoning, and in the plain form it is prose. */
 static void finish_prose(Stream *s)
 {
     bool looking = s->in_block && !s->block.emit && !s->block.plain;
     if (looking && s->block.calls > 0 && !s->block.unknown && block_between_calls(&s->block))
         accept_block(s);
-    if (s->in_block && s->block.emit) {
+    if (s->in_block && !s->late && !s->block.emit && block_unharmed(&s->block)) {
+        drop_block(s);
+    } else if (s->in_block && s->block.emit) {
         s->repairs.dropped += !block_between_calls(&s->block);
         end_block(s);
     } else if (s->in_block) {

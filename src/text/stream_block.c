@@ -193,6 +193,19 @@ static bool is_block_name(Str word)
     return str_eq(word, STR("tool_calls")) || str_eq(word, STR("function_calls"));
 }
 
+static bool begins(Str s, Str whole)
+{
+    return s.n == 0 || (s.n <= whole.n && memcmp(s.p, whole.p, s.n) == 0);
+}
+
+bool block_unharmed(const Block *b)
+{
+    Str s = bytes_view(&b->tag);
+    if (b->state != OPENER)
+        return !b->odd;
+    return begins(s, STR("tool_calls")) || begins(s, STR("function_calls"));
+}
+
 /* May c be the next byte of the tag? */
 static bool fits_tag(const Block *b, unsigned char c)
 {

@@ -50,6 +50,8 @@ void block_start(Block *b, bool plain, bool strict, BlockEmit emit);
 enum BlockStep block_byte(Block *b, unsigned char c);
 bool block_between_calls(const Block *b);
 bool block_in_value(const Block *b);
+/* As far as it goes, its opening tag is as it should be. */
+bool block_unharmed(const Block *b);
 void block_release(Block *b);
 
 #endif

@@ -115,13 +115,11 @@ static void what_only_looks_like_markup_is_text(void **state)
     (void)state;
     static const char *const texts[] = {
         "a < b <tool <tool_call> <<tool_calls",
-        "<" D,
-        "<" D "tool_calls",
-        OPEN,
+        "<" D "tools",
+        "<" D "toolcalls>\n" CALL("f"),
         OPEN "hello",
         OPEN "<>",
         OPEN "</>" CLOSE,
-        OPEN CALL("f"),
         OPEN CALL("f") "hello" END CLOSE,
         OPEN "<" D "invoke nome=\"f\">" END CLOSE,
         CALL("f") PAR("s") "1" RAP END,
@@ -224,6 +222,39 @@ static void a_whole_block_ends_the_reasoning(void **state)
     told(both, "say " OPEN CALL("f") PAR("s") "x", "R:say " OPEN CALL("f") PAR("s") "x");
     told(both, "say " OPEN " and " CLOSE "</think>ok", "R:say " OPEN " and " CLOSE "T:ok");
     told(both, "Now." OPEN CALL("f") END, "R:Now.C0:f={};");
+    told(both, "Now.\n\n" OPEN CALL("f"), "R:Now.\n\n" OPEN CALL("f"));
+}
+
+/* Whether a limit or the model ended the answer there: it was to be a call, and
+ * as text a client would show it and send it back. */
+static void a_block_cut_off_before_its_first_call_is_certain_is_dropped(void **state)
+{
+    (void)state;
+    static const char *const blocks[] = {
+        "<" D,
+        "<" D "tool_c",
+        "<" D "function",
+        OPEN,
+        OPEN "<",
+        OPEN "</" D "tool",
+        OPEN "<" D "invoke name=\"f",
+        OPEN CALL("f"),
+        OPEN CALL("unknown"),
+        OPEN CALL("f") "<" D "parameter name=\"s\" string=\"tr",
+        OPEN CALL("f") "{\"s\": 1",
+        OPEN CALL("f") "</" D "invoke",
+    };
+    const Str stop[] = { STR("Jab") };
+    StreamOptions o = calls;
+    o.stop = stop;
+    o.n_stop = COUNT(stop);
+    for (size_t i = 0; i < COUNT(blocks); i++) {
+        char text[300];
+        snprintf(text, sizeof text, "Ja\n\n%s", blocks[i]);
+        told(o, text, "T:Ja");
+        snprintf(text, sizeof text, "Ja\n\n\n%s" EOS "more", blocks[i]);
+        told(o, text, "T:Ja\n");
+    }
 }
 
 static void a_call_cut_off_never_ends(void **state)
@@ -333,6 +364,9 @@ static void repairs_are_counted(void **state)
     } cases[] = {
         { OPEN CALL("f") PAR("s") "x" RAP END CLOSE, 0, 0 },
         { OPEN CALL("f") PAR("s") "x", 0, 1 },
+        { OPEN CALL("f"), 0, 1 },
+        { OPEN, 0, 1 },
+        { OPEN CLOSE, 0, 0 },
         { OPEN CALL("g") NUM("s") "x" RAP END CLOSE, 1, 0 },
         { "<" D "toolcalls>" CALL("f") END CLOSE, 1, 0 },
         { OPEN CALL("f") END CALL("f") PAR("s") "x" RAP CLOSE, 0, 1 },
@@ -411,6 +445,7 @@ int main(void)
         cmocka_unit_test(damaged_calls_are_mended),
         cmocka_unit_test(blocks_of_plain_tags_count_when_whole),
         cmocka_unit_test(a_whole_block_ends_the_reasoning),
+        cmocka_unit_test(a_block_cut_off_before_its_first_call_is_certain_is_dropped),
         cmocka_unit_test(a_call_cut_off_never_ends),
         cmocka_unit_test(custom_tools_get_bytes),
         cmocka_unit_test(stop_strings_end_the_text_only),
