@@ -430,7 +430,8 @@ static void accept_character(Stream *s, Str c)
         accept(s, (unsigned char)c.p[i]);
 }
 
-/* Take characters off the front; the rest stays while it may become one. */
+/* Take characters off the front; the rest stays while it may become one. last: it
+ * cannot any more. */
 static void sort_out(Stream *s, bool last)
 {
     static const Str unknown = { "\xEF\xBF\xBD", 3 };
@@ -487,9 +488,11 @@ static bool settle(Stream *s)
     return !s->over;
 }
 
+/* A character that the answer ends within is no damage, but not yet there: as
+ * U+FFFD clients would send it back, and the prompt would be another one. */
 static void finish(Stream *s)
 {
-    sort_out(s, true);
+    bytes_clear(&s->character);
     if (!s->over)
         finish_prose(s);
 }

@@ -4,7 +4,8 @@
  * split a UTF-8 character, and joined together they do not depend on how the
  * bytes were cut into tokens. Held back: incomplete characters, text that may
  * be the start of a stop string or of a tool block, two line breaks before one.
- * What is not UTF-8 becomes U+FFFD, byte by byte. Spec: encoding 9.2, 9.4. */
+ * What is not UTF-8 becomes U+FFFD, byte by byte; a character that is incomplete
+ * where the answer ends is dropped. Spec: encoding 9.2, 9.4. */
 #ifndef STREAM_H
 #define STREAM_H
 #include "../base/bytes.h"

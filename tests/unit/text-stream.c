@@ -306,9 +306,23 @@ static void stop_strings_end_the_text_only(void **state)
 static void bytes_that_are_no_utf8_are_replaced(void **state)
 {
     (void)state;
-    told(both, "a\xff\xe4\xb8</think>\xc3" EOS, "R:a\uFFFD\uFFFD\uFFFDT:\uFFFD");
+    told(both, "a\xff\xe4\xb8</think>\xc3(" EOS, "R:a\uFFFD\uFFFD\uFFFDT:\uFFFD(");
+    told(calls, "\xf0\x9f\x98" OPEN CALL("f") END CLOSE, "T:\uFFFD\uFFFD\uFFFDC0:f={};");
     told(calls, OPEN CALL("f") PAR("s") "\xed\xa0\x80\xf0\x9f\x98\x80" RAP END CLOSE,
          "C0:f={\"s\": \"\uFFFD\uFFFD\uFFFD😀\"};");
+}
+
+static void a_character_that_the_answer_ends_within_is_dropped(void **state)
+{
+    (void)state;
+    told(calls, "so\xc3", "T:so");
+    told(calls, "so \xff\xf0\x9f\x98" EOS "more", "T:so \uFFFD");
+    told(thinks, "why\xe4\xb8", "R:why");
+    told(calls, "\xe4", "");
+    told(calls, OPEN CALL("f") PAR("s") "x\xe4\xb8", "C0:f={\"s\": \"x");
+    StreamOptions o = plain;
+    o.max_bytes = 5;
+    told(o, "abcd\xc3\xa9", "T:abcd");
 }
 
 /* Only the token is markup: what ordinary tokens spell is prose. */
@@ -450,6 +464,7 @@ int main(void)
         cmocka_unit_test(custom_tools_get_bytes),
         cmocka_unit_test(stop_strings_end_the_text_only),
         cmocka_unit_test(bytes_that_are_no_utf8_are_replaced),
+        cmocka_unit_test(a_character_that_the_answer_ends_within_is_dropped),
         cmocka_unit_test(spelled_marks_in_tokens_are_prose),
         cmocka_unit_test(the_state_follows_the_answer),
         cmocka_unit_test(repairs_are_counted),
