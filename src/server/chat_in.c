@@ -185,9 +185,7 @@ static bool take_choice(Request *r)
 static bool custom_arguments(Request *r, const Json *custom, Str *out)
 {
     Bytes b = { 0 };
-    bytes_str(&b, "{\"input\": ");
-    json_write_str(&b, json_text(json_member(custom, "input")));
-    bytes_byte(&b, '}');
+    tools_custom_arguments(json_text(json_member(custom, "input")), &b);
     return request_keep(r, &b, out);
 }
 

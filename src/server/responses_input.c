@@ -268,9 +268,7 @@ static bool take_custom_call(Reading *g, const Json *item)
 {
     Bytes b = { 0 };
     Str name, arguments;
-    bytes_str(&b, "{\"input\": ");
-    json_write_str(&b, json_text(json_member(item, "input")));
-    bytes_byte(&b, '}');
+    tools_custom_arguments(json_text(json_member(item, "input")), &b);
     return request_keep(g->r, &b, &arguments) &&
            tools_full_name(g->r, json_text(json_member(item, "namespace")),
                            json_text(json_member(item, "name")), &name) &&

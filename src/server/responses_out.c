@@ -147,13 +147,7 @@ static void put_error(const ApiError *e, Bytes *out)
         return;
     }
     bytes_printf(out, "{\"code\":\"%s\",\"message\":", error_code(e));
-    if (wire_too_long(e))
-        bytes_printf(out,
-                     "\"This model's maximum context length is %d tokens. However, your messages "
-                     "resulted in %d tokens. Please reduce the length of the messages.\"",
-                     e->n_context, e->n_prompt);
-    else
-        wire_str(out, str_of(e->message));
+    wire_message(e, out);
     bytes_byte(out, '}');
 }
 

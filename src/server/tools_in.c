@@ -174,6 +174,13 @@ bool tools_allow(Request *r, Str name)
     return true;
 }
 
+void tools_custom_arguments(Str input, Bytes *out)
+{
+    bytes_str(out, "{\"input\": ");
+    json_write_str(out, input);
+    bytes_byte(out, '}');
+}
+
 /* ---- showing ------------------------------------------------------------------------- */
 
 bool tools_lines(Request *r, const Str **lines, size_t *n)

@@ -30,6 +30,9 @@ bool tools_allow(Request *r, Str name);
  * or flat as in Responses. */
 bool tools_custom_format(Request *r, const Json *format, ToolGiven *g);
 
+/* The arguments of a custom tool's call, which the model sees as a function of one text. */
+void tools_custom_arguments(Str input, Bytes *out);
+
 /* The lines of the prompt's tools block. */
 bool tools_lines(Request *r, const Str **lines, size_t *n);
 /* <functions>...</functions> for a run of references to tools. False when that

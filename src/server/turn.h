@@ -88,7 +88,6 @@ typedef struct {
     bool show_reasoning_summary, include_encrypted; /* responses */
     bool echo;                                      /* completions */
     Str session, agent, parent;                     /* keys the client sends; may be empty */
-    struct json_object *request_echo; /* responses: fields that the reply repeats; in json */
 } Turn;
 
 void turn_init(Turn *t, enum Api api);

@@ -63,17 +63,22 @@ static void put_name(Bytes *out, const char *key, const char *value)
         bytes_str(out, "null");
 }
 
-void wire_error(const ApiError *e, const char *prompt_param, Bytes *out)
+void wire_message(const ApiError *e, Bytes *out)
 {
-    bool too_long = wire_too_long(e);
-    bytes_str(out, "{\"error\":{\"message\":");
-    if (too_long)
+    if (wire_too_long(e))
         bytes_printf(out,
                      "\"This model's maximum context length is %d tokens. However, your messages "
                      "resulted in %d tokens. Please reduce the length of the messages.\"",
                      e->n_context, e->n_prompt);
     else
         wire_str(out, str_of(e->message));
+}
+
+void wire_error(const ApiError *e, const char *prompt_param, Bytes *out)
+{
+    bool too_long = wire_too_long(e);
+    bytes_str(out, "{\"error\":{\"message\":");
+    wire_message(e, out);
     put_name(out, "type", e->type ? e->type : "server_error");
     put_name(out, "param", too_long ? prompt_param : e->param);
     put_name(out, "code", e->code);

@@ -13,6 +13,8 @@ void wire_real(Bytes *out, double x, int decimals);
 
 /* {"error":{...}} of the OpenAI APIs. prompt_param: what holds the prompt there. */
 void wire_error(const ApiError *e, const char *prompt_param, Bytes *out);
+/* The error's sentence, as a string: clients know the one about a prompt that is too long. */
+void wire_message(const ApiError *e, Bytes *out);
 /* Is it worth trying again? */
 bool wire_retryable(const ApiError *e);
 bool wire_too_long(const ApiError *e);
