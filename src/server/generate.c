@@ -417,9 +417,7 @@ static enum DecodePhase phase_of(enum StreamState state)
 static bool custom_arguments(const CollectedCall *call, Arena *a, Str *out)
 {
     Bytes b = { 0 };
-    bytes_str(&b, "{\"input\": ");
-    json_write_str(&b, bytes_view(&call->arguments));
-    bytes_byte(&b, '}');
+    tools_custom_arguments(bytes_view(&call->arguments), &b);
     char *p = b.failed ? NULL : arena_str(a, bytes_view(&b));
     *out = (Str){ p, p ? b.n : 0 };
     bytes_release(&b);
@@ -440,13 +438,24 @@ static bool calls_told(const Generation *g, Arena *a, ChatCall *calls)
     return true;
 }
 
+/* Where thoughts end without </think>, in a block of calls, their end cannot be
+ * found in what was sampled. */
+static bool has_seams(const Generation *g)
+{
+    bool closed = !g->job->thinking || (!g->told.text.n && !g->told.n_calls);
+    for (size_t i = 0; i < g->sampled.n && !closed; i++)
+        closed = g->sampled.id[i] == g->control.think_end;
+    return closed;
+}
+
 /* An answer that the client will send back as it was shown. One that was cut by
  * a stop string or in a call will come back as something else. */
 static void keep(Generation *g, enum Finish how)
 {
     Arena a = { 0 };
     ChatCall *calls = arena_array(&a, g->told.n_calls, sizeof *calls);
-    bool whole = how != FINISH_STOP_SEQUENCE && stream_repairs(g->stream).dropped == 0;
+    bool whole =
+        how != FINISH_STOP_SEQUENCE && stream_repairs(g->stream).dropped == 0 && has_seams(g);
     if (whole && calls && !g->told.failed && calls_told(g, &a, calls)) {
         const Sampled s = { .handle = g->job->thinking ? g->handle : NULL,
                             .ids = g->sampled.id,
