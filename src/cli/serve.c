@@ -148,6 +148,7 @@ static bool check_model(ServeOptions *o, ds4_err *err)
     if (!cli_model_settle(&o->model, err))
         return false;
     o->server.model_path = o->model.engine.model;
+    o->server.device = o->model.engine.device;
     return access(o->model.engine.model, R_OK) == 0 ||
            fail(err, DS4_EIO, "cannot read %s", o->model.engine.model);
 }

@@ -63,7 +63,7 @@ void catalog_models(Bytes *out, const ServerInfo *s)
 
 bool catalog_model(Bytes *out, const ServerInfo *s, Str id)
 {
-    if (!request_knows_model(id, s))
+    if (s->strict_model && !request_knows_model(id, s))
         return false;
     put_model(out, s, id);
     return true;

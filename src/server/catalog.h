@@ -6,8 +6,8 @@
 
 /* GET /v1/models: one list for OpenAI's clients and Anthropic's. */
 void catalog_models(Bytes *out, const ServerInfo *s);
-/* GET /v1/models/{id}: the object under the name that was asked for. False: 404,
- * the same names as in a request are known. */
+/* GET /v1/models/{id}: the object under the name that was asked for. False: 404.
+ * The same names as in a request are known: all, unless the server is strict. */
 bool catalog_model(Bytes *out, const ServerInfo *s, Str id);
 /* GET /v1/codex/models: Codex's catalogue. */
 void catalog_codex(Bytes *out, const ServerInfo *s);

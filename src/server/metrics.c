@@ -166,8 +166,8 @@ static void put_quoted(Bytes *out, const char *s)
 
 Metrics *metrics_new(const MetricsBuild *build, ds4_err *err)
 {
-    const char *const names[] = { "version", "model", "quant", "device" };
-    const char *const values[] = { build->version, build->model, build->quant, build->device };
+    const char *const names[] = { "version", "model", "device" };
+    const char *const values[] = { build->version, build->model, build->device };
     Metrics *m = calloc(1, sizeof *m);
     for (size_t i = 0; m && i < COUNT(names); i++) {
         bytes_printf(&m->build, "%s%s=", i ? "," : "", names[i]);

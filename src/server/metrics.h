@@ -10,7 +10,7 @@ typedef struct Metrics Metrics;
 
 /* Of ds4x_build_info; copied. NULL: empty. */
 typedef struct {
-    const char *version, *model, *quant, *device;
+    const char *version, *model, *device;
 } MetricsBuild;
 
 Metrics *metrics_new(const MetricsBuild *build, ds4_err *err);

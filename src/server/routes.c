@@ -257,7 +257,8 @@ static void get_status(const Visit *v)
     bytes_byte(&b, '{');
     put_member(&b, "build", "ds4 " DS4_VERSION);
     put_member(&b, "state", s->draining ? "draining" : ready ? "ok" : "loading");
-    put_member(&b, "model", ready ? s->model_name : "");
+    put_member(&b, "model", s->info.model);
+    put_member(&b, "name", ready ? s->model_name : "");
     put_member(&b, "engine", ready ? s->engine : "");
     bytes_printf(&b, "\"ctx\":%d,\"uptime\":", ready ? s->info.context : 0);
     wire_real(&b, uptime(s), 1);

@@ -26,6 +26,7 @@ typedef struct {
 
     const char *model_id;   /* how clients call it; NULL: deepseek-v4-flash */
     const char *model_path; /* for /props */
+    const char *device;     /* for the metrics; NULL: the default one */
     const char *trace_dir;  /* a folder for all that comes and goes; NULL: none */
     int default_think;      /* enum ChatThink */
     bool strict_model, strict_media, strict_anthropic, client_sampling, usage_plain;

@@ -81,9 +81,13 @@ static void a_model_is_found_by_the_names_that_requests_may_use(void **state)
         json_free(o);
     }
     for (size_t i = 0; i < COUNT(unknown); i++) {
+        ServerInfo strict = server;
         Bytes b = { 0 };
-        assert_false(catalog_model(&b, &server, str_of(unknown[i])));
+        strict.strict_model = true;
+        assert_false(catalog_model(&b, &strict, str_of(unknown[i])));
         assert_int_equal(b.n, 0);
+        assert_true(catalog_model(&b, &server, str_of(unknown[i])));
+        bytes_release(&b);
     }
 }
 
