@@ -126,7 +126,7 @@ static bool read_rule(Rule *r, const char *file, size_t i, Json *o, uint64_t cut
     json_whole(json_member(o, "times"), UINT32_MAX, &r->times);
     r->when = json_member(o, "when");
     r->last = json_member(o, "last");
-    r->not = json_member(o, "not");
+    r->none = json_member(o, "not");
     json_whole(json_member(o, "cut"), UINT32_MAX, &cut);
     return encode(v, json_text(say), cut, &r->say, err);
 }
@@ -202,7 +202,7 @@ static bool matches(const Rule *r, Str prompt, Str last)
 {
     return (!r->times || r->used < r->times) &&
            count_found(r->when, prompt) == json_length(r->when) &&
-           count_found(r->last, last) == json_length(r->last) && !count_found(r->not, last);
+           count_found(r->last, last) == json_length(r->last) && !count_found(r->none, last);
 }
 
 const Tokens *script_answer(Script *s, Str prompt, Str last)

@@ -17,7 +17,7 @@
 #include "../text/bpe.h"
 
 typedef struct {
-    const Json *when, *last, *not ; /* of the document */
+    const Json *when, *last, *none; /* of the document */
     uint64_t times, used;
     Tokens say; /* ends with the end-of-sentence token */
 } Rule;
