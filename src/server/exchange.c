@@ -449,6 +449,7 @@ static void start(Exchange *x)
     Job *j = x->job;
     ApiError e = { 0 };
     trace_prompt(x->trace, j, s->prepare.vocab);
+    j->turn.waits = scheduler_is_busy(s->scheduler);
     x->answer = j->dialect->answer_new(&j->turn, &s->info);
     if (!x->answer) {
         api_fail(&e, 503, "out_of_memory", NULL, "no memory for the answer");

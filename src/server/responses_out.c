@@ -111,7 +111,10 @@ static void put_usage(const Usage *u, Bytes *out)
                  u->prompt, u->cached, u->completion, u->reasoning, u->prompt + u->completion);
 }
 
-static bool is_over(const Answer *a) { return strcmp(a->status, "in_progress") != 0; }
+static bool is_over(const Answer *a)
+{
+    return strcmp(a->status, "in_progress") != 0 && strcmp(a->status, "queued") != 0;
+}
 
 /* A call that was cut off is none: nobody should run half of a command. Before
  * the end it still has its place in the list. */
@@ -196,12 +199,18 @@ static void put_state(Answer *a, const char *name, const ApiError *e, Bytes *out
     end_event(out);
 }
 
-static void responses_heartbeat(Answer *a, Bytes *out) { put_state(a, "in_progress", NULL, out); }
+/* Also while it waits in the queue: nothing else keeps every client patient. */
+static void responses_heartbeat(Answer *a, Bytes *out)
+{
+    a->status = "in_progress";
+    put_state(a, "in_progress", NULL, out);
+}
 
 static void responses_start(Answer *a, Bytes *out)
 {
+    a->status = a->t->waits ? "queued" : "in_progress";
     put_state(a, "created", NULL, out);
-    put_state(a, "in_progress", NULL, out);
+    put_state(a, a->status, NULL, out);
 }
 
 static int index_of(const Answer *a, const OutputItem *it) { return (int)(it - a->items); }
@@ -456,6 +465,8 @@ static void responses_event(Answer *a, const Event *e, Bytes *out)
     Bytes nowhere = { .failed = true };
     if (!out)
         out = &nowhere;
+    if (strcmp(a->status, "queued") == 0)
+        responses_heartbeat(a, out);
     switch (e->kind) {
     case EV_REASONING: put_thought(a, e, out); break;
     case EV_TEXT: put_text(a, e, out); break;

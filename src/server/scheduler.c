@@ -172,6 +172,13 @@ SchedulerCounts scheduler_counts(Scheduler *s)
     return c;
 }
 
+bool scheduler_is_busy(Scheduler *s)
+{
+    SchedulerCounts c = scheduler_counts(s);
+    int most = s->opt.max_active > 0 ? MIN(s->opt.max_active, c.slots) : c.slots;
+    return c.queued > 0 || c.busy >= most;
+}
+
 /* ---- what others may see ----------------------------------------------------------- */
 
 static void put_text(Bytes *out, const char *name, Str value)

@@ -34,6 +34,8 @@ void scheduler_free(Scheduler *s); /* waits for the thread; NULL is fine */
 
 /* Queues a prepared job, and takes a reference to it. False: there are too many. */
 bool scheduler_submit(Scheduler *s, Job *j, ApiError *e);
+/* Would a job that is submitted now have to wait? */
+bool scheduler_is_busy(Scheduler *s);
 /* A job was canceled: it is let go of, at once if it waits in the queue. */
 void scheduler_cancel(Scheduler *s, Job *j);
 

@@ -4,6 +4,7 @@
 #include "keys.h"
 #include "routes.h"
 #include "server_parts.h"
+#include "thinking.h"
 #include "welcome.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -194,6 +195,9 @@ static void welcome(Server *s)
     snprintf(url, sizeof url, "%.*s", (int)strcspn(http_where(s->http), ","), http_where(s->http));
     s->welcomed = true;
     server_log(s, "ready: %s", s->engine);
+    if (s->info.context < CONTEXT_OF_MAX)
+        server_log(s, "thinking with max effort needs a context of %d: it is taken as high",
+                   CONTEXT_OF_MAX);
     welcome_write(&text, url, s->opt.http.n_keys > 0 || s->opt.key_file, &s->info);
     bytes_byte(&text, 0);
     if (!text.failed && s->opt.welcome && !s->opt.http.unix_path)

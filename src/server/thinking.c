@@ -1,10 +1,7 @@
 /* thinking.c - names of efforts, and which of several wishes counts. */
 #include "thinking.h"
 
-/* DeepSeek's own table. The strongest level reasons at such length that in a
- * smaller context it would not come to an answer. */
-enum { CONTEXT_OF_MAX = 393216 };
-
+/* DeepSeek's own table. */
 bool thinking_effort(Request *r, const Json *name, const char *param, ThinkWish *w)
 {
     static const struct {

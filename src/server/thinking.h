@@ -3,6 +3,10 @@
 #define THINKING_H
 #include "request.h"
 
+/* The strongest level reasons at such length that in a smaller context it would
+ * not come to an answer. */
+enum { CONTEXT_OF_MAX = 393216 };
+
 /* What a request says of it; zero: nothing. */
 typedef struct {
     bool off, on;

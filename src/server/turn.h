@@ -86,8 +86,9 @@ typedef struct {
     bool store;        /* responses */
     bool context_stop; /* messages: knows model_context_window_exceeded */
     bool show_reasoning_summary, include_encrypted; /* responses */
-    bool echo;                                      /* completions */
-    Str session, agent, parent;                     /* keys the client sends; may be empty */
+    bool waits;                 /* for others to be answered, when the answer's stream starts */
+    bool echo;                  /* completions */
+    Str session, agent, parent; /* keys the client sends; may be empty */
 } Turn;
 
 void turn_init(Turn *t, enum Api api);

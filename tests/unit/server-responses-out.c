@@ -137,6 +137,20 @@ static void a_text_comes_piece_by_piece_and_in_full(void **state)
     end(&told);
 }
 
+static void a_response_that_waits_is_queued_first(void **state)
+{
+    (void)state;
+    Told told;
+    begin(&told, "{\"stream\": true, " ASKED);
+    told.t.waits = true;
+    dialect_responses.start(told.a, &told.out);
+    TELL(&told, (Event){ .kind = EV_PROGRESS }, (Event){ .kind = EV_PROGRESS });
+#define QUEUED RESPONSE("queued", "null", "null", "", "null")
+    TOLD(&told, STATE("created", 0, QUEUED), STATE("queued", 1, QUEUED),
+         STATE("in_progress", 2, RUNNING("")));
+    end(&told);
+}
+
 static void a_whole_answer_is_what_the_last_event_says(void **state)
 {
     (void)state;
@@ -473,6 +487,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_comes_piece_by_piece_and_in_full),
+        cmocka_unit_test(a_response_that_waits_is_queued_first),
         cmocka_unit_test(a_whole_answer_is_what_the_last_event_says),
         cmocka_unit_test(a_beat_of_the_heart_says_everything_so_far),
         cmocka_unit_test(reasoning_is_told_as_the_summary_that_was_asked_for),
