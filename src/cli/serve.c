@@ -13,10 +13,13 @@ static const char about[] =
     "Answers OpenAI's chat, completions and Responses APIs and Anthropic's Messages API on\n"
     "127.0.0.1, for Claude Code, opencode, Codex, Pi and other clients; their settings are "
     "printed\n"
-    "when the model is loaded. Ctrl-C or SIGTERM ends it when running answers are done, a second\n"
-    "one at once; SIGHUP reads the file of API keys again.";
+    "when the model is loaded. Its context is of 131072 tokens, or of as many as fit, unless -c "
+    "says\n"
+    "otherwise. Ctrl-C or SIGTERM ends it when running answers are done, a second one at once;\n"
+    "SIGHUP reads the file of API keys again.";
 
-enum { DEFAULT_PORT = 8080, DEFAULT_SESSIONS = 2 };
+/* Agents begin with 10,000 to 25,000 tokens. */
+enum { DEFAULT_PORT = 8080, DEFAULT_SESSIONS = 2, DEFAULT_CONTEXT = 131072 };
 
 typedef struct {
     ModelOptions model;
@@ -142,10 +145,24 @@ static int settle(ServeOptions *o)
     return -1;
 }
 
+/* As much as fits, at most the default. */
+static bool choose_context(ServeOptions *o, ds4_err *err)
+{
+    ds4_options *e = &o->model.engine;
+    ds4_plan plan;
+    if (e->context)
+        return true;
+    if (!ds4_plan_make(&plan, e, err))
+        return false;
+    if (plan.max_context > 0)
+        e->context = MIN(DEFAULT_CONTEXT, plan.max_context);
+    return true;
+}
+
 /* Found before the server listens, so that nobody waits for what cannot come. */
 static bool check_model(ServeOptions *o, ds4_err *err)
 {
-    if (!cli_model_settle(&o->model, err))
+    if (!cli_model_settle(&o->model, err) || !choose_context(o, err))
         return false;
     o->server.model_path = o->model.engine.model;
     o->server.device = o->model.engine.device;
