@@ -124,7 +124,7 @@ class Connection:
     # -- requests
 
     def post_bytes(self, method, path, body=b"", headers=()):
-        """The bytes of a request; headers is a list of pairs, body bytes or what JSON is made of."""
+        """The bytes of a request; headers are pairs, body is bytes or what JSON is made of."""
         if not isinstance(body, (bytes, bytearray)):
             body = json.dumps(body).encode()
         given = {name.lower() for name, _ in headers}
@@ -152,7 +152,7 @@ class Connection:
         if head_only or reply.status == 204:
             reply.ended = "nothing"
         elif reply.is_stream():
-            self._read_chunks(reply, on_chunk)
+            self.read_chunks(reply, on_chunk)
         else:
             reply.body = self._need(int(reply.headers["content-length"]))
             reply.ended = "length"
@@ -190,7 +190,8 @@ class Connection:
         if reply.status in (429, 503, 529):
             assert 1 <= int(headers.get("retry-after", 0)) <= 30, f"no retry-after: {headers}"
 
-    def _read_chunks(self, reply, on_chunk):
+    def read_chunks(self, reply, on_chunk=None):
+        """Go on with a stream, to its end."""
         try:
             while size := self._chunk_size():
                 data = self._need(size)
