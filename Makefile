@@ -1,6 +1,7 @@
 # make               the program, build/ds4, and the libraries
 # make test          all tests                   make check   format, tidy, layers, sizes
 # make asan ubsan tsan   the tests again, watched make fuzz T=gguf [SECONDS=60]
+# make test-clients  real clients (Claude Code, opencode, Codex, Pi, SDKs) against the server
 # make check-macos   every C file, compiled for Macs
 # make check-neon    the NEON kernels' tests, run under qemu
 # make install [PREFIX=/usr/local] [DESTDIR=]
@@ -58,8 +59,8 @@ layer_src = $(filter-out $(foreach k,$(other_kernels),src/backend/cpu/$k.c),$(wi
 layer_obj = $(patsubst src/%.c,$(B)/obj/%.o,$(call layer_src,$(1)))
 layer_lib = $(B)/lib/$(subst /,-,$(1)).a
 
-.PHONY: all tests test check asan ubsan tsan fuzz check-macos check-neon check-format check-tidy \
-        check-layers check-sizes install clean help
+.PHONY: all tests test test-clients check asan ubsan tsan fuzz check-macos check-neon check-format \
+        check-tidy check-layers check-sizes install clean help
 .SECONDARY:
 all: $(B)/ds4 $(B)/libds4.a $(B)/libds4.so
 
@@ -152,6 +153,10 @@ tests-threaded: $(call programs,$(THREADED))
 
 test: all tests
 	tests/run $(B)
+
+# Real clients, from npm, against the server.
+test-clients: $(B)/ds4
+	tests/clients/run $(B)
 
 # Sanitizer builds have their own folders and run the tests that fit them.
 asan:
