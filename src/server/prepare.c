@@ -101,12 +101,14 @@ static bool fits(const Job *j, const Prepare *p, ApiError *e)
 
 /* ---- what may come after it ------------------------------------------------------- */
 
+/* Those that may be called; all of them where none may, so that it is known that
+ * there are any. */
 static size_t grammar_tools(const Turn *t, GrammarTool *out)
 {
     size_t n = 0;
     for (size_t i = 0; i < t->n_tools; i++) {
         const Tool *tool = &t->tools[i];
-        if (!tool->barred)
+        if (!tool->barred || t->choice == CHOOSE_NONE)
             out[n++] = (GrammarTool){ .name = tool->name,
                                       .parameters = tool->parameters,
                                       .text_grammar = tool->grammar,
@@ -169,6 +171,9 @@ static bool prepare(Job *j, const Prepare *p, ApiError *e)
     bytes_release(&j->body);
     if (job_canceled(j))
         return api_fail(e, 499, "canceled", NULL, "the client is gone");
+    /* Clients have parts of conversations counted: those are taken as they are sent. */
+    if (p->tools && !t->raw && !j->count_only)
+        tool_memory_apply(p->tools, t);
     if (!t->raw)
         recall_apply(p->recall, t, &j->recalled);
     if (!make_tokens(j, p, &err))

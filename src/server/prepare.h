@@ -3,6 +3,7 @@
 #ifndef PREPARE_H
 #define PREPARE_H
 #include "job.h"
+#include "tool_memory.h"
 
 /* What preparing needs of a loaded model; all borrowed. */
 typedef struct {
@@ -10,7 +11,8 @@ typedef struct {
     const ds4_vocab *vocab;
     const TokenTrie *trie;
     Recall *recall;
-    bool preview; /* the model is of the preview release, by its name */
+    ToolMemory *tools; /* NULL: none are put back */
+    bool preview;      /* the model is of the preview release, by its name */
 } Prepare;
 
 /* Fills j->turn, prompt, grammar and thinking; or j->error. */

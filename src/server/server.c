@@ -99,7 +99,8 @@ static bool open_parts(Server *s, ds4_err *err)
         s->recall
             ? metrics_new(&(MetricsBuild){ .version = DS4_VERSION, .model = s->info.model }, err)
             : NULL;
-    if (!s->metrics)
+    s->tools = s->metrics ? tool_memory_new(0, 0, err) : NULL;
+    if (!s->tools)
         return false;
     if (s->opt.trace_dir && !(s->trace = trace_open(s->opt.trace_dir, err)))
         return false;
@@ -137,6 +138,7 @@ void server_close(Server *s)
     http_close(s->http);
     responses_store_free(s->responses);
     recall_free(s->recall);
+    tool_memory_free(s->tools);
     metrics_free(s->metrics);
     trace_close(s->trace);
     free(s);
@@ -166,6 +168,7 @@ static bool on_ready(void *server, ds4_engine *e, const TokenTrie *trie, ds4_err
                             .vocab = ds4_engine_vocab(e),
                             .trie = trie,
                             .recall = s->recall,
+                            .tools = s->tools,
                             .preview = !strstr(s->model_name, "0731") };
     atomic_store(&s->ready, true);
     return true;

@@ -8,6 +8,7 @@
 #include "recall.h"
 #include "responses_store.h"
 #include "scheduler.h"
+#include "tool_memory.h"
 #include "trace.h"
 #include "workers.h"
 #include <stdatomic.h>
@@ -21,6 +22,7 @@ struct Server {
     Workers *workers;
     Scheduler *scheduler;
     Recall *recall;
+    ToolMemory *tools;
     Metrics *metrics;
     ResponseStore *responses;
     Trace *trace; /* NULL: none */

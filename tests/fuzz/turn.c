@@ -73,7 +73,7 @@ static void set_up(const ServerInfo *info)
     insist((vocab = vf_small_vocab(NULL)) && (trie = trie_new(vocab, NULL)) &&
            (recall = recall_new(0, 0, NULL)) && (responses = responses_store_new(1 << 20)));
     keep_response();
-    keep_answer(&(Prepare){ info, vocab, trie, recall, false });
+    keep_answer(&(Prepare){ info, vocab, trie, recall, NULL, false });
 }
 
 /* ---- what comes out --------------------------------------------------------------- */
@@ -166,7 +166,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!vocab)
         set_up(&info);
     info.responses = responses;
-    const Prepare p = { &info, vocab, trie, recall, data[0] & PREVIEW };
+    const Prepare p = { &info, vocab, trie, recall, NULL, data[0] & PREVIEW };
     Job *j = job_new(apis[data[0] % COUNT(apis)].dialect, apis[data[0] % COUNT(apis)].api);
     insist(j != NULL);
     bytes_put(&j->body, data + 1, size - 1);
