@@ -11,15 +11,14 @@
 freed: fewer of everything, and no claims about speed and memory; what is left for them is that
 the server ends with status 0 and says nothing. Numbers are printed in any case.
 """
-import json
-import random
 import selectors
 import socket
 import statistics
 import sys
 import time
 
-from _serve import Claims, Connection, Server, events, until
+from _asked import PATHS, body_of, plain, streamed_text, whole_text, words
+from _serve import Claims, Connection, Server, until
 
 BUILD = sys.argv[1]
 SHORT = "--short" in sys.argv[2:]
@@ -27,59 +26,7 @@ STREAMS, IDLE, COUNTS, REQUESTS = (12, 40, 8, 400) if SHORT else (64, 200, 23, 1
 WORDS = 12 if SHORT else 36         # of an answer
 PACE = 25                           # tokens a second
 SLOW_S = 2                          # --slow-timeout
-PATHS = ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions"]
 claim = Claims()
-
-
-# ---- requests and what they should be answered ------------------------------------------------
-
-def words(name, n):
-    """A text that no other stream is given, and that does not repeat itself."""
-    pick = random.Random(name)
-    return f"{name}: " + " ".join(f"{pick.randrange(100000)}é" for _ in range(n))
-
-
-def body_of(path, text, stream=True, **more):
-    if path == "/v1/completions":
-        return {"prompt": text, "stream": stream, "max_tokens": 4000, **more}
-    if path == "/v1/responses":
-        return {"input": text, "stream": stream, "store": False, **more}
-    return {"messages": [{"role": "user", "content": text}], "stream": stream, **more}
-
-
-def plain(path):
-    """Members that turn thinking off."""
-    return {"/v1/responses": {"reasoning": {"effort": "none"}}, "/v1/completions": {},
-            "/v1/messages": {"thinking": {"type": "disabled"}},
-            "/v1/chat/completions": {"thinking": {"type": "disabled"}}}[path]
-
-
-def streamed_text(path, reply):
-    """What the answer said, without its thinking."""
-    text = ""
-    for name, data in events(reply.body):
-        if data == "[DONE]":
-            continue
-        event = json.loads(data)
-        if name == "content_block_delta":
-            text += event["delta"].get("text", "")
-        elif name == "response.output_text.delta":
-            text += event["delta"]
-        elif name is None and event["choices"]:
-            choice = event["choices"][0]
-            text += choice.get("text") or choice.get("delta", {}).get("content") or ""
-    return text
-
-
-def whole_text(path, reply):
-    body = reply.json()
-    if path == "/v1/messages":
-        return "".join(block.get("text", "") for block in body["content"])
-    if path == "/v1/responses":
-        return "".join(part["text"] for item in body["output"] if item["type"] == "message"
-                       for part in item["content"])
-    choice = body["choices"][0]
-    return choice["text"] if path == "/v1/completions" else choice["message"]["content"]
 
 
 # ---- many replies at once ------------------------------------------------------------------------
