@@ -24,23 +24,37 @@ bool chat_parse(Turn *t, struct json_object *body, const Headers *h, const Serve
 
 /* ---- thinking ----------------------------------------------------------------------- */
 
-static void take_switch(const Json *o, ThinkWish *w)
+static bool take_switch(Request *r, const Json *m, const char *param, ThinkWish *w)
 {
-    w->off |= json_is_bool(o, false);
-    w->on |= json_is_bool(o, true);
+    w->off |= json_is_bool(m, false);
+    w->on |= json_is_bool(m, true);
+    return !m || json_is_bool(m, true) || json_is_bool(m, false) ||
+           request_wrong(r, param, "%s: a switch of thinking is neither true nor false", param);
+}
+
+static bool take_template(Request *r, ThinkWish *w)
+{
+    static const char param[] = "chat_template_kwargs";
+    const Json *m = json_member(r->body, param);
+    if (m && !json_is_object(m))
+        return request_wrong(r, param, "%s is no object", param);
+    return take_switch(r, json_member(m, "thinking"), param, w) &&
+           take_switch(r, json_member(m, "enable_thinking"), param, w);
+}
+
+/* A switch, or the name of an effort. */
+static bool take_think(Request *r, ThinkWish *w)
+{
+    const Json *m = json_member(r->body, "think");
+    return json_is_text(m) ? thinking_effort(r, m, "think", w) : take_switch(r, m, "think", w);
 }
 
 static bool take_thinking(Request *r)
 {
     ThinkWish w = { 0 };
-    const Json *template = json_member(r->body, "chat_template_kwargs");
-    const Json *think = json_member(r->body, "think");
-    take_switch(json_member(template, "thinking"), &w);
-    take_switch(json_member(template, "enable_thinking"), &w);
-    take_switch(think, &w);
-    if (!thinking_object(r, &w) ||
+    if (!take_template(r, &w) || !thinking_object(r, &w) ||
         !thinking_effort(r, json_member(r->body, "reasoning_effort"), "reasoning_effort", &w) ||
-        (json_is_text(think) && !thinking_effort(r, think, "think", &w)))
+        !take_think(r, &w))
         return false;
     r->t->think_hidden = false; /* there is nothing to sign in this API */
     thinking_settle(r, &w);
@@ -61,12 +75,10 @@ static bool take_logprobs(Request *r)
 
 static bool take_output(Request *r)
 {
-    const Json *options = json_member(r->body, "stream_options");
     const char *most =
         json_member(r->body, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
-    r->t->include_usage = json_is_bool(json_member(options, "include_usage"), true);
-    return request_max_tokens(r, most) && request_one_answer(r, "n") && take_logprobs(r) &&
-           request_bool(r, "return_progress", &r->t->return_progress);
+    return request_stream_options(r) && request_max_tokens(r, most) && request_one_answer(r, "n") &&
+           take_logprobs(r) && request_bool(r, "return_progress", &r->t->return_progress);
 }
 
 static bool take_format(Request *r)
@@ -95,18 +107,15 @@ static bool take_format(Request *r)
 
 static bool add_function(Request *r, const Json *f)
 {
-    ToolGiven g = { .name = json_text(json_member(f, "name")),
-                    .description = json_text(json_member(f, "description")),
-                    .parameters = json_member(f, "parameters"),
-                    .strict = json_is_bool(json_member(f, "strict"), true) };
-    return tools_add(r, &g);
+    ToolGiven g = { .parameters = json_member(f, "parameters") };
+    return tools_read(r, f, &g) && tools_add(r, &g);
 }
 
 static bool add_custom(Request *r, const Json *custom)
 {
-    ToolGiven g = { .name = json_text(json_member(custom, "name")),
-                    .description = json_text(json_member(custom, "description")) };
-    return tools_custom_format(r, json_member(custom, "format"), &g) && tools_add(r, &g);
+    ToolGiven g = { 0 };
+    return tools_read(r, custom, &g) && tools_custom_format(r, json_member(custom, "format"), &g) &&
+           tools_add(r, &g);
 }
 
 static bool add_tool(Request *r, const Json *tool)
@@ -233,12 +242,21 @@ static bool take_calls(Request *r, const Json *m, Said *said)
 static bool take_assistant(Request *r, Conversation *c, const Json *m)
 {
     Said said = { 0 };
-    Str reasoning = json_text(json_member(m, "reasoning_content"));
+    Str reasoning = { 0 };
+    if (!request_text_of(r, "messages", m, "reasoning_content", &reasoning))
+        return false;
     if (!reasoning.n)
         reasoning = json_text(json_member(m, "reasoning"));
     return request_clean(r, reasoning, &said.reasoning) &&
            content_text(r, json_member(m, "content"), CONTENT_OF_OTHERS, &said.content) &&
            take_calls(r, m, &said) && conversation_assistant(c, &said);
+}
+
+static bool take_result(Request *r, Conversation *c, const Json *m, Str text)
+{
+    Str id = { 0 };
+    return request_text_of(r, "messages", m, "tool_call_id", &id) &&
+           conversation_result(c, id, text);
 }
 
 static bool take_message(Request *r, Conversation *c, const Json *m)
@@ -254,7 +272,7 @@ static bool take_message(Request *r, Conversation *c, const Json *m)
     if (json_is(role, "system") || json_is(role, "developer"))
         return conversation_system(c, text);
     if (json_is(role, "tool"))
-        return conversation_result(c, json_text(json_member(m, "tool_call_id")), text);
+        return take_result(r, c, m, text);
     if (json_is(role, "function"))
         return conversation_result(c, json_text(json_member(m, "name")), text);
     return request_wrong(r, "messages",

@@ -80,9 +80,7 @@ static bool completions_parse(Turn *t, struct json_object *body, const Headers *
     t->max_tokens = DEFAULT_TOKENS;
     if (!request_begin(&r, t, body, h, s, e))
         return false;
-    t->include_usage =
-        json_is_bool(json_member(json_member(r.body, "stream_options"), "include_usage"), true);
-    return take_prompt(&r) && take_echo(&r) && refuse_suffix(&r) &&
+    return request_stream_options(&r) && take_prompt(&r) && take_echo(&r) && refuse_suffix(&r) &&
            request_max_tokens(&r, "max_tokens") && request_one_answer(&r, "n") &&
            request_one_answer(&r, "best_of") && take_logprobs(&r) && request_sampling(&r) &&
            request_stop(&r, "stop", 16) && request_logit_bias(&r) && request_grammar(&r);

@@ -30,7 +30,10 @@ bool messages_parse(Turn *t, struct json_object *body, const Headers *h, const S
 static bool take_thinking(Request *r)
 {
     ThinkWish w = { .off = r->info->strict_anthropic && !json_member(r->body, "thinking") };
-    const Json *effort = json_member(json_member(r->body, "output_config"), "effort");
+    const Json *config = json_member(r->body, "output_config");
+    const Json *effort = json_member(config, "effort");
+    if (config && !json_is_object(config))
+        return request_wrong(r, "output_config", "output_config is no object");
     if (!thinking_object(r, &w) || !thinking_effort(r, effort, "output_config", &w))
         return false;
     thinking_settle(r, &w);
@@ -57,12 +60,9 @@ static bool take_tools(Request *r)
         r->at = i;
         if (!json_is_object(tool))
             return request_wrong(r, "tools", "tools[%zu] is no object", i);
-        ToolGiven g = { .name = json_text(json_member(tool, "name")),
-                        .description = json_text(json_member(tool, "description")),
-                        .parameters = json_member(tool, "input_schema"),
-                        .deferred = json_is_bool(json_member(tool, "defer_loading"), true),
-                        .strict = json_is_bool(json_member(tool, "strict"), true) };
-        if (is_ours(tool) && !tools_add(r, &g))
+        ToolGiven g = { .parameters = json_member(tool, "input_schema"),
+                        .deferred = json_is_bool(json_member(tool, "defer_loading"), true) };
+        if (is_ours(tool) && (!tools_read(r, tool, &g) || !tools_add(r, &g)))
             return false;
     }
     return true;

@@ -165,6 +165,25 @@ bool request_text(Request *r, const char *key, Str *out)
     return request_clean(r, json_text(m), out);
 }
 
+bool request_text_of(Request *r, const char *list, const Json *o, const char *key, Str *out)
+{
+    const Json *m = json_member(o, key);
+    if (!m)
+        return true;
+    *out = json_text(m);
+    return json_is_text(m) || request_wrong(r, list, "%s[%zu]: %s is no string", list, r->at, key);
+}
+
+bool request_bool_of(Request *r, const char *list, const Json *o, const char *key, bool *out)
+{
+    const Json *m = json_member(o, key);
+    if (!m)
+        return true;
+    *out = json_is_bool(m, true);
+    return *out || json_is_bool(m, false) ||
+           request_wrong(r, list, "%s[%zu]: %s is neither true nor false", list, r->at, key);
+}
+
 /* ---- numbers and switches ----------------------------------------------------------- */
 
 bool request_bool(Request *r, const char *key, bool *out)
@@ -218,6 +237,17 @@ bool request_max_tokens(Request *r, const char *key)
         return request_wrong(r, key, "%s is %.0f, and must be 1 or more", key, v);
     r->t->max_tokens = v == -1 ? 0 : v > INT32_MAX ? INT32_MAX : (int)v;
     return true;
+}
+
+bool request_stream_options(Request *r)
+{
+    static const char param[] = "stream_options";
+    const Json *m = json_member(r->body, param), *usage = json_member(m, "include_usage");
+    if (m && !json_is_object(m))
+        return request_wrong(r, param, "%s is no object", param);
+    r->t->include_usage = json_is_bool(usage, true);
+    return !usage || r->t->include_usage || json_is_bool(usage, false) ||
+           request_wrong(r, param, "%s.include_usage is neither true nor false", param);
 }
 
 bool request_one_answer(Request *r, const char *key)

@@ -45,6 +45,9 @@ bool request_keep(Request *r, Bytes *b, Str *out);
 bool request_json(Request *r, const Json *o, Str *out);
 /* The text of a member: false where it is something else. Absent: *out stays. */
 bool request_text(Request *r, const char *key, Str *out);
+/* The text or the switch of a member of o, the r->at-th of a list. Absent: *out stays. */
+bool request_text_of(Request *r, const char *list, const Json *o, const char *key, Str *out);
+bool request_bool_of(Request *r, const char *list, const Json *o, const char *key, bool *out);
 
 /* ---- numbers and switches: absent leaves *out as it is ------------------------------ */
 
@@ -53,6 +56,8 @@ bool request_real(Request *r, const char *key, double min, double max, float *ou
 bool request_int(Request *r, const char *key, int min, int max, int *out);
 /* At least 1; what is too large is as much as fits. */
 bool request_max_tokens(Request *r, const char *key);
+/* stream_options.include_usage. */
+bool request_stream_options(Request *r);
 /* Only one answer may be asked for. */
 bool request_one_answer(Request *r, const char *key);
 

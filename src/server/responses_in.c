@@ -29,10 +29,11 @@ static bool refuse_what_is_not_here(Request *r)
         if (json_member(r->body, members[i]))
             return api_fail(r->e, 400, "unsupported_parameter", members[i],
                             "%s is not supported by this server", members[i]);
-    if (json_is_bool(json_member(r->body, "background"), true))
-        return api_fail(r->e, 400, "unsupported_parameter", "background",
-                        "background: this server answers while the client waits");
-    return true;
+    bool background = false;
+    if (!request_bool(r, "background", &background))
+        return false;
+    return !background || api_fail(r->e, 400, "unsupported_parameter", "background",
+                                   "background: this server answers while the client waits");
 }
 
 static bool take_summary(Request *r, const Json *summary)

@@ -25,6 +25,16 @@ static bool is_clients(const Json *tool)
            (is(tool, TOOL_SEARCH) && json_is(json_member(tool, "execution"), "client"));
 }
 
+/* Others run it, and the model is not told. */
+static bool is_others(const Json *tool)
+{
+    static const char *const ours[] = { "function", "custom", "namespace" };
+    bool known = is_clients(tool);
+    for (size_t i = 0; i < COUNT(ours); i++)
+        known |= is(tool, ours[i]);
+    return !known && json_is_text(json_member(tool, "type"));
+}
+
 bool responses_declares(const Json *body, const char *type)
 {
     const Json *tools = json_member(body, "tools");
@@ -61,25 +71,24 @@ static bool give_all(Request *r, const Json *list, Str space, ToolFn fn, void *u
 
 static bool give_one(Request *r, Json *tool, Str space, ToolFn fn, void *user)
 {
-    ToolGiven g = { .name = json_text(json_member(tool, "name")),
-                    .space = space,
-                    .description = json_text(json_member(tool, "description")),
+    ToolGiven g = { .space = space,
                     .parameters = json_member(tool, "parameters"),
-                    .deferred = json_is_bool(json_member(tool, "defer_loading"), true),
-                    .strict = json_is_bool(json_member(tool, "strict"), true) };
+                    .deferred = json_is_bool(json_member(tool, "defer_loading"), true) };
     if (!json_is_object(tool))
         return request_wrong(r, "tools", "tools[%zu] is no object", r->at);
+    if (is_others(tool))
+        return true;
+    if (!tools_read(r, tool, &g))
+        return false;
     if (is(tool, "function"))
         return fn(r, &g, user);
     if (is(tool, "custom"))
         return tools_custom_format(r, json_member(tool, "format"), &g) && fn(r, &g, user);
     if (is(tool, "namespace") && !space.n && g.name.n)
         return give_all(r, json_member(tool, "tools"), g.name, fn, user);
-    if (is(tool, "namespace") || !json_member(tool, "type"))
+    if (!is_clients(tool))
         return request_wrong(r, "tools", "tools[%zu]: the type or the name of a tool is missing",
                              r->at);
-    if (!is_clients(tool))
-        return true;
     g.name = STR(TOOL_SEARCH);
     return (is(tool, TOOL_SEARCH) || give_shell(r, tool, &g)) && fn(r, &g, user);
 }

@@ -93,6 +93,13 @@ static bool grow(Request *r)
     return true;
 }
 
+bool tools_read(Request *r, const Json *tool, ToolGiven *g)
+{
+    return request_text_of(r, "tools", tool, "name", &g->name) &&
+           request_text_of(r, "tools", tool, "description", &g->description) &&
+           request_bool_of(r, "tools", tool, "strict", &g->strict);
+}
+
 bool tools_add(Request *r, const ToolGiven *g)
 {
     Turn *t = r->t;

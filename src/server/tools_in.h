@@ -13,6 +13,8 @@ typedef struct {
     bool deferred, strict;
 } ToolGiven;
 
+/* What tools have in all APIs: name, description, strict. */
+bool tools_read(Request *r, const Json *tool, ToolGiven *g);
 /* Names must be told apart, and be fit to stand in an attribute. */
 bool tools_add(Request *r, const ToolGiven *g);
 /* By the model's name for it; NULL: there is none. */

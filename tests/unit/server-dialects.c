@@ -539,6 +539,8 @@ static const struct {
       "output_config" },
     { &dialect_messages, "{\"output_format\": {\"type\": \"json_schema\"}, " ASKED,
       "output_format" },
+    { &dialect_messages, "{\"output_config\": \"high\", " ASKED, "output_config" },
+    { &dialect_messages, "{\"tools\": [{\"name\": \"a\", \"description\": {}}], " ASKED, "tools" },
     { &dialect_messages, "{\"tools\": {}, " ASKED, "tools" },
     { &dialect_messages, "{\"tools\": [7], " ASKED, "tools" },
     { &dialect_messages, "{\"tools\": [{\"name\": \"\"}], " ASKED, "tools" },
@@ -575,6 +577,19 @@ static const struct {
       "\"format\": {\"type\": \"grammar\", \"grammar\": {\"syntax\": \"bnf\"}}}}],"
       " " ASKED,
       "tools" },
+    { &dialect_chat, "{\"tools\": [{\"function\": {\"name\": \"a\", \"description\": 1}}], " ASKED,
+      "tools" },
+    { &dialect_chat, "{\"tools\": [{\"function\": {\"name\": \"a\", \"strict\": 1}}], " ASKED,
+      "tools" },
+    { &dialect_chat, "{\"think\": 1, " ASKED, "think" },
+    { &dialect_chat, "{\"chat_template_kwargs\": [], " ASKED, "chat_template_kwargs" },
+    { &dialect_chat, "{\"chat_template_kwargs\": {\"thinking\": \"no\"}, " ASKED,
+      "chat_template_kwargs" },
+    { &dialect_chat, "{\"stream_options\": true, " ASKED, "stream_options" },
+    { &dialect_chat, "{\"stream_options\": {\"include_usage\": 1}, " ASKED, "stream_options" },
+    { &dialect_chat, "{\"messages\": [{\"role\": \"assistant\", \"reasoning_content\": []}]}",
+      "messages" },
+    { &dialect_chat, "{\"messages\": [{\"role\": \"tool\", \"tool_call_id\": 1}]}", "messages" },
     { &dialect_chat, "{\"tool_choice\": \"maybe\", " ASKED, "tool_choice" },
     { &dialect_chat, "{\"tool_choice\": \"required\", " ASKED, "tool_choice" },
     { &dialect_completions, "{}", "prompt" },
@@ -585,6 +600,7 @@ static const struct {
     { &dialect_completions, "{\"prompt\": [1], \"echo\": true}", "echo" },
     { &dialect_completions, "{\"prompt\": \"a\", \"best_of\": 3}", "best_of" },
     { &dialect_completions, "{\"prompt\": \"a\", \"logprobs\": 6}", "logprobs" },
+    { &dialect_completions, "{\"prompt\": \"a\", \"stream_options\": 1}", "stream_options" },
 };
 
 static void what_cannot_be_done_is_refused_by_name(void **state)

@@ -406,6 +406,7 @@ static const struct {
     { "{\"conversation\": \"conv_1\", " ASKED, "conversation", "unsupported_parameter" },
     { "{\"prompt\": {\"id\": \"p\"}, " ASKED, "prompt", "unsupported_parameter" },
     { "{\"background\": true, " ASKED, "background", "unsupported_parameter" },
+    { "{\"background\": 1, " ASKED, "background", "invalid_value" },
     { "{\"instructions\": [], " ASKED, "instructions", "invalid_value" },
     { "{\"max_output_tokens\": 0, " ASKED, "max_output_tokens", "invalid_value" },
     { "{\"temperature\": 3, " ASKED, "temperature", "invalid_value" },
@@ -427,6 +428,9 @@ static const struct {
     { "{\"tools\": {}, " ASKED, "tools", "invalid_value" },
     { "{\"tools\": [1], " ASKED, "tools", "invalid_value" },
     { "{\"tools\": [{\"name\": \"f\"}], " ASKED, "tools", "invalid_value" },
+    { "{\"tools\": [{\"type\": 1, \"name\": \"f\"}], " ASKED, "tools", "invalid_value" },
+    { "{\"tools\": [{\"type\": \"function\", \"name\": \"f\", \"description\": 1}], " ASKED,
+      "tools", "invalid_value" },
     { "{\"tools\": [{\"type\": \"function\"}], " ASKED, "tools", "invalid_value" },
     { "{\"tools\": [{\"type\": \"namespace\", \"tools\": []}], " ASKED, "tools", "invalid_value" },
     { "{\"tools\": [{\"type\": \"namespace\", \"name\": \"n\", \"tools\": [{\"type\": "
