@@ -104,13 +104,19 @@ static bool join(EventNode *last, const Event *e)
     return !last->bytes.failed;
 }
 
+/* What a node takes: of an event with logprobs, the text is the least part. */
+static size_t size_of(const EventNode *n) { return sizeof *n + n->bytes.n + n->arena.used; }
+
 static bool append(EventQueue *q, const Event *e)
 {
-    if (q->n >= JOIN_FROM && join(q->last, e))
+    if (q->n >= JOIN_FROM && join(q->last, e)) {
+        q->bytes += e->bytes.n;
         return true;
+    }
     EventNode *n = copy(e);
     if (!n)
         return false;
+    q->bytes += size_of(n);
     if (q->last)
         q->last->next = n;
     else
@@ -125,8 +131,6 @@ bool events_put(EventQueue *q, const Event *e)
     bool end = e->kind == EV_FINISH || e->kind == EV_ERROR;
     pthread_mutex_lock(&q->mutex);
     bool ok = (end || q->bytes + e->bytes.n <= q->most) && append(q, e);
-    if (ok)
-        q->bytes += e->bytes.n;
     pthread_mutex_unlock(&q->mutex);
     return ok;
 }
@@ -140,7 +144,7 @@ EventNode *events_take(EventQueue *q)
         if (!q->first)
             q->last = NULL;
         q->n--;
-        q->bytes -= n->event.bytes.n;
+        q->bytes -= size_of(n);
     }
     pthread_mutex_unlock(&q->mutex);
     return n;

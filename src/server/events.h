@@ -18,7 +18,7 @@ struct EventNode {
 typedef struct {
     pthread_mutex_t mutex;
     EventNode *first, *last;
-    size_t n, bytes; /* waiting */
+    size_t n, bytes; /* waiting, with all that comes with a text */
     size_t most;     /* bytes */
 } EventQueue;
 

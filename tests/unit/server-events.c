@@ -1,0 +1,88 @@
+/* An answer's events wait for a client in the order they came, and never without bound. */
+#include "../../src/server/events.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+static bool put_text(EventQueue *q, const char *text, const TokenLogprob *logprobs, size_t n)
+{
+    const Event e = { .kind = EV_TEXT,
+                      .bytes = str_of(text),
+                      .logprobs = logprobs,
+                      .n_logprobs = logprobs ? 1 : 0,
+                      .logprob_width = n };
+    return events_put(q, &e);
+}
+
+/* The texts of all that waits, one after the other. */
+static size_t take_all(EventQueue *q, Bytes *text)
+{
+    size_t n = 0;
+    for (EventNode *node; (node = events_take(q)) != NULL; n++) {
+        bytes_put(text, node->event.bytes.p, node->event.bytes.n);
+        event_node_free(node);
+    }
+    return n;
+}
+
+static void texts_that_wait_become_few_and_keep_their_order(void **state)
+{
+    EventQueue q;
+    Bytes got = { 0 };
+    (void)state;
+    events_init(&q, 1 << 20);
+    for (int i = 0; i < 1000; i++)
+        assert_true(put_text(&q, (char[]){ (char)('a' + i % 26), 0 }, NULL, 0));
+    assert_in_range(take_all(&q, &got), 2, 100);
+    assert_int_equal(got.n, 1000);
+    for (size_t i = 0; i < got.n; i++)
+        assert_int_equal(got.p[i], 'a' + i % 26);
+    assert_int_equal(q.bytes, 0);
+    assert_int_equal(q.n, 0);
+    bytes_release(&got);
+    events_release(&q);
+}
+
+static void what_comes_with_a_text_counts(void **state)
+{
+    enum { WIDTH = 21, MOST = 1 << 20 };
+    TokenLogprob row[WIDTH];
+    EventQueue q;
+    size_t n = 0;
+    (void)state;
+    for (int i = 0; i < WIDTH; i++)
+        row[i] = (TokenLogprob){ STR("token"), -1 };
+    events_init(&q, MOST);
+    while (n <= MOST && put_text(&q, "x", row, WIDTH))
+        n++;
+    assert_in_range(n, 100, MOST / sizeof row);
+    events_release(&q);
+}
+
+static void ends_are_taken_however_much_waits(void **state)
+{
+    EventQueue q;
+    Bytes got = { 0 };
+    (void)state;
+    events_init(&q, 4096);
+    while (put_text(&q, "some text", NULL, 0))
+        ;
+    assert_true(events_put(&q, &(Event){ .kind = EV_FINISH }));
+    assert_true(take_all(&q, &got) > 1);
+    assert_int_equal(q.bytes, 0);
+    assert_true(put_text(&q, "room again", NULL, 0));
+    bytes_release(&got);
+    events_release(&q);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(texts_that_wait_become_few_and_keep_their_order),
+        cmocka_unit_test(what_comes_with_a_text_counts),
+        cmocka_unit_test(ends_are_taken_however_much_waits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
