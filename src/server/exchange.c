@@ -88,15 +88,20 @@ static enum JobPhase phase_of(const Job *j)
     return stage == STAGE_PREFILL ? JOB_PREFILL : JOB_DECODE;
 }
 
+static void count_canceled(const Exchange *x, const char *why)
+{
+    metrics_cancelled(x->server->metrics, phase_of(x->job), reason_of(why));
+    if (strcmp(why, "slow_client") == 0)
+        metrics_slow_client(x->server->metrics);
+}
+
 /* The engine must not go on with it. */
 static void give_up(Exchange *x, const char *why)
 {
     Server *s = x->server;
     if (atomic_load(&x->job->stage) == STAGE_OVER)
         return;
-    metrics_cancelled(s->metrics, phase_of(x->job), reason_of(why));
-    if (strcmp(why, "slow_client") == 0)
-        metrics_slow_client(s->metrics);
+    count_canceled(x, why);
     job_cancel(x->job, why);
     if (s->scheduler)
         scheduler_cancel(s->scheduler, x->job);
@@ -184,17 +189,27 @@ static void reply_count(Exchange *x)
 
 /* ---- streams ------------------------------------------------------------------------ */
 
+/* Nobody can make sense of what would follow: the client shall try again. */
+static void break_off(Exchange *x, const char *why)
+{
+    HttpRequest *r = x->r;
+    leave(x, 499, why);
+    http_on_close(r, NULL, NULL);
+    http_reset(r);
+}
+
 /* False: the connection is lost, and x gone. */
 static bool put(Exchange *x, Bytes *out)
 {
+    if (out->failed) {
+        give_up(x, "no_memory");
+        break_off(x, "no_memory");
+        return false;
+    }
     if (!out->n)
         return true;
     trace_bytes(x->trace, bytes_view(out));
     x->written_ns = clock_ns();
-    if (out->failed) {
-        http_reset(x->r);
-        return false;
-    }
     return http_write(x->r, bytes_view(out));
 }
 
@@ -307,13 +322,16 @@ static bool handle(Exchange *x, const Event *e)
     return x->streams ? stream_event(x, e) : collect_event(x, e);
 }
 
+/* A job that the engine's thread has canceled lacks an event that the queue did
+ * not take: what comes after it makes no sense, and the next tick breaks it off. */
 static void drain(Exchange *x)
 {
     EventNode *n;
     Job *j = x->job;
     job_hold(j);
     atomic_store(&j->woken, false);
-    for (bool there = true; there && !http_congested(x->r) && (n = events_take(&j->events));) {
+    for (bool there = true;
+         there && !job_canceled(j) && !http_congested(x->r) && (n = events_take(&j->events));) {
         there = handle(x, &n->event);
         event_node_free(n);
     }
@@ -334,8 +352,10 @@ static void wake(void *user, Job *j)
 {
     Server *s = user;
     job_hold(j);
-    if (!http_post(s->http, on_events, j))
-        job_drop(j);
+    if (http_post(s->http, on_events, j))
+        return;
+    atomic_store(&j->woken, false);
+    job_drop(j);
 }
 
 /* ---- the beginning --------------------------------------------------------------------- */
@@ -514,8 +534,12 @@ void exchanges_tick(Server *s)
     int64_t now = clock_ns();
     for (Exchange *x = s->exchanges, *next; x; x = next) {
         ApiError e = { 0 };
+        const char *why = job_canceled(x->job);
         next = x->next;
-        if (waited_too_long(x)) {
+        if (why) { /* by the engine's thread: see drain */
+            count_canceled(x, why);
+            break_off(x, why);
+        } else if (waited_too_long(x)) {
             api_fail(&e, 503, "queue_timeout", NULL, "the request waited for %d s, the limit",
                      s->opt.queue_wait_seconds);
             end_with(x, &e, "queue_timeout");
