@@ -12,8 +12,9 @@
 #include <stdlib.h>
 
 /* A canceled job is let go of between steps, so a step must be short; and
- * shorter where others wait for their next token. */
-enum { STEP_MS = 200, SHARED_STEP_MS = 100, LEAST_ROWS = 16, FIRST_ROWS = 128 };
+ * shorter where others wait for their next token. The first one is small, since
+ * nobody knows how long it takes. */
+enum { STEP_MS = 200, SHARED_STEP_MS = 100, LEAST_ROWS = 16, FIRST_ROWS = 32 };
 
 struct Scheduler {
     SchedulerOptions opt;
@@ -27,6 +28,7 @@ struct Scheduler {
     bool finishing, over;
     Job **shown; /* [n_shown] by slot: what it is busy with */
     int n_shown;
+    const Job *running; /* for whose sake the step that runs is long; NULL: nobody's */
 
     /* the engine's thread's */
     ds4_engine *engine;
@@ -147,6 +149,9 @@ void scheduler_cancel(Scheduler *s, Job *j)
         found = true;
         break;
     }
+    /* Others of that step lose what was done of it, and need not wait for the rest. */
+    if (s->running == j)
+        ds4_cancel(s->engine);
     pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->mutex);
     if (found)
@@ -471,6 +476,15 @@ static void fail_step(Scheduler *s, int n, const ds4_err *err)
         s->failure = *err;
 }
 
+static void set_running(Scheduler *s, const Job *j)
+{
+    pthread_mutex_lock(&s->mutex);
+    s->running = j;
+    pthread_mutex_unlock(&s->mutex);
+}
+
+/* A step that was canceled has changed nothing: it is done again, without the
+ * job that was. */
 static void step(Scheduler *s)
 {
     ds4_err err = { 0 };
@@ -478,8 +492,12 @@ static void step(Scheduler *s)
     if (!n)
         return;
     int64_t start = clock_ns();
-    if (!ds4_step(s->engine, s->step, n, &err)) {
-        fail_step(s, n, &err);
+    set_running(s, n == 1 || n > decoding ? s->of_step[n - 1]->job : NULL);
+    bool ok = ds4_step(s->engine, s->step, n, &err);
+    set_running(s, NULL);
+    if (!ok) {
+        if (err.code != DS4_ECANCELED)
+            fail_step(s, n, &err);
         return;
     }
     if (n > decoding)

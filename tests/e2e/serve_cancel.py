@@ -165,6 +165,18 @@ def claim_leaving(server):
               f"max {max(took_ms):.0f} ms", flush=True)
 
 
+def claim_leaving_slow():
+    """On a machine that is slower than that at a single step."""
+    play = dict(PLAY, decode_tps=2, prefill_tps=20)
+    with Server(BUILD, play, "--quiet", ctx=8192, sessions=1) as server:
+        monitor = Monitor(server)
+        for phase, way in [("prefill", close), ("text", reset), ("prefill", half_close)]:
+            claim.run(f"{way.__name__} in {phase} of a slow machine", leave_in, server, monitor,
+                      phase, CHAT, True, way)
+        monitor.connection.close()
+    print(f"on a slow machine: {', '.join(f'{ms:.0f}' for ms in took_ms[-3:])} ms", flush=True)
+
+
 # ---- by id ------------------------------------------------------------------------------------
 
 def last_event(path, reply):
@@ -276,6 +288,7 @@ def main():
     with Server(BUILD, PLAY, "--quiet", ctx=8192, sessions=1) as server:
         claim.run("clients that leave", claim_leaving, server)
         claim.run("requests that are canceled", claim_cancel_by_id, server)
+    claim.run("clients that leave a slow machine", claim_leaving_slow)
     claim.run("clients that leave at any time", claim_storm)
     return claim.end()
 
