@@ -4,7 +4,8 @@
  * sides; a difference beyond the tolerance is printed to stderr with its worst
  * element, and both sides go on from the reference's values, so each op is
  * judged alone. Selections (experts, pooled rows) may differ where scores
- * nearly tie: they are judged by the share of entries that differ. */
+ * nearly tie: they are judged by the share of entries that differ. A device that
+ * says how much it rounds (Backend.rounding) is judged by that. */
 #include "decorate.h"
 #include "outputs.h"
 #include <math.h>
@@ -44,6 +45,20 @@ typedef struct {
 /* L2 of the difference over L2 of the reference. Packed rows and selections
  * may flip a code or an entry where values nearly tie. */
 static const double tolerance_f32 = 1e-5, tolerance_row = 5e-3, tolerance_picks = 0.02;
+
+/* Where inputs are rounded, packed values near the middle between two codes fall to the
+ * other side: of codes a relative step s apart, a share r / s moves by s, so a row is off by
+ * sqrt(r s), and s is below 1. */
+static double tolerance_of(const Backend *tested, enum OutputKind kind)
+{
+    const double r = (double)tested->rounding;
+
+    switch (kind) {
+    case OUT_F32: return fmax(tolerance_f32, r);
+    case OUT_I32: return fmax(tolerance_picks, sqrt(r));
+    default: return fmax(tolerance_row, sqrt(r));
+    }
+}
 
 static Check *check_of(Backend *be) { return (Check *)(void *)be; }
 
@@ -156,17 +171,69 @@ static Difference compare_floats(const float *a, const float *b, size_t n)
     return d;
 }
 
-static Difference compare_ints(const int32_t *a, const int32_t *b, size_t n)
+static int by_value(const void *x, const void *y)
 {
-    Difference d = { 0 };
-    size_t differ = 0;
+    const int32_t a = *(const int32_t *)x, b = *(const int32_t *)y;
+    return (a > b) - (a < b);
+}
+
+/* How many of the n values of a are not among those of b; both are sorted. */
+static size_t missing(const int32_t *a, const int32_t *b, size_t n)
+{
+    size_t found = 0;
+
+    for (size_t i = 0, j = 0; i < n && j < n;) {
+        if (a[i] == b[j])
+            i++, j++, found++;
+        else if (a[i] < b[j])
+            i++;
+        else
+            j++;
+    }
+    return n - found;
+}
+
+/* One entry more moves all that follow, so it is lists that are compared, row by row;
+ * equal lists must be in the same order, too. Sorts both. */
+static size_t differing(int32_t *a, int32_t *b, size_t n)
+{
+    size_t moved = 0;
 
     for (size_t i = 0; i < n; i++)
-        if (a[i] != b[i] && !differ++)
-            d.at = i;
-    if (n)
+        moved += a[i] != b[i];
+    if (!moved)
+        return 0;
+    qsort(a, n, sizeof *a, by_value);
+    qsort(b, n, sizeof *b, by_value);
+    const size_t others = missing(a, b, n);
+    return others ? others : moved;
+}
+
+static Difference compare_ints(Check *c, const Output *o)
+{
+    Difference d = { 0 };
+    const int32_t *a = (const int32_t *)(const void *)c->data[TESTED];
+    const int32_t *b = (const int32_t *)(const void *)c->data[REF];
+    int32_t *x = malloc(2 * MAX(o->width, 1) * sizeof *x);
+    size_t sum = 0;
+
+    if (!x) {
+        c->out_of_memory = true;
+        return (Difference){ .error = NAN };
+    }
+    for (size_t at = 0; at < o->n; at += o->width) {
+        memcpy(x, a + at, o->width * sizeof *x);
+        memcpy(x + o->width, b + at, o->width * sizeof *x);
+        size_t differ = differing(x, x + o->width, o->width);
+        if (differ && !sum)
+            for (d.at = at; a[d.at] == b[d.at];)
+                d.at++;
+        sum += differ;
+    }
+    if (o->n)
         d.got = a[d.at], d.want = b[d.at];
-    d.error = n ? (double)differ / (double)n : 0;
+    d.error = o->n ? (double)sum / (double)o->n : 0;
+    free(x);
     return d;
 }
 
@@ -232,18 +299,16 @@ static void compare(void *user, const Output *o)
         return;
     for (int i = 0; i < N_SIDES; i++)
         c->inner[i]->op->read(c->inner[i], c->data[i], side_buf(o->buf, i), o->bytes);
+    const double tolerance = tolerance_of(c->inner[TESTED], o->kind);
     if (o->kind == OUT_F32)
         report(c, o,
                compare_floats((const float *)(const void *)c->data[TESTED],
                               (const float *)(const void *)c->data[REF], o->n),
-               tolerance_f32);
+               tolerance);
     else if (o->kind == OUT_I32)
-        report(c, o,
-               compare_ints((const int32_t *)(const void *)c->data[TESTED],
-                            (const int32_t *)(const void *)c->data[REF], o->n),
-               tolerance_picks);
+        report(c, o, compare_ints(c, o), tolerance);
     else
-        report(c, o, compare_rows(c, o), tolerance_row);
+        report(c, o, compare_rows(c, o), tolerance);
     c->inner[TESTED]->op->write(c->inner[TESTED], side_buf(o->buf, TESTED), c->data[REF], o->bytes);
 }
 

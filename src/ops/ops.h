@@ -174,6 +174,8 @@ struct Backend {
     const struct Ops *op;
     const char *name; /* "cpu (avx512, 8 threads)" */
     const Shape *shape;
+    float rounding; /* relative L2 error of ops whose inputs the device rounds in this
+                       step, set by begin(); 0: none */
 };
 
 typedef struct {
@@ -181,17 +183,22 @@ typedef struct {
     int threads;            /* CPU: 0 for one a physical core */
     int max_rows, max_out;  /* of a step */
     int max_context;        /* of a session: bounds the scratch of select and attend */
+    bool eager;             /* encode every step: somebody looks at each op, so none is replayed */
     const ds4_vocab *vocab; /* play: what tokens mean; borrowed */
 } BackendOptions;
 
-/* device: "cpu", "null", "play:FILE" (scripted answers), or a decorator before one:
- * "timed:cpu", "trace:cpu", "check:cpu" (every op also on the scalar CPU kernels,
- * results compared).
- * NULL: the best there is. shape stays borrowed. */
+/* device: "cpu", "cuda" or "cuda:N" (GPU N, from 0), "null", "play:FILE" (scripted
+ * answers), or a decorator before one: "timed:cpu", "trace:cpu", "check:cuda" (every op
+ * also on the scalar CPU kernels, results compared).
+ * NULL: "cpu"; who opens a model chooses by memory, engine/plan.c. shape stays borrowed. */
 Backend *backend_open(const char *device, const Shape *shape, const BackendOptions *opt,
                       ds4_err *err);
 void backend_close(Backend *be); /* NULL is fine */
 /* Bytes of device scratch that backend_open would allocate. */
 uint64_t backend_scratch(const char *device, const Shape *shape, const BackendOptions *opt);
+/* Where a device's buffers and weights lie. *mapped: in the host's memory, and weights are
+ * read where the file is mapped; then *free_bytes is 0. Else in the device's own, of which
+ * *free_bytes are free, and weights are copied there. False: there is no such device. */
+bool backend_memory(const char *device, uint64_t *free_bytes, bool *mapped, ds4_err *err);
 
 #endif

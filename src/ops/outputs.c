@@ -9,19 +9,22 @@ typedef struct {
     void *user;
 } Sink;
 
-static void numbers(Sink k, const char *name, enum OutputKind kind, Buf b, size_t n)
+static void numbers(Sink k, const char *name, enum OutputKind kind, Buf b, size_t rows,
+                    size_t width)
 {
-    k.fn(k.user, &(Output){ .name = name, .kind = kind, .buf = b, .n = n, .bytes = n * 4 });
+    const size_t n = rows * width;
+    k.fn(k.user,
+         &(Output){ .name = name, .kind = kind, .buf = b, .n = n, .width = width, .bytes = n * 4 });
 }
 
 static void floats(Sink k, const char *name, Buf b, int rows, int width)
 {
-    numbers(k, name, OUT_F32, b, (size_t)rows * (size_t)width);
+    numbers(k, name, OUT_F32, b, (size_t)rows, (size_t)width);
 }
 
 static void ints(Sink k, const char *name, Buf b, int rows, int width)
 {
-    numbers(k, name, OUT_I32, b, (size_t)rows * (size_t)width);
+    numbers(k, name, OUT_I32, b, (size_t)rows, (size_t)width);
 }
 
 /* Row `at` of slot's rows in b. */
@@ -50,9 +53,9 @@ static void pooled(Sink k, const Step *step, const KvLayer *kv, bool idx)
         for (int j = sp->pos / kv->ratio; j < (sp->pos + sp->n) / kv->ratio; j++)
             kv_row(k, "pooled", kv, idx, idx ? kv->idx : kv->comp, sp->slot, kv->comp_rows, j);
         size_t at = (size_t)sp->slot * state * width * sizeof(float);
-        numbers(k, "state kv", OUT_F32, buf_at(idx ? kv->idx_kv : kv->comp_kv, at), state * width);
-        numbers(k, "state score", OUT_F32, buf_at(idx ? kv->idx_score : kv->comp_score, at),
-                state * width);
+        numbers(k, "state kv", OUT_F32, buf_at(idx ? kv->idx_kv : kv->comp_kv, at), state, width);
+        numbers(k, "state score", OUT_F32, buf_at(idx ? kv->idx_score : kv->comp_score, at), state,
+                width);
     }
 }
 

@@ -10,7 +10,8 @@ typedef struct {
     const char *name; /* "streams" */
     enum OutputKind kind;
     Buf buf;
-    size_t n; /* numbers; rows of KV: one row of n values */
+    size_t n;     /* numbers; rows of KV: one row of n values */
+    size_t width; /* numbers a row of the step */
     size_t bytes;
     const KvLayer *kv; /* of rows: their formats */
 } Output;

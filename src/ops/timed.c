@@ -1,4 +1,7 @@
-/* timed.c - a backend that times another one, op by op. */
+/* timed.c - a backend that times another one, op by op.
+ *
+ * An op may only have been started when it returns. A read comes after all that
+ * was started before, so the clock stops after a read of four bytes. */
 #include "traffic.h"
 #include "wrap.h"
 #include <stdlib.h>
@@ -6,9 +9,16 @@
 typedef struct {
     Wrap w;
     ds4_op_time op[N_OPS];
+    Buf probe; /* what is read */
 } Timed;
 
 static Timed *timed_of(Backend *be) { return (Timed *)(void *)be; }
+
+static void wait_for(Backend *in, Buf probe)
+{
+    int32_t word;
+    in->op->read(in, &word, probe, sizeof word);
+}
 
 /* The traffic is counted after the clock has stopped. */
 #define OP(name, params, args) \
@@ -18,6 +28,7 @@ static Timed *timed_of(Backend *be) { return (Timed *)(void *)be; }
         Backend *in = t->w.inner; \
         int64_t start = clock_ns(); \
         in->op->name(in, step, LIST args); \
+        wait_for(in, t->probe); \
         t->op[OP_##name].ns += (uint64_t)(clock_ns() - start); \
         t->op[OP_##name].calls++; \
         t->op[OP_##name].bytes += traffic_##name(in, step, LIST args); \
@@ -25,7 +36,13 @@ static Timed *timed_of(Backend *be) { return (Timed *)(void *)be; }
 OPS(OP)
 #undef OP
 
-static const struct Ops timed_ops = { WRAP_OPS, .close = wrap_close,
+static void timed_close(Backend *be)
+{
+    wrap_free(be, timed_of(be)->probe);
+    wrap_close(be);
+}
+
+static const struct Ops timed_ops = { WRAP_OPS, .close = timed_close,
 #define OP(name, params, args) .name = timed_##name,
                                       OPS(OP)
 #undef OP
@@ -35,6 +52,12 @@ Backend *timed_open(Backend *inner, ds4_err *err)
 {
     Timed *t = calloc(1, sizeof *t);
     if (!t) {
+        fail(err, DS4_ENOMEM, "no memory for the timing backend");
+        return NULL;
+    }
+    t->probe = inner->op->alloc(inner, sizeof(int32_t));
+    if (!t->probe.base) {
+        free(t);
         fail(err, DS4_ENOMEM, "no memory for the timing backend");
         return NULL;
     }

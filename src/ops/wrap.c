@@ -53,7 +53,10 @@ bool wrap_bind(Backend *be, Weight *w, const void *host, ds4_err *err)
 bool wrap_begin(Backend *be, const Step *step)
 {
     Backend *in = inner_of(be);
-    return in->op->begin(in, step);
+    const bool encode = in->op->begin(in, step);
+
+    be->rounding = in->rounding;
+    return encode;
 }
 
 bool wrap_end(Backend *be, ds4_err *err)

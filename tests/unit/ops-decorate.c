@@ -39,10 +39,48 @@ static void filling_embed(Backend *be, const Step *st, Buf streams, const Weight
         x[i] = filling_value;
 }
 
+static float filling_rounding;
+
+static bool filling_begin(Backend *be, const Step *st)
+{
+    (void)st;
+    be->rounding = filling_rounding;
+    return true;
+}
+
+static void embed_one(Backend *be, const Step *st, Buf streams, const Weight *table)
+{
+    const float value = filling_value;
+    filling_value = 1;
+    filling_embed(be, st, streams, table);
+    filling_value = value;
+}
+
+enum { PICKS = 100 };
+static const int32_t *given_picks;
+
+static void select_given(Backend *be, const Step *st, Buf pick, KvLayer *kv, Buf qr, Buf x,
+                         const Layer *l)
+{
+    (void)kv, (void)qr, (void)x, (void)l;
+    be->op->write(be, pick, given_picks, sizeof(int32_t) * (size_t)st->n_rows * PICKS);
+}
+
+static void select_first(Backend *be, const Step *st, Buf pick, KvLayer *kv, Buf qr, Buf x,
+                         const Layer *l)
+{
+    (void)kv, (void)qr, (void)x, (void)l;
+    for (int i = 0; i < st->n_rows * PICKS; i++) {
+        const int32_t v = i % PICKS;
+        be->op->write(be, buf_at(pick, sizeof v * (size_t)i), &v, sizeof v);
+    }
+}
+
 static Backend *filling_open(float value)
 {
     Backend *be = null_open(&shape, NULL);
     filling_ops = *be->op;
+    filling_ops.begin = filling_begin;
     filling_ops.embed = filling_embed;
     filling_value = value;
     be->op = &filling_ops;
@@ -94,6 +132,73 @@ static void not_a_number_never_passes(void **state)
     backend_close(be);
 }
 
+static void a_device_is_judged_by_the_rounding_that_it_tells_of(void **state)
+{
+    (void)state;
+    for (int rounds = 0; rounds < 2; rounds++) {
+        Backend *tested = timed_open(filling_open(1.001f), NULL), *ref = null_open(&shape, NULL);
+        static struct Ops ref_ops;
+        ref_ops = *ref->op;
+        ref_ops.embed = embed_one;
+        ref->op = &ref_ops;
+        filling_rounding = rounds ? 2e-3f : 0;
+        Backend *be = check_open(tested, ref, NULL);
+        Buf streams = be->op->alloc(be, stream_bytes());
+
+        assert_true(be->op->begin(be, &step));
+        be->op->embed(be, &step, streams, &(Weight){ 0 });
+        assert_true(be->op->end(be, NULL));
+        assert_true(check_report(be).worst > 0.0009);
+        assert_int_equal(check_report(be).failed, rounds ? 0 : 1);
+        be->op->free(be, streams);
+        backend_close(be);
+    }
+    filling_rounding = 0;
+}
+
+/* Picks of two rows against 0 1 2 ... in both. */
+static uint64_t failures_of_picks(const int32_t *picks)
+{
+    Shape many = shape;
+    many.idx_topk = PICKS;
+    Backend *tested = null_open(&many, NULL), *ref = null_open(&many, NULL);
+    static struct Ops tested_ops, ref_ops;
+    tested_ops = *tested->op;
+    ref_ops = *ref->op;
+    tested_ops.select = select_given;
+    ref_ops.select = select_first;
+    tested->op = &tested_ops;
+    ref->op = &ref_ops;
+    given_picks = picks;
+
+    Backend *be = check_open(tested, ref, NULL);
+    Buf pick = be->op->alloc(be, sizeof(int32_t) * 2 * PICKS);
+    be->op->select(be, &step, pick, &(KvLayer){ 0 }, (Buf){ 0 }, (Buf){ 0 }, &(Layer){ 0 });
+    const uint64_t failed = check_report(be).failed;
+    be->op->free(be, pick);
+    backend_close(be);
+    return failed;
+}
+
+static void picks_are_compared_as_lists(void **state)
+{
+    int32_t picks[2 * PICKS];
+
+    (void)state;
+    for (int i = 0; i < 2 * PICKS; i++)
+        picks[i] = i % PICKS;
+    assert_int_equal(failures_of_picks(picks), 0);
+    for (int i = 0; i < PICKS; i++)
+        picks[i] = i + 1; /* one is another, and all have moved */
+    assert_int_equal(failures_of_picks(picks), 0);
+    for (int i = 0; i < PICKS; i++)
+        picks[i] = i + 20; /* twenty of two hundred */
+    assert_int_equal(failures_of_picks(picks), 1);
+    for (int i = 0; i < PICKS; i++)
+        picks[i] = PICKS - 1 - i; /* the right ones in the wrong order */
+    assert_int_equal(failures_of_picks(picks), 1);
+}
+
 static void timing_counts_calls_and_distinct_experts(void **state)
 {
     (void)state;
@@ -126,6 +231,8 @@ int main(void)
         cmocka_unit_test(equal_backends_agree),
         cmocka_unit_test(a_wrong_op_is_found_and_its_value_replaced),
         cmocka_unit_test(not_a_number_never_passes),
+        cmocka_unit_test(a_device_is_judged_by_the_rounding_that_it_tells_of),
+        cmocka_unit_test(picks_are_compared_as_lists),
         cmocka_unit_test(timing_counts_calls_and_distinct_experts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
