@@ -4,10 +4,14 @@
 # make test-clients  real clients (Claude Code, opencode, Codex, Pi, SDKs) against the server
 # make check-macos   every C file, compiled for Macs
 # make check-neon    the NEON kernels' tests, run under qemu
+# make tools-cuda    what a GPU can do: build/cuda_limits
 # make install [PREFIX=/usr/local] [DESTDIR=]
 #
 # One archive a layer (src/NAME -> libNAME.a), so that a test of a low layer
 # needs nothing of the higher ones. B=DIR builds elsewhere.
+#
+# CUDA=0 leaves the GPU out, which is the default where there is no nvcc.
+# CUDA_ARCH="89 90a" lists the GPUs to compile for; CUDA_ARCH=all takes minutes.
 
 B      ?= build
 CC     ?= cc
@@ -38,6 +42,36 @@ ifneq ($(or $(filter-out $(NO_LIBS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all))
 $(error missing: $(LIBS_NEEDED). Run ./bootstrap setup, which installs them)
 endif
 endif
+# ---- CUDA, where nvcc is ------------------------------------------------------
+
+ifeq ($(origin NVCC),undefined)
+NVCC := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+endif
+cuda_parts := open upload step dense hc attn_in compress select attend attn_out route experts
+cuda_parts_missing := $(filter-out $(wildcard src/backend/cuda/*.cu),$(cuda_parts:%=src/backend/cuda/%.cu))
+# Not on Macs, and not where a sanitizer watches.
+CUDA ?= $(if $(NVCC),$(if $(SAN)$(filter-out Linux,$(OS))$(cuda_parts_missing),0,1),0)
+ifeq ($(CUDA),1)
+CUDA_HOME ?= $(abspath $(dir $(realpath $(NVCC)))..)
+CUDA_LIB  ?= $(CUDA_HOME)/lib64
+# The GPUs that are here, else Hopper. Any other one translates the PTX of 8.0 when it first
+# runs, a minute once; "all" is for machines that are not known: machine code for each.
+ifneq ($(wildcard /proc/driver/nvidia/gpus/*),)
+CUDA_HERE := $(patsubst 90,90a,$(sort $(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null))))
+endif
+CUDA_ARCH ?= $(or $(CUDA_HERE),90a)
+CUDA_CODE := $(if $(filter all,$(CUDA_ARCH)),80 89 90a 100 120,$(CUDA_ARCH))
+CUDA_PTX  := $(if $(filter all,$(CUDA_ARCH)),120,80)
+CUDA_GENCODE := $(foreach a,$(CUDA_CODE),-gencode arch=compute_$a,code=sm_$a) \
+                -gencode arch=compute_$(CUDA_PTX),code=compute_$(CUDA_PTX)
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_GENCODE) -MMD -MP \
+             -Xcompiler -fPIC,-Wall,-Wextra,-Wno-unused-parameter,-fno-exceptions,-fno-rtti \
+             $(if $(WERROR),-Werror all-warnings)
+CUDA_LIBS = -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) -lcublasLt -lcudart_static -ldl -lrt -lpthread
+else ifneq ($(CUDA),0)
+$(error CUDA=$(CUDA): it is 1 or 0)
+endif
+
 # As system headers, whose macros may offend our warnings.
 as_system = $(patsubst -I%,-isystem%,$(1))
 PKG_CFLAGS := $(call as_system,$(shell $(PKG) --cflags $(PACKAGES) 2>/dev/null))
@@ -47,8 +81,8 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 
 # ---- sources, lowest layer first; includes may only point to the left --------
 
-LAYERS := base json quant gguf text ops backend/cpu backend model engine quantize server cli
-ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend model engine
+LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine quantize server cli
+ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine
 kernel_files_x86_64  := k_avx2 k_avx512 k_avx512_vbmi
 kernel_files_aarch64 := k_neon
 kernel_files_arm64   := k_neon
@@ -57,12 +91,16 @@ other_kernels := $(filter-out $(kernel_files_$(ARCH)),$(all_kernels))
 
 layer_src = $(filter-out $(foreach k,$(other_kernels),src/backend/cpu/$k.c),$(wildcard src/$(1)/*.c))
 layer_obj = $(patsubst src/%.c,$(B)/obj/%.o,$(call layer_src,$(1)))
+ifeq ($(CUDA),1)
+layer_src = $(filter-out $(foreach k,$(other_kernels),src/backend/cpu/$k.c) src/backend/cuda/none.c,$(wildcard src/$(1)/*.c))
+layer_obj = $(patsubst src/%.c,$(B)/obj/%.o,$(call layer_src,$(1))) $(patsubst src/%.cu,$(B)/obj/%.cu.o,$(wildcard src/$(1)/*.cu))
+endif
 layer_lib = $(B)/lib/$(subst /,-,$(1)).a
 
-.PHONY: all tests test test-clients check asan ubsan tsan fuzz check-macos check-neon check-format \
+.PHONY: all tests tools-cuda test test-clients check asan ubsan tsan fuzz check-macos check-neon check-format \
         check-tidy check-layers check-sizes install clean help
 .SECONDARY:
-all: $(B)/ds4 $(B)/libds4.a $(B)/libds4.so
+all: $(B)/ds4 $(B)/libds4.a $(B)/libds4.so $(B)/ds4.pc
 
 # Changes when the compiler or its flags do, and then everything is built anew.
 .PHONY: always
@@ -70,9 +108,14 @@ $(B)/flags: always
 	@mkdir -p $(@D); echo '$(CC) $(ALL_CFLAGS) $(ALL_LIBS)' | cmp -s - $@ || \
 	    echo '$(CC) $(ALL_CFLAGS) $(ALL_LIBS)' >$@
 
+# The same for what nvcc compiles, and for there being CUDA at all.
+$(B)/cuda-flags: always
+	@mkdir -p $(@D); echo '$(CUDA) $(NVCC) $(NVCC_FLAGS) $(CUDA_LIBS)' | cmp -s - $@ || \
+	    echo '$(CUDA) $(NVCC) $(NVCC_FLAGS) $(CUDA_LIBS)' >$@
+
 define layer_rule
-$(call layer_lib,$(1)): $(call layer_obj,$(1))
-	@mkdir -p $$(@D); rm -f $$@; $$(AR) rcs $$@ $$^
+$(call layer_lib,$(1)): $(call layer_obj,$(1)) $(if $(filter backend/cuda,$(1)),$(B)/cuda-flags)
+	@mkdir -p $$(@D); rm -f $$@; $$(AR) rcs $$@ $$(filter %.o,$$^)
 endef
 $(foreach l,$(LAYERS),$(eval $(call layer_rule,$(l))))
 
@@ -89,12 +132,16 @@ $(B)/obj/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ISA) $(if $(ISA),$(KERNEL_SAN)) -c -o $@ $<
 
+$(B)/obj/%.cu.o: src/%.cu $(B)/cuda-flags
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCC_FLAGS) -MF $(@:.o=.d) -c -o $@ $<
+
 libs = $(foreach l,$(1),$(call layer_lib,$l))
 # Archives refer to lower ones only, so the highest comes first.
 reverse = $(if $(1),$(call reverse,$(wordlist 2,99,$(1))) $(firstword $(1)))
 
 $(B)/ds4: $(call libs,$(LAYERS))
-	$(CC) -o $@ $(call libs,$(call reverse,$(LAYERS))) $(ALL_LIBS)
+	$(CC) -o $@ $(call libs,$(call reverse,$(LAYERS))) $(CUDA_LIBS) $(ALL_LIBS)
 
 # Only ds4_* is visible outside the libraries.
 ENGINE_OBJ := $(foreach l,$(ENGINE_LAYERS),$(call layer_obj,$l))
@@ -104,21 +151,38 @@ $(B)/libds4.o: $(ENGINE_OBJ)
 $(B)/libds4.so: $(B)/libds4.o
 	$(CC) -dynamiclib -install_name @rpath/libds4.so.0 -o $@ $< $(ALL_LIBS)
 else
-$(B)/libds4.o: $(ENGINE_OBJ)
-	$(LD) -r -o $@.whole $^
+# C++ has one copy of a function in many objects: here they are merged, too.
+$(B)/libds4.o: $(ENGINE_OBJ) $(B)/cuda-flags
+	$(LD) -r $(if $(filter 1,$(CUDA)),--force-group-allocation) -o $@.whole $(filter %.o,$^)
 	objcopy --wildcard --keep-global-symbol='ds4_*' $@.whole $@
 	@rm -f $@.whole
 $(B)/libds4.so: $(B)/libds4.o
-	$(CC) -shared -Wl,--as-needed -Wl,-soname,libds4.so.0 -o $@ $< $(ALL_LIBS)
+	$(CC) -shared -Wl,--as-needed -Wl,-soname,libds4.so.0 -o $@ $< $(CUDA_LIBS) $(ALL_LIBS)
 endif
 $(B)/libds4.a: $(B)/libds4.o
 	@rm -f $@; $(AR) rcs $@ $<
 
+# What to link with either library, for pkg-config.
+define ds4_pc
+Name: ds4
+Description: runs DeepSeek V4 Flash
+Version: $(shell sed -n 's/^.define DS4_VERSION "\(.*\)"/\1/p' include/ds4.h)
+Cflags: -I$(1)
+Libs: -L$(2) -lds4
+Libs.private: $(CUDA_LIBS) -lm -pthread
+Requires.private: libpcre2-8 json-c libxxhash
+endef
+export BUILT_PC     = $(call ds4_pc,$(abspath include),$(abspath $(B)))
+export INSTALLED_PC = $(call ds4_pc,$(PREFIX)/include,$(PREFIX)/lib)
+$(B)/ds4.pc: $(B)/cuda-flags include/ds4.h
+	@mkdir -p $(@D); echo "$$BUILT_PC" >$@
+
 # ---- tests: tests/unit/LAYER-NAME.c needs the layers up to LAYER; props, golden
-# and fuzz tests need all but the commands -------------------------------------
+# and fuzz tests need all but the commands, and gpu tests CUDA, too -------------
 
 UNIT  := $(patsubst tests/%.c,%,$(wildcard tests/unit/*.c))
 WHOLE := $(patsubst tests/%.c,%,$(wildcard tests/golden/*.c tests/props/*.c))
+GPU   := $(if $(filter 1,$(CUDA)),$(patsubst tests/%.c,%,$(wildcard tests/gpu/*.c)))
 FUZZ  := $(patsubst tests/%.c,%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
 # The programs that start threads.
 THREADED := $(patsubst tests/%.c,%,$(shell grep -lE 'pool_new|pthread_create|threads' \
@@ -139,15 +203,15 @@ $(B)/obj/tests/%.o: tests/%.c $(B)/flags
 define test_rule
 $(B)/tests/$(1): $(B)/obj/tests/$(1).o $(3) $(call libs,$(2))
 	@mkdir -p $$(@D)
-	$$(CC) -o $$@ $$(filter %.o,$$^) $(call libs,$(call reverse,$(2))) $$(TEST_LIBS)
+	$$(CC) -o $$@ $$(filter %.o,$$^) $(call libs,$(call reverse,$(2))) $(if $(filter backend/cuda,$(2)),$$(CUDA_LIBS)) $$(TEST_LIBS)
 endef
 $(foreach t,$(UNIT),$(eval $(call test_rule,$t,$(call test_layers,$t))))
-$(foreach t,$(WHOLE),$(eval $(call test_rule,$t,$(WHOLE_LAYERS))))
+$(foreach t,$(WHOLE) $(GPU),$(eval $(call test_rule,$t,$(WHOLE_LAYERS))))
 # Fuzz targets, as programs that replay their corpus (any compiler).
 $(foreach t,$(FUZZ),$(eval $(call test_rule,$t,$(WHOLE_LAYERS),$(B)/obj/tests/fuzz/replay.o)))
 
 programs = $(foreach t,$(1),$(B)/tests/$t)
-tests: $(call programs,$(UNIT) $(WHOLE) $(FUZZ)) $(B)/ds4
+tests: $(call programs,$(UNIT) $(WHOLE) $(FUZZ) $(GPU)) $(B)/ds4
 tests-threaded: $(call programs,$(THREADED))
 .PHONY: tests-threaded
 
@@ -181,6 +245,11 @@ fuzz:
 $(B)/fuzz-%: $(B)/obj/tests/fuzz/%.o $(call libs,$(WHOLE_LAYERS))
 	$(CC) -fsanitize=fuzzer -o $@ $< $(call libs,$(call reverse,$(WHOLE_LAYERS))) $(TEST_LIBS)
 
+# What a GPU can do: the numbers that decide how its kernels are made.
+tools-cuda: $(B)/cuda_limits
+$(B)/cuda_limits: tools/cuda_limits.cu $(B)/cuda-flags
+	$(NVCC) $(NVCC_FLAGS) -MF $@.d -o $@ $< $(CUDA_LIBS:-Wl%=-Xlinker %)
+
 # What the CPU kernels reach of what the machine can do.
 $(B)/bench_kernels: tools/bench_kernels.c $(call libs,base quant backend/cpu)
 	$(CC) $(ALL_CFLAGS) -MF $@.d -o $@ $< $(call libs,backend/cpu quant base) $(ALL_LIBS)
@@ -210,6 +279,8 @@ install: all
 	install -m 755 $(B)/libds4.so $(DESTDIR)$(PREFIX)/lib/libds4.so.0
 	ln -sf libds4.so.0 $(DESTDIR)$(PREFIX)/lib/libds4.so
 	install -m 644 include/ds4.h $(DESTDIR)$(PREFIX)/include/
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	echo "$$INSTALLED_PC" >$(DESTDIR)$(PREFIX)/lib/pkgconfig/ds4.pc
 	install -m 644 models/ds4-tiny.gguf $(DESTDIR)$(PREFIX)/share/ds4/
 
 clean:
