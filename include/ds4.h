@@ -64,9 +64,10 @@ typedef void (*ds4_log)(void *user, const char *line);
 
 typedef struct {
     const char *model;     /* path of the GGUF */
-    const char *device;    /* "cpu", "check:cpu", "timed:cpu", "trace:cpu", "null",
-                               "play:FILE" (answers from a file, docs/TESTING.md);
-                               NULL picks the fastest one present */
+    const char *device;    /* "cpu", "cuda", "cuda:N" (a GPU's number), "null", "play:FILE"
+                               (answers from a file, docs/TESTING.md); "timed:", "trace:" or
+                               "check:" before one of them. NULL picks the fastest one that
+                               is there and has room; "timed:" alone picks, too */
     const char *isa;       /* CPU kernels: "scalar", "avx2", "avx512", "neon"; NULL: best */
     int threads;           /* CPU threads; 0: one a physical core */
     int context;           /* tokens a session can hold; 0: 8192 or the model's limit */
@@ -88,16 +89,22 @@ const char *ds4_engine_describe(const ds4_engine *e); /* one line, for humans */
  *
  * On the CPU the weights are mapped: pages of the file that the system reads
  * when they are touched and drops when memory is short. So there they may
- * exceed the memory (slowly), and `fits` says that everything else is there. */
+ * exceed the memory (slowly), and `fits` says that everything else is there.
+ * A GPU has memory of its own, into which they are copied; logits, tokens and
+ * marks stay in the host's. */
 typedef struct {
+    const char *device;   /* opt's, or the one that was picked */
+    bool mapped;          /* weights are read where the file is mapped */
     uint64_t weights;     /* mapped or uploaded */
     uint64_t kv_session;  /* one session's KV state at opt->context */
     uint64_t kv;          /* all sessions */
     uint64_t activations; /* of one step, and what sessions keep beside their KV state */
     uint64_t scratch;     /* the device's own */
     uint64_t total;       /* all of the above */
-    uint64_t required;    /* of which must be free: less than total where weights are mapped */
-    uint64_t available;   /* memory of the device now; 0: the system does not say */
+    uint64_t required;    /* of which must be free on the device: all but mapped weights, or
+                             all but what stays with the host */
+    uint64_t available;   /* memory of the device now; 0: the system does not say. Where the
+                             host's is what is short, both are of that */
     int context, sessions, max_rows; /* with defaults filled in */
     int max_context;                 /* largest context that fits with these sessions */
     bool fits;

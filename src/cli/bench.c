@@ -296,9 +296,9 @@ static int settle(BenchOptions *o)
         e->context = o->max + o->gen;
     if (o->ops && e->device && strncmp(e->device, "timed:", 6) != 0)
         return cli_usage_error("--ops times --device timed:NAME, not %s", e->device);
-    if (o->ops && !e->device) {
-        e->device = "timed:cpu";
-        o->model.cpu = false;
+    if (o->ops && !e->device && !(o->model.cpu && o->model.cuda)) {
+        e->device = o->model.cuda ? "timed:cuda" : o->model.cpu ? "timed:cpu" : "timed:";
+        o->model.cpu = o->model.cuda = false;
     }
     e->sessions = o->sessions;
     return -1;

@@ -95,13 +95,13 @@ bool cli_color(int fd);
  * default model: -m, ./ds4flash.gguf, the bundled tiny model (said on stderr). */
 typedef struct {
     ds4_options engine;
-    bool cpu;             /* --cpu */
+    bool cpu, cuda;       /* --cpu, --cuda */
     const char *rounding; /* "on", "off" */
     char model_path[1024];
-    Option table[12]; /* of cli_model_options */
+    Option table[13]; /* of cli_model_options */
 } ModelOptions;
 const Option *cli_model_options(ModelOptions *m);
-/* What the options mean together: --cpu, --rounding; the path of the model.
+/* What the options mean together: --cpu, --cuda, --rounding; the path of the model.
  * cli_open_engine does this first; ds4_plan_make's callers do it themselves. */
 bool cli_model_settle(ModelOptions *m, ds4_err *err);
 bool cli_model_path(ModelOptions *m, ds4_err *err);         /* fills engine.model */

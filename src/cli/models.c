@@ -17,9 +17,11 @@ const Option *cli_model_options(ModelOptions *m)
           "the GGUF; default: ./ds4flash.gguf, else the bundled tiny model", 0, 0 },
         { OPT_INT, "-c, --ctx", "N", &e->context, "tokens of context; default 8192", 1, 1 << 24 },
         { OPT_STR, "--device", "NAME", &e->device,
-          "cpu, or timed:cpu, trace:cpu, check:cpu, null, play:FILE; default: the fastest there is",
+          "cpu, cuda, cuda:N, null, play:FILE; timed:, trace:, check: before one; default: cuda "
+          "where the model fits a GPU, else cpu",
           0, 0 },
         { OPT_FLAG, "--cpu", NULL, &m->cpu, "the same as --device cpu", 0, 0 },
+        { OPT_FLAG, "--cuda", NULL, &m->cuda, "the same as --device cuda", 0, 0 },
         { OPT_STR, "--isa", "scalar|avx2|avx512|neon", &e->isa,
           "CPU kernels; default: the best there is", 0, 0 },
         { OPT_INT, "-t, --threads", "N", &e->threads, "CPU threads; default: one a physical core",
@@ -89,13 +91,32 @@ bool cli_model_path(ModelOptions *m, ds4_err *err)
 
 /* ---- on which device ---------------------------------------------------------- */
 
+static bool obey_flag(bool given, const char *name, const char **device, ds4_err *err)
+{
+    if (!given)
+        return true;
+    if (*device && strcmp(*device, name) != 0)
+        return fail(err, DS4_EINVAL, "--%s and --device %s contradict each other", name, *device);
+    *device = name;
+    return true;
+}
+
+/* A check runs on the CPU, too. */
+static bool is_gpu_alone(const char *device)
+{
+    while (device && (!strncmp(device, "timed:", 6) || !strncmp(device, "trace:", 6)))
+        device += 6;
+    return device && !strncmp(device, "cuda", 4);
+}
+
 bool cli_model_settle(ModelOptions *m, ds4_err *err)
 {
     ds4_options *e = &m->engine;
-    if (m->cpu && e->device && strcmp(e->device, "cpu") != 0)
-        return fail(err, DS4_EINVAL, "--cpu and --device %s contradict each other", e->device);
-    if (m->cpu)
-        e->device = "cpu";
+    if (!obey_flag(m->cpu, "cpu", &e->device, err) || !obey_flag(m->cuda, "cuda", &e->device, err))
+        return false;
+    if (is_gpu_alone(e->device) && (e->isa || e->threads))
+        return fail(err, DS4_EINVAL, "--isa and --threads are the CPU's, and the device is %s",
+                    e->device);
     e->unrounded = m->rounding && strcmp(m->rounding, "off") == 0;
     return cli_model_path(m, err);
 }
@@ -106,7 +127,7 @@ static bool check_plan(const ds4_plan *p, ds4_err *err)
     cli_size(need, p->fits ? p->total : p->required);
     cli_size(have, p->available);
     if (p->fits) {
-        if (p->available && p->total > p->available)
+        if (p->mapped && p->available && p->total > p->available)
             cli_warn("%s would be best and %s are free: weights will be read from the disk again "
                      "and again",
                      need, have);
@@ -135,6 +156,7 @@ ds4_engine *cli_open_engine(ModelOptions *m, ds4_err *err)
         m->engine.progress = cli_progress;
     if (!ds4_plan_make(&plan, &m->engine, err) || !check_plan(&plan, err))
         return NULL;
+    m->engine.device = plan.device; /* choose once, and say so once */
     ds4_engine *e = ds4_engine_open(&m->engine, err);
     cli_progress_end();
     return e;

@@ -18,7 +18,8 @@ static void put_text(Bytes *b, const ds4_plan *p)
     bytes_printf(&note, "%d session%s of %s, %d tokens each", p->sessions,
                  p->sessions == 1 ? "" : "s", cli_size(size, p->kv_session), p->context);
     bytes_byte(&note, '\0');
-    put_line(b, "weights", p->weights, "");
+    bytes_printf(b, "%-16s %10s\n", "device", p->device);
+    put_line(b, "weights", p->weights, p->mapped ? "mapped" : "copied to the device");
     put_line(b, "KV", p->kv, note.failed ? "" : note.p);
     bytes_clear(&note);
     bytes_printf(&note, "of a step of %d tokens, and marks to go back to", p->max_rows);
@@ -26,7 +27,9 @@ static void put_text(Bytes *b, const ds4_plan *p)
     put_line(b, "activations", p->activations, note.failed ? "" : note.p);
     put_line(b, "scratch", p->scratch, "");
     put_line(b, "total", p->total, "");
-    put_line(b, "must be free", p->required, p->required < p->total ? "weights are mapped" : "");
+    put_line(b, "must be free", p->required,
+             p->mapped ? "weights are mapped"
+                       : "logits, tokens and marks are in the host's memory");
     put_line(b, "is free", p->available, p->available ? "" : "not known");
     bytes_printf(b, "%s; the largest context that fits is %d tokens\n",
                  p->fits ? "It fits" : "It does not fit", p->max_context);
@@ -52,10 +55,13 @@ static void put_json(Bytes *b, const ds4_plan *p)
         { "max_rows", (uint64_t)p->max_rows },
         { "max_context", (uint64_t)p->max_context },
     };
-    bytes_byte(b, '{');
+    bytes_printf(b, "{\"device\":");
+    cli_json_str(b, str_of(p->device));
+    bytes_byte(b, ',');
     for (size_t i = 0; i < COUNT(fields); i++)
         bytes_printf(b, "\"%s\":%llu,", fields[i].name, (unsigned long long)fields[i].value);
-    bytes_printf(b, "\"fits\":%s}\n", p->fits ? "true" : "false");
+    bytes_printf(b, "\"mapped\":%s,\"fits\":%s}\n", p->mapped ? "true" : "false",
+                 p->fits ? "true" : "false");
 }
 
 int cmd_plan(int argc, char **argv)

@@ -19,7 +19,7 @@ static bool obey_plan(ds4_engine *e, ds4_err *err)
                     "%d sessions of %d tokens need %.2f GB, %.2f GB are free; "
                     "the largest context that fits is %d",
                     p.sessions, p.context, gb(p.required), gb(p.available), p.max_context);
-    if (e->log && p.available && p.total > p.available) {
+    if (e->log && p.mapped && p.available && p.total > p.available) {
         snprintf(line, sizeof line,
                  "the model and its state are %.1f GB, %.1f GB are free: "
                  "weights will be read from disk again and again",
@@ -73,8 +73,9 @@ static void describe(ds4_engine *e)
 static bool open_parts(ds4_engine *e, const ds4_options *opt, ds4_err *err)
 {
     if (!engine_check(&e->gguf, opt, &e->shape, &e->bytes, err) ||
-        !settings_make(&e->set, opt, &e->shape, err) || !load_vocab(e, err) || !obey_plan(e, err) ||
-        !take_memory(e, err))
+        !settings_make(&e->set, opt, &e->shape, err) ||
+        !settings_place(&e->set, opt, &e->shape, &e->bytes, e->gguf.file_bytes, err) ||
+        !load_vocab(e, err) || !obey_plan(e, err) || !take_memory(e, err))
         return false;
     e->set.backend.vocab = e->vocab;
     e->be = backend_open(e->set.device, &e->shape, &e->set.backend, err);

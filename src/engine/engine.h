@@ -36,7 +36,8 @@ struct ds4_session {
 /* Options with the defaults filled in. */
 typedef struct {
     const char *device;
-    bool mapped; /* the device reads weights where the file is mapped */
+    bool mapped;          /* the device reads weights where the file is mapped */
+    uint64_t device_free; /* bytes of a device that has memory of its own: not mapped */
     int context, sessions, max_rows, max_logits;
     BackendOptions backend;
 } Settings;
@@ -78,6 +79,9 @@ struct ds4_engine {
 ds4_engine *engine_open_bytes(const void *gguf, size_t n, const ds4_options *opt, ds4_err *err);
 
 bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_err *err);
+/* The device and its memory: opt's, else the fastest one that is there and has room. */
+bool settings_place(Settings *set, const ds4_options *opt, const Shape *s, const ModelBytes *bytes,
+                    uint64_t file_bytes, ds4_err *err);
 /* Shape and sizes of a parsed file; every problem goes to opt->log. */
 bool engine_check(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *bytes, ds4_err *err);
 void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,

@@ -81,40 +81,96 @@ static uint64_t host_bytes(const Settings *set, const Shape *s)
            session * (uint64_t)set->sessions;
 }
 
+/* Does it fit? beside: bytes that are always in the host's memory. */
+static void judge(ds4_plan *p, uint64_t beside)
+{
+    p->required = p->total - (p->mapped ? p->weights : beside);
+    p->fits = (p->mapped && !p->available) || p->required <= p->available;
+    if (p->mapped || !p->fits)
+        return;
+    const uint64_t host = memory_available();
+    if (!host || beside <= host)
+        return;
+    p->fits = false; /* the numbers are those of the memory that is short */
+    p->required = beside;
+    p->available = host;
+}
+
 static void fill(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
                  uint64_t file_bytes)
 {
-    const uint64_t weights = MIN(bytes->weights, file_bytes); /* tensors may share bytes */
-
-    p->weights = weights;
+    const uint64_t beside = host_bytes(set, s);
+    /* Tensors may share bytes of the file, but are copied one by one. */
+    p->weights = set->mapped ? MIN(bytes->weights, file_bytes) : bytes->weights;
     p->kv_session = kv_slot_bytes(s, set->context, set->max_rows);
     p->kv = p->kv_session * (uint64_t)set->sessions;
-    p->activations = run_bytes(s, set->max_rows, set->max_logits) + host_bytes(set, s);
+    p->activations = run_bytes(s, set->max_rows, set->max_logits) + beside;
     p->scratch = backend_scratch(set->device, s, &set->backend) + bytes->vectors;
     p->total = p->weights + p->kv + p->activations + p->scratch;
-    p->required = p->total - (set->mapped ? p->weights : 0);
-    p->fits = !p->available || p->required <= p->available;
+    p->mapped = set->mapped;
+    judge(p, beside);
 }
 
 void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
                  uint64_t file_bytes)
 {
-    *p = (ds4_plan){ .available = memory_available(),
-                     .context = set->context,
-                     .sessions = set->sessions,
-                     .max_rows = set->max_rows };
+    const ds4_plan empty = { .available = set->mapped ? memory_available() : set->device_free,
+                             .device = set->device,
+                             .context = set->context,
+                             .sessions = set->sessions,
+                             .max_rows = set->max_rows };
     int low = 0, high = s->context; /* low fits, high + 1 does not */
     while (low < high) {
         Settings at = *set;
         at.context = at.backend.max_context = low + (high - low + 1) / 2;
+        *p = empty;
         fill(p, &at, s, bytes, file_bytes);
         if (p->fits)
             low = at.context;
         else
             high = at.context - 1;
     }
+    *p = empty;
     p->max_context = low;
     fill(p, set, s, bytes, file_bytes);
+}
+
+/* ---- where ------------------------------------------------------------------ */
+
+static void say_choice(const ds4_options *opt, const ds4_plan *gpu)
+{
+    const double need = (double)gpu->required / 1e9, have = (double)gpu->available / 1e9;
+    char line[200];
+
+    if (gpu->fits)
+        snprintf(line, sizeof line, "running on %s (--device cpu runs on the CPU)", gpu->device);
+    else
+        snprintf(line, sizeof line,
+                 "running on the CPU: %.1f GB are needed on %s, and %.1f GB are free", need,
+                 gpu->device, have);
+    if (opt->log)
+        opt->log(opt->user, line);
+}
+
+bool settings_place(Settings *set, const ds4_options *opt, const Shape *s, const ModelBytes *bytes,
+                    uint64_t file_bytes, ds4_err *err)
+{
+    const bool timed = opt->device && !strcmp(opt->device, "timed:");
+    Settings gpu = *set;
+    ds4_plan p;
+
+    if (opt->device && !timed)
+        return backend_memory(set->device, &set->device_free, &set->mapped, err);
+    set->device = timed ? "timed:cpu" : "cpu";
+    gpu.device = timed ? "timed:cuda" : "cuda";
+    if (opt->isa || opt->threads || /* they say how to use the CPU */
+        !backend_memory(gpu.device, &gpu.device_free, &gpu.mapped, NULL))
+        return true;
+    engine_plan(&p, &gpu, s, bytes, file_bytes);
+    say_choice(opt, &p);
+    if (p.fits)
+        *set = gpu;
+    return true;
 }
 
 bool fail_of_file(ds4_err *err, const char *path, const ds4_err *inner)
@@ -137,7 +193,8 @@ bool ds4_plan_make(ds4_plan *plan, const ds4_options *opt, ds4_err *err)
     if (!map_open(&map, opt->model, err))
         return false;
     bool ok = gguf_parse_header(&g, map.p, map.n, map.n, &inner) &&
-              engine_check(&g, opt, &s, &bytes, &inner) && settings_make(&set, opt, &s, &inner);
+              engine_check(&g, opt, &s, &bytes, &inner) && settings_make(&set, opt, &s, &inner) &&
+              settings_place(&set, opt, &s, &bytes, map.n, &inner);
     if (ok)
         engine_plan(plan, &set, &s, &bytes, map.n);
     else

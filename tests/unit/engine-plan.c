@@ -63,6 +63,43 @@ static void parts_add_up(void **state)
     assert_int_equal(p.max_rows, 64);
 }
 
+/* 0: the memory of a host, where weights are mapped. */
+static void plan_beside(ds4_plan *p, uint64_t device_free)
+{
+    Settings set;
+    ds4_err err;
+
+    if (!settings_make(&set, &(ds4_options){ .device = "cpu", .context = 4096 }, &flash, &err))
+        fail_msg("%s", err.msg);
+    set.mapped = !device_free;
+    set.device_free = device_free;
+    engine_plan(p, &set, &flash, &bytes, 4000000000u);
+}
+
+static void a_device_with_its_own_memory_gets_a_copy_of_every_tensor(void **state)
+{
+    ds4_plan host, gpu, full;
+
+    (void)state;
+    plan_beside(&host, 0);
+    plan_beside(&gpu, 40000000000u);
+    assert_true(gpu.fits && !gpu.mapped && host.mapped);
+    assert_int_equal(gpu.weights, bytes.weights); /* what is shared in the file is not here */
+    assert_int_equal(gpu.available, 40000000000u);
+    assert_int_equal(gpu.total, host.total + 1000000000u);
+    /* logits, tokens and marks stay behind */
+    assert_true(gpu.required > gpu.weights + gpu.kv + run_bytes(&flash, 512, 1));
+    assert_true(gpu.required < gpu.total);
+    assert_true(gpu.max_context >= 4096);
+
+    plan_beside(&full, gpu.required - 1);
+    assert_false(full.fits);
+    assert_true(full.max_context < 4096 && full.max_context > 0);
+    assert_int_equal(full.required, gpu.required);
+    plan_beside(&full, 4500000000u);
+    assert_int_equal(full.max_context, 0);
+}
+
 static void defaults_are_filled_in(void **state)
 {
     ds4_plan p;
@@ -169,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_add_up),
+        cmocka_unit_test(a_device_with_its_own_memory_gets_a_copy_of_every_tensor),
         cmocka_unit_test(defaults_are_filled_in),
         cmocka_unit_test(the_largest_context_is_the_largest),
         cmocka_unit_test(a_context_of_a_few_tokens_fits),
