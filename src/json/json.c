@@ -52,7 +52,8 @@ Json *json_read(Str text, ds4_err *err)
     const char *wrong;
     size_t at = 0;
     if (!read_document(text, JSON_DEPTH, &o, &wrong, &at))
-        wrong ? fail(err, DS4_EINVAL, "JSON: %s at byte %zu of %zu", wrong, at, text.n)
+        wrong ? fail(err, DS4_EINVAL, "the text is no JSON: %s at byte %zu of %zu", wrong,
+                     MIN(at, text.n), text.n)
               : fail(err, DS4_ENOMEM, "JSON: no memory for %zu bytes", text.n);
     else if (!o)
         fail(err, DS4_EINVAL, "JSON: the document is null");

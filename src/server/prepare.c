@@ -13,7 +13,7 @@ bool prepare_read(Turn *t, const Dialect *d, Str body, const Headers *h, const S
         return d->parse(t, json, h, s, e);
     if (err.code == DS4_ENOMEM)
         return api_fail(e, 503, "out_of_memory", NULL, "no memory to read the request");
-    return api_fail(e, 400, "invalid_json", NULL, "The body is no JSON: %s", err.msg);
+    return api_fail(e, 400, "invalid_json", NULL, "%s", err.msg);
 }
 
 /* ---- turn to tokens ------------------------------------------------------------- */
@@ -145,6 +145,21 @@ static GrammarSpec grammar_spec(const Job *j, const GrammarTool *tools, size_t n
                           .lark = t->format == FORMAT_LARK ? t->format_text : (Str){ 0 } };
 }
 
+/* What a client called the form of the answer, or where its tools are. */
+static const char *form_param(const Turn *t)
+{
+    static const char *const params[] = { [API_CHAT] = "response_format",
+                                          [API_COMPLETIONS] = "response_format",
+                                          [API_MESSAGES] = "output_config",
+                                          [API_RESPONSES] = "text.format" };
+    switch (t->format) {
+    case FORMAT_TEXT: return "tools";
+    case FORMAT_REGEX: return "regex";
+    case FORMAT_LARK: return "grammar";
+    default: return params[t->api];
+    }
+}
+
 static bool make_grammar(Job *j, const Prepare *p, ApiError *e)
 {
     const Turn *t = &j->turn;
@@ -156,7 +171,7 @@ static bool make_grammar(Job *j, const Prepare *p, ApiError *e)
         return api_fail(e, 503, "out_of_memory", NULL, "no memory for a grammar");
     const GrammarSpec spec = grammar_spec(j, tools, grammar_tools(t, tools));
     j->grammar = grammar_compile(&spec, p->trie, p->vocab, &err);
-    return j->grammar || of_error(e, &err, t->format == FORMAT_TEXT ? "tools" : "response_format");
+    return j->grammar || of_error(e, &err, form_param(t));
 }
 
 /* ---- all of it ----------------------------------------------------------------------- */

@@ -139,6 +139,8 @@ static const char *error_code(const ApiError *e)
 {
     if (wire_too_long(e))
         return "context_length_exceeded";
+    if (e->code && strcmp(e->code, "canceled") == 0)
+        return "canceled";
     return e->status >= 500 ? "server_error" : "invalid_prompt";
 }
 

@@ -382,7 +382,18 @@ static bool add_required(SchemaReader *r, Facets *f, Json *value, Json *schema)
         return true;
     if (!json_is_array(value))
         return schema_refuse(r, "required", "it is no array");
+    for (size_t i = 0; i < json_length(value); i++)
+        if (!json_is_text(json_at(value, i)))
+            return schema_refuse(r, "required", "it holds what is no name");
     return list(r, &f->required, value);
+}
+
+/* A note to people; only its own form is looked at. */
+static bool add_format(SchemaReader *r, Facets *f, Json *value, Json *schema)
+{
+    (void)f;
+    (void)schema;
+    return json_is_text(value) || schema_refuse(r, "format", "it is no string");
 }
 
 static bool add_all(SchemaReader *r, Facets *f, Json *value, Json *schema)
@@ -464,6 +475,7 @@ static const struct {
     { "minProperties", add_min_members },
     { "maxProperties", add_max_members },
     { "required", add_required },
+    { "format", add_format },
     { "not", add_not },
     { "properties", seen_with_others },
     { "patternProperties", seen_with_others },
