@@ -4,48 +4,9 @@
  * position and an F32 frequency, rounded as the model was trained; cosine and
  * sine of it are exact to F32 at any position. There is no YaRN amplitude. */
 #include "cpu_internal.h"
+#include "../../ops/rotary.h"
 
-static const double pi = 3.14159265358979323846;
-
-/* theta^(-2i/R) as the reference rounds it: power, then reciprocal. */
-static float frequency(float theta, int i, int rope_dim)
-{
-    float exponent = (float)(2 * i) / (float)rope_dim;
-    return 1.0f / (float)pow((double)theta, (double)exponent);
-}
-
-/* The same for the layers with compression. The reference logits that we compare
- * with were made with one other bit in this table: that of exp2(e log2(theta))
- * with every step rounded to F32, where theta^(1/4) of 160000 is one bit below
- * 20. Where it came from there is not known. Either is as good; at position
- * 5,000 that bit is 3e-5 of the logits. */
-static float comp_frequency(float theta, int i, int rope_dim)
-{
-    float exponent = (float)(2 * i) / (float)rope_dim * (float)log2((double)theta);
-    return 1.0f / (float)exp2((double)exponent);
-}
-
-/* The pair that turns `rotations` times over the original context. */
-static double pair_of(const Shape *s, double rotations)
-{
-    return s->rope_dim * log(s->yarn_context / (rotations * 2 * pi)) /
-           (2 * log((double)s->comp_theta));
-}
-
-void rope_tables(Cpu *c)
-{
-    const Shape *s = c->be.shape;
-    float low = (float)MAX(floor(pair_of(s, (double)s->yarn_beta_fast)), 0);
-    float high = (float)MIN(ceil(pair_of(s, (double)s->yarn_beta_slow)), s->rope_dim - 1);
-    float span = high == low ? 0.001f : high - low;
-
-    for (int i = 0; i < s->rope_dim / 2; i++) {
-        float ramp = MIN(MAX(((float)i - low) / span, 0.0f), 1.0f), keep = 1 - ramp;
-        float f = comp_frequency(s->comp_theta, i, s->rope_dim);
-        c->freq[0][i] = frequency(s->rope_theta, i, s->rope_dim);
-        c->freq[1][i] = f / s->yarn_factor * (1 - keep) + f * keep;
-    }
-}
+void rope_tables(Cpu *c) { rotary_frequencies(c->be.shape, c->freq[0], c->freq[1]); }
 
 void rope_angles(float *turn, const float *freq, int pairs, int pos)
 {
