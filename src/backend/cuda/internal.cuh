@@ -87,6 +87,7 @@ struct Cuda {
 
     struct Recording *recordings;
     bool recording, replaying;
+    bool eager;            /* nothing is recorded: somebody looks between ops */
     int ops;               /* encoded in this step */
 
     uint2 *iq2_grid; /* device [256], see formats.cuh */

@@ -1,0 +1,462 @@
+/* dense.cu - weight matrices times rows.
+ *
+ * Few rows: every weight is read once and multiplied with all rows, activations in
+ * F32. A warp owns output rows; its lanes walk along them, 16 (or 32) values each
+ * at a time, the inputs lie in shared memory in the order in which the lanes read
+ * them. An output is summed in an order of its own, whatever other rows there are.
+ *
+ * Many rows: the matrix is expanded to F16, a slice at a time, the inputs are
+ * rounded to F16, and cuBLASLt multiplies with F32 sums. F32 matrices stay F32. */
+#include "formats.cuh"
+
+enum { WARPS = 8, MOST_JOBS = 4 };
+static const int shared_most = 48 << 10; /* of inputs; more blocks fit an SM */
+
+/* ---- values of 16 at a time ------------------------------------------------------- */
+
+template <int TYPE> struct Piece {
+    enum { V = 32 }; /* values a lane takes at once */
+    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *t)
+    {
+        Block32<TYPE>::get(d, r, i, w, t);
+    }
+};
+template <> struct Piece<QUANT_Q8_0> {
+    enum { V = 16 };
+    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
+    {
+        const int4 v = __ldg((const int4 *)((const int8_t *)d.q + r * d.cols) + i);
+        const float scale = __half2float(d.d[r * (d.cols / 32) + i / 2]);
+        const int u[4] = { v.x, v.y, v.z, v.w };
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                w[4 * k + j] = scale * (float)(int8_t)(u[k] >> 8 * j);
+    }
+};
+template <> struct Piece<QUANT_F16> {
+    enum { V = 8 };
+    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
+    {
+        const uint4 v = __ldg((const uint4 *)((const half *)d.q + r * d.cols) + i);
+        const half2 *h = (const half2 *)&v;
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const float2 f = __half22float2(h[k]);
+            w[2 * k] = f.x, w[2 * k + 1] = f.y;
+        }
+    }
+};
+template <> struct Piece<QUANT_F32> {
+    enum { V = 4 };
+    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
+    {
+        const float4 v = __ldg((const float4 *)((const float *)d.q + r * d.cols) + i);
+        w[0] = v.x, w[1] = v.y, w[2] = v.z, w[3] = v.w;
+    }
+};
+
+/* ---- few rows ---------------------------------------------------------------------- */
+
+/* Jobs of one launch: matrices of one type and width, rows counted through. */
+struct FewJobs {
+    DevWeight w[MOST_JOBS];
+    float *out[MOST_JOBS];
+    size_t ld_out[MOST_JOBS], first[MOST_JOBS]; /* first: row of the matrix where a job begins */
+    int end[MOST_JOBS];                         /* rows up to and with this job */
+    int n, rows;
+};
+
+/* Columns [k0, k1) of R rows of x, rows beyond n as zeros, so that value v of lane l's
+ * piece p is at ((p * R + r) * V / 4 + v / 4) * 32 * 4 + 4 l + v % 4. */
+template <int R, int V>
+__device__ static void fill_inputs(float *sh, const float *x, size_t ld, int n, int k0, int k1)
+{
+    const int width = k1 - k0, padded = (width + 32 * V - 1) / (32 * V) * (32 * V);
+    for (int i = threadIdx.x; i < R * padded; i += blockDim.x) {
+        const int r = i / padded, k = i % padded, piece = k / V, v = k % V;
+        const int p = piece / 32, lane = piece % 32;
+        const float value = r < n && k < width ? x[r * ld + k0 + k] : 0;
+        sh[((p * R + r) * (V / 4) + v / 4) * 128 + 4 * lane + v % 4] = value;
+    }
+}
+
+template <int TYPE, int R, int V>
+__device__ static void add_piece(float *sum, const float *w, const float *sh, int p, int lane)
+{
+#pragma unroll
+    for (int r = 0; r < R; r++) {
+        const float4 *x = (const float4 *)sh + (p * R + r) * (V / 4) * 32 + lane;
+#pragma unroll
+        for (int j = 0; j < V / 4; j++) {
+            const float4 v = x[j * 32];
+            sum[r] += w[4 * j] * v.x;
+            sum[r] += w[4 * j + 1] * v.y;
+            sum[r] += w[4 * j + 2] * v.z;
+            sum[r] += w[4 * j + 3] * v.w;
+        }
+    }
+}
+
+/* sums: [2 output rows][R], what earlier columns gave. */
+template <int TYPE, int R, int V>
+__device__ static void walk(float sum[2][R], const DevWeight &a, size_t ra, const DevWeight &b,
+                            size_t rb, const float *sh, int k0, int k1, const Iq2Table *t)
+{
+    const int lane = threadIdx.x % WARP, from = k0 / V, n = (k1 - k0) / V;
+#pragma unroll 4
+    for (int p = 0; p * 32 + lane < n; p++) {
+        float wa[V], wb[V];
+        const int i = p * 32 + lane;
+        Piece<TYPE>::get(a, ra, from + i, wa, t);
+        Piece<TYPE>::get(b, rb, from + i, wb, t);
+        add_piece<TYPE, R, V>(sum[0], wa, sh, p, lane);
+        add_piece<TYPE, R, V>(sum[1], wb, sh, p, lane);
+    }
+}
+
+__device__ static int job_of(const FewJobs &j, int row)
+{
+    int k = 0;
+    while (k + 1 < j.n && row >= j.end[k])
+        k++;
+    return k;
+}
+
+template <int R>
+__device__ static void put_sums(const FewJobs &j, int k, int row, float *sum, int n)
+{
+    const int lane = threadIdx.x % WARP, at = row - (k ? j.end[k - 1] : 0);
+#pragma unroll
+    for (int r = 0; r < R; r++) {
+        const float s = warp_sum(sum[r]);
+        if (lane == 0 && r < n)
+            j.out[k][r * j.ld_out[k] + at] = s;
+    }
+}
+
+/* A warp takes two output rows at a time. tile: columns of the inputs that shared
+ * memory holds; where that is not all of them each warp has rows once only. */
+template <int TYPE, int R>
+__global__ void __launch_bounds__(WARPS *WARP)
+    few_rows(FewJobs j, const float *x, size_t ld_x, int n, int cols, int tile, const uint2 *grid)
+{
+    extern __shared__ __align__(16) float sh[];
+    __shared__ Iq2Table table;
+    enum { V = Piece<TYPE>::V };
+    const int warp = blockIdx.x * WARPS + threadIdx.x / WARP, warps = gridDim.x * WARPS;
+
+    let_others_start();
+    if (TYPE == QUANT_IQ2_XXS)
+        iq2_fill(&table, grid);
+    wait_for_others();
+    const bool once = tile >= cols;
+    if (once)
+        fill_inputs<R, V>(sh, x, ld_x, n, 0, cols);
+    __syncthreads();
+    const int rounds = (j.rows + 2 * warps - 1) / (2 * warps);
+    for (int round = 0; round < rounds; round++) {
+        const int row = 2 * (warp + round * warps);
+        const bool works = row < j.rows;
+        const int ra = works ? row : 0, rb = works && row + 1 < j.rows ? row + 1 : ra;
+        const int ka = job_of(j, ra), kb = job_of(j, rb);
+        const size_t fa = j.first[ka] + ra - (ka ? j.end[ka - 1] : 0);
+        const size_t fb = j.first[kb] + rb - (kb ? j.end[kb - 1] : 0);
+        float sum[2][R] = {};
+        for (int k = 0; k < cols; k += tile) {
+            const int end = min(k + tile, cols);
+            if (!once) {
+                __syncthreads();
+                fill_inputs<R, V>(sh, x, ld_x, n, k, end);
+                __syncthreads();
+            }
+            if (works)
+                walk<TYPE, R, V>(sum, j.w[ka], fa, j.w[kb], fb, sh, k, end, &table);
+        }
+        if (works) {
+            put_sums<R>(j, ka, ra, sum[0], n);
+            if (rb != ra)
+                put_sums<R>(j, kb, rb, sum[1], n);
+        }
+    }
+}
+
+/* Columns that no piece fits: toys. */
+template <class T> __device__ static float plain_value(const void *p, size_t i)
+{
+    return (float)((const T *)p)[i];
+}
+__device__ static float value_at(const DevWeight &d, size_t i)
+{
+    return d.type == QUANT_F32   ? plain_value<float>(d.q, i)
+           : d.type == QUANT_F16 ? plain_value<half>(d.q, i)
+                                 : plain_value<__nv_bfloat16>(d.q, i);
+}
+__global__ void plain_rows(FewJobs j, const float *x, size_t ld_x, int n, int cols)
+{
+    wait_for_others();
+    const int lane = threadIdx.x % WARP, row = blockIdx.x * WARPS + threadIdx.x / WARP;
+    if (row >= j.rows)
+        return;
+    const int k = job_of(j, row), at = row - (k ? j.end[k - 1] : 0);
+    for (int r = 0; r < n; r++) {
+        float sum = 0;
+        for (int i = lane; i < cols; i += WARP)
+            sum += value_at(j.w[k], (j.first[k] + at) * cols + i) * x[r * ld_x + i];
+        sum = warp_sum(sum);
+        if (lane == 0)
+            j.out[k][r * j.ld_out[k] + at] = sum;
+    }
+}
+
+template <int TYPE, int R>
+static void launch_few(Cuda *c, const FewJobs &j, const float *x, size_t ld_x, int n, int cols)
+{
+    enum { V = Piece<TYPE>::V, UNIT = 32 * V };
+    const int padded = (cols + UNIT - 1) / UNIT * UNIT;
+    int tile = cols, bytes = R * padded * (int)sizeof(float);
+    if (bytes > shared_most) {
+        tile = shared_most / (R * (int)sizeof(float)) / UNIT * UNIT;
+        bytes = R * tile * (int)sizeof(float);
+    }
+    const int pairs = (j.rows + 1) / 2, blocks = (pairs + WARPS - 1) / WARPS;
+    /* Inputs that are there once serve several rounds; tiles are filled in each. */
+    const int grid = tile >= cols ? MIN(blocks, 4 * c->sm_count) : blocks;
+    LAUNCH(c, (few_rows<TYPE, R>), grid, WARPS * WARP, bytes, j, x, ld_x, n, cols, tile,
+           (const uint2 *)c->iq2_grid);
+}
+
+template <int TYPE>
+static void few_of(Cuda *c, const FewJobs &j, const float *x, size_t ld_x, int n, int cols)
+{
+    if (n == 1)
+        launch_few<TYPE, 1>(c, j, x, ld_x, n, cols);
+    else if (n <= 4)
+        launch_few<TYPE, 4>(c, j, x, ld_x, n, cols);
+    else if (n <= 8)
+        launch_few<TYPE, 8>(c, j, x, ld_x, n, cols);
+    else
+        launch_few<TYPE, 16>(c, j, x, ld_x, n, cols);
+}
+
+static bool pieces_fit(const DevWeight *d)
+{
+    return d->cols % 32 == 0;
+}
+
+static void run_few(Cuda *c, const FewJobs &j, const float *x, size_t ld_x, int n)
+{
+    const DevWeight *d = &j.w[0];
+    if (!pieces_fit(d)) {
+        LAUNCH(c, plain_rows, (j.rows + WARPS - 1) / WARPS, WARPS * WARP, 0, j, x, ld_x, n, d->cols);
+        return;
+    }
+    switch (d->type) {
+#define FEW(type) \
+    case type: few_of<type>(c, j, x, ld_x, n, d->cols); break;
+        FORMATS(FEW)
+#undef FEW
+    }
+}
+
+/* ---- many rows ------------------------------------------------------------------------- */
+
+/* n blocks of 32 of rows [first, ...) to halfs. */
+template <int TYPE>
+__global__ void expand(DevWeight d, size_t first, int rows, half *out, const uint2 *grid)
+{
+    __shared__ Iq2Table table;
+    if (TYPE == QUANT_IQ2_XXS) {
+        iq2_fill(&table, grid);
+        __syncthreads();
+    }
+    const int per = d.cols / 32;
+    const size_t total = (size_t)rows * per, stride = (size_t)gridDim.x * blockDim.x;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += stride) {
+        float w[32];
+        __align__(16) half h[32];
+        Block32<TYPE>::get(d, first + i / per, (int)(i % per), w, &table);
+#pragma unroll
+        for (int k = 0; k < 32; k++)
+            h[k] = __float2half(w[k]);
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            ((uint4 *)(out + (i / per) * d.cols + 32 * (i % per)))[k] = ((uint4 *)h)[k];
+    }
+}
+
+__global__ void round_rows(half *out, const float *x, size_t ld, int n, int cols)
+{
+    const size_t total = (size_t)n * cols, stride = (size_t)gridDim.x * blockDim.x;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += stride)
+        out[i] = __float2half(x[i / cols * ld + i % cols]);
+}
+
+static void expand_slice(Cuda *c, const DevWeight *d, size_t first, int rows)
+{
+    const size_t blocks = ((size_t)rows * (d->cols / 32) + 255) / 256;
+    const unsigned grid = (unsigned)MIN(blocks, (size_t)c->sm_count * 16);
+    switch (d->type) {
+#define EXPAND(type) \
+    case type: \
+        expand<type><<<grid, 256, 0, c->stream>>>(*d, first, rows, c->w16, c->iq2_grid); \
+        break;
+        FORMATS(EXPAND)
+#undef EXPAND
+    }
+    launched(c, "expand");
+}
+
+static bool lt_ok(Cuda *c, cublasStatus_t rc, const char *what)
+{
+    if (rc != CUBLAS_STATUS_SUCCESS && !c->err.code)
+        fail(&c->err, DS4_EDEVICE, "%s: cuBLASLt: %s (%s)", c->name, cublasLtGetStatusString(rc),
+             what);
+    return rc == CUBLAS_STATUS_SUCCESS;
+}
+
+/* cuBLASLt believes in 256 bytes unless it is told. */
+static bool tell_alignment(Cuda *c, cublasLtMatmulPreference_t want, const void *a, const void *b,
+                           const void *d)
+{
+    static const cublasLtMatmulPreferenceAttributes_t what[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES
+    };
+    const void *const at[] = { a, b, d, d };
+    for (int i = 0; i < 4; i++) {
+        uint32_t bytes = 256;
+        while (bytes > 4 && (uintptr_t)at[i] % bytes)
+            bytes /= 2;
+        if (!lt_ok(c, cublasLtMatmulPreferenceSetAttribute(want, what[i], &bytes, sizeof bytes),
+                   "alignment"))
+            return false;
+    }
+    return true;
+}
+
+/* out [n][ld_out] (rows of it) = x [n][k] . w [rows][k]^T: to cuBLAS, whose matrices lie
+ * by columns, out^T = w . x^T. */
+static void multiply(Cuda *c, float *out, size_t ld_out, const void *w, const void *x, size_t ld_x,
+                     int rows, int n, int k, cudaDataType_t type)
+{
+    cublasLtMatmulDesc_t op = NULL;
+    cublasLtMatrixLayout_t a = NULL, b = NULL, d = NULL;
+    cublasLtMatmulPreference_t want = NULL;
+    cublasLtMatmulHeuristicResult_t how;
+    const cublasOperation_t t = CUBLAS_OP_T;
+    const float one = 1, zero = 0;
+    int found = 0;
+    bool ok =
+        lt_ok(c, cublasLtMatmulDescCreate(&op, CUBLAS_COMPUTE_32F, CUDA_R_32F), "description") &&
+        lt_ok(c, cublasLtMatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_TRANSA, &t, sizeof t),
+              "transposition") &&
+        lt_ok(c, cublasLtMatrixLayoutCreate(&a, type, k, rows, k), "weights") &&
+        lt_ok(c, cublasLtMatrixLayoutCreate(&b, type, k, n, ld_x), "inputs") &&
+        lt_ok(c, cublasLtMatrixLayoutCreate(&d, CUDA_R_32F, rows, n, ld_out), "outputs") &&
+        lt_ok(c, cublasLtMatmulPreferenceCreate(&want), "preference") &&
+        lt_ok(c, cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                      &c->lt_bytes, sizeof c->lt_bytes),
+              "workspace") &&
+        tell_alignment(c, want, w, x, out) &&
+        lt_ok(c, cublasLtMatmulAlgoGetHeuristic(c->lt, op, a, b, d, d, want, 1, &how, &found),
+              "choice") &&
+        lt_ok(c,
+              cublasLtMatmul(c->lt, op, &one, w, a, x, b, &zero, out, d, out, d, &how.algo,
+                             c->lt_work, c->lt_bytes, c->stream),
+              "product");
+    (void)ok;
+    if (want)
+        cublasLtMatmulPreferenceDestroy(want);
+    if (d)
+        cublasLtMatrixLayoutDestroy(d);
+    if (b)
+        cublasLtMatrixLayoutDestroy(b);
+    if (a)
+        cublasLtMatrixLayoutDestroy(a);
+    if (op)
+        cublasLtMatmulDescDestroy(op);
+}
+
+static void run_many(Cuda *c, float *out, size_t ld_out, const DevWeight *d, size_t first, int rows,
+                     const float *x, size_t ld_x, int n)
+{
+    if (d->type == QUANT_F32) {
+        const float *w = (const float *)d->q + first * d->cols;
+        multiply(c, out, ld_out, w, x, ld_x, rows, n, d->cols, CUDA_R_32F);
+        return;
+    }
+    const int most = (int)MIN(c->w16_bytes / sizeof(half) / d->cols, (size_t)rows);
+    for (int at = 0; at < rows; at += most) {
+        const int some = MIN(most, rows - at);
+        expand_slice(c, d, first + at, some);
+        multiply(c, out + at, ld_out, c->w16, c->x16, d->cols, some, n, d->cols, CUDA_R_16F);
+    }
+}
+
+static void round_inputs(Cuda *c, const float *x, size_t ld_x, int n, int cols)
+{
+    const size_t blocks = ((size_t)n * cols + 255) / 256;
+    round_rows<<<(unsigned)MIN(blocks, (size_t)c->sm_count * 16), 256, 0, c->stream>>>(c->x16, x,
+                                                                                      ld_x, n, cols);
+    launched(c, "round_rows");
+}
+
+/* ---- both ---------------------------------------------------------------------------------- */
+
+/* cuBLAS wants 16-byte rows of halfs; toys have others, and go in small groups. */
+static bool is_few(const DevWeight *d, int n)
+{
+    return n <= FEW_ROWS || d->cols % 32 != 0;
+}
+
+static void add_job(FewJobs *j, const DenseJob *job)
+{
+    const DevWeight *d = weight_of(job->w);
+    const int k = j->n++;
+    j->w[k] = *d;
+    j->out[k] = job->out;
+    j->ld_out[k] = job->ld_out;
+    j->first[k] = (size_t)job->which * d->rows;
+    j->rows += d->rows;
+    j->end[k] = j->rows;
+}
+
+static void few_in_groups(Cuda *c, FewJobs j, const float *x, size_t ld_x, int n)
+{
+    for (int at = 0; at < n; at += FEW_ROWS) {
+        run_few(c, j, x + at * ld_x, ld_x, MIN(n - at, (int)FEW_ROWS));
+        for (int k = 0; k < j.n; k++)
+            j.out[k] += FEW_ROWS * j.ld_out[k];
+    }
+}
+
+void dense_many(Cuda *c, const DenseJob *job, int n_jobs, const float *x, size_t ld_x, int n)
+{
+    for (int i = 0; i < n_jobs;) {
+        const DevWeight *d = weight_of(job[i].w);
+        FewJobs j = {};
+        int end = i;
+        /* Of one format and width: one launch. */
+        while (end < n_jobs && j.n < MOST_JOBS && weight_of(job[end].w)->type == d->type &&
+               weight_of(job[end].w)->cols == d->cols)
+            add_job(&j, &job[end++]);
+        if (is_few(d, n)) {
+            few_in_groups(c, j, x, ld_x, n);
+        } else {
+            if (d->type != QUANT_F32)
+                round_inputs(c, x, ld_x, n, d->cols);
+            for (int k = 0; k < j.n; k++)
+                run_many(c, j.out[k], j.ld_out[k], &j.w[k], j.first[k], j.w[k].rows, x, ld_x, n);
+        }
+        i = end;
+    }
+}
+
+void dense(Cuda *c, float *out, size_t ld_out, const Weight *w, int which, const float *x,
+           size_t ld_x, int n)
+{
+    const DenseJob job = { out, ld_out, w, which };
+    dense_many(c, &job, 1, x, ld_x, n);
+}

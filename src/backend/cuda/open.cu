@@ -1,0 +1,279 @@
+/* open.cu - the device: opening and closing it, its memory, the table of ops. */
+#include "internal.cuh"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern "C" {
+#include "../../quant/iq2xxs_grid.h"
+}
+
+/* Half of what a matrix of Flash takes when it is expanded: larger ones go in slices. */
+static const size_t w16_most = (size_t)64 << 20, lt_most = (size_t)32 << 20;
+
+void cuda_note(Cuda *c, cudaError_t rc, const char *what)
+{
+    if (rc == cudaSuccess || c->err.code)
+        return;
+    fail(&c->err, rc == cudaErrorMemoryAllocation ? DS4_ENOMEM : DS4_EDEVICE, "%s: %s (%s)",
+         c->name[0] ? c->name : "cuda", cudaGetErrorString(rc), what);
+}
+
+/* ---- what there is ------------------------------------------------------------- */
+
+static bool find_device(int device, cudaDeviceProp *prop, ds4_err *err)
+{
+    int n = 0;
+    cudaError_t rc = cudaGetDeviceCount(&n);
+    if (rc == cudaErrorNoDevice || rc == cudaErrorInsufficientDriver)
+        return fail(err, DS4_EDEVICE, "cuda:%d: no NVIDIA driver, or one too old for CUDA %d.%d",
+                    device, CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100);
+    if (rc != cudaSuccess)
+        return fail(err, DS4_EDEVICE, "cuda:%d: %s", device, cudaGetErrorString(rc));
+    if (device < 0 || device >= n)
+        return fail(err, DS4_EDEVICE, "cuda:%d: there are %d GPUs, counted from 0", device, n);
+    rc = cudaGetDeviceProperties(prop, device);
+    if (rc != cudaSuccess)
+        return fail(err, DS4_EDEVICE, "cuda:%d: %s", device, cudaGetErrorString(rc));
+    return prop->major >= 8 ||
+           fail(err, DS4_EDEVICE, "cuda:%d is a %s of compute capability %d.%d, 8.0 is needed",
+                device, prop->name, prop->major, prop->minor);
+}
+
+static bool device_memory(int device, uint64_t *free_bytes, ds4_err *err)
+{
+    cudaDeviceProp prop;
+    size_t left, total;
+    if (!find_device(device, &prop, err))
+        return false;
+    cudaError_t rc = cudaSetDevice(device);
+    if (rc == cudaSuccess)
+        rc = cudaMemGetInfo(&left, &total);
+    if (rc != cudaSuccess)
+        return fail(err, DS4_EDEVICE, "cuda:%d: %s", device, cudaGetErrorString(rc));
+    *free_bytes = left;
+    return true;
+}
+
+/* ---- scratch --------------------------------------------------------------------- */
+
+static size_t widest_input(const Shape *s)
+{
+    size_t heads = (size_t)s->n_heads * s->head_dim / s->o_groups;
+    size_t low = (size_t)s->o_groups * s->o_rank;
+    size_t w = s->dim;
+    w = MAX(w, heads);
+    w = MAX(w, low);
+    w = MAX(w, (size_t)s->q_rank);
+    w = MAX(w, (size_t)s->expert_dim);
+    return MAX(w, (size_t)s->shared_dim);
+}
+
+static size_t rows16_bytes(const Shape *s, int rows)
+{
+    return rows > FEW_ROWS ? (size_t)rows * widest_input(s) * sizeof(half) : 0;
+}
+
+static size_t most_scratch(const Shape *s, const BackendOptions *o)
+{
+    const size_t all[] = { scratch_of_query(s, o->max_rows),
+                           scratch_of_kv_row(s, o->max_rows),
+                           scratch_of_compress(s, o->max_rows),
+                           scratch_of_select(s, o->max_rows, o->max_context),
+                           scratch_of_attend(s, o->max_rows, o->max_context),
+                           scratch_of_project(s, o->max_rows),
+                           scratch_of_route(s, o->max_rows),
+                           scratch_of_experts(s, o->max_rows),
+                           scratch_of_hc(s, o->max_rows),
+                           scratch_of_logits(s, MAX(o->max_out, 1)) };
+    size_t most = 0;
+    for (size_t i = 0; i < COUNT(all); i++)
+        most = MAX(most, all[i]);
+    return most + 256;
+}
+
+static bool has_many(const BackendOptions *o)
+{
+    return o->max_rows > FEW_ROWS || o->max_out > FEW_ROWS;
+}
+
+static uint64_t device_scratch(const Shape *s, const BackendOptions *o)
+{
+    size_t rows = MAX(o->max_rows, o->max_out);
+    return most_scratch(s, o) + rows16_bytes(s, rows) + (has_many(o) ? w16_most + lt_most : 0) +
+           rows * (s->rope_dim * 2 + 16) * sizeof(float);
+}
+
+void *op_scratch(Cuda *c, size_t *used, size_t bytes)
+{
+    size_t from = (*used + 255) / 256 * 256;
+    if (bytes > c->scratch_bytes || from > c->scratch_bytes - bytes) {
+        if (!c->err.code)
+            fail(&c->err, DS4_EDEVICE, "%s: an op wants %zu bytes of scratch after %zu of %zu",
+                 c->name, bytes, from, c->scratch_bytes);
+        return NULL;
+    }
+    *used = from + bytes;
+    return c->scratch + from;
+}
+
+/* ---- memory ------------------------------------------------------------------------ */
+
+static Buf cuda_alloc(Backend *be, size_t bytes)
+{
+    Cuda *c = cuda_of(be);
+    void *p = NULL;
+    if (cudaMalloc(&p, MAX(bytes, (size_t)1)) != cudaSuccess) {
+        cudaGetLastError();
+        return Buf{ NULL, 0 };
+    }
+    NOTE(c, cudaMemsetAsync(p, 0, bytes, c->stream));
+    return Buf{ p, 0 };
+}
+
+static void cuda_free(Backend *be, Buf b)
+{
+    Cuda *c = cuda_of(be);
+    NOTE(c, cudaStreamSynchronize(c->stream));
+    NOTE(c, cudaFree(b.base));
+}
+
+static void cuda_write(Backend *be, Buf dst, const void *src, size_t bytes)
+{
+    Cuda *c = cuda_of(be);
+    NOTE(c, cudaMemcpyAsync(at<char>(dst), src, bytes, cudaMemcpyHostToDevice, c->stream));
+    NOTE(c, cudaStreamSynchronize(c->stream));
+}
+
+static void cuda_read(Backend *be, void *dst, Buf src, size_t bytes)
+{
+    Cuda *c = cuda_of(be);
+    NOTE(c, cudaMemcpyAsync(dst, at<char>(src), bytes, cudaMemcpyDeviceToHost, c->stream));
+    NOTE(c, cudaStreamSynchronize(c->stream));
+    if (c->err.code)
+        memset(dst, 0, bytes);
+}
+
+static void cuda_copy(Backend *be, Buf dst, Buf src, size_t bytes)
+{
+    Cuda *c = cuda_of(be);
+    NOTE(c, cudaMemcpyAsync(at<char>(dst), at<char>(src), bytes, cudaMemcpyDeviceToDevice,
+                            c->stream));
+}
+
+/* ---- open and close ------------------------------------------------------------------ */
+
+static void cuda_close(Backend *be)
+{
+    Cuda *c = cuda_of(be);
+    if (!c)
+        return;
+    if (c->stream)
+        cudaStreamSynchronize(c->stream);
+    step_release(c);
+    upload_release(c);
+    cudaFree(c->iq2_grid);
+    cudaFree(c->x16);
+    cudaFree(c->w16);
+    cudaFree(c->lt_work);
+    cudaFree(c->scratch);
+    if (c->lt)
+        cublasLtDestroy(c->lt);
+    if (c->stream)
+        cudaStreamDestroy(c->stream);
+    free(c);
+}
+
+static const struct Ops *cuda_ops(void);
+
+static bool take(Cuda *c, void *p, size_t bytes, ds4_err *err)
+{
+    if (!bytes)
+        return true;
+    cudaError_t rc = cudaMalloc((void **)p, bytes);
+    if (rc == cudaSuccess)
+        return true;
+    cudaGetLastError();
+    return fail(err, DS4_ENOMEM, "%s: no room for %zu bytes of scratch", c->name, bytes);
+}
+
+static bool take_scratch(Cuda *c, const BackendOptions *o, ds4_err *err)
+{
+    const Shape *s = c->be.shape;
+    bool many = has_many(o);
+    c->scratch_bytes = most_scratch(s, o);
+    c->w16_bytes = many ? w16_most : 0;
+    c->lt_bytes = many ? lt_most : 0;
+    return take(c, &c->scratch, c->scratch_bytes, err) &&
+           take(c, &c->x16, rows16_bytes(s, MAX(o->max_rows, o->max_out)), err) &&
+           take(c, &c->w16, c->w16_bytes, err) && take(c, &c->lt_work, c->lt_bytes, err) &&
+           take(c, &c->iq2_grid, sizeof iq2xxs_grid, err);
+}
+
+static bool open_parts(Cuda *c, const BackendOptions *o, ds4_err *err)
+{
+    NOTE(c, cudaSetDevice(c->device));
+    NOTE(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
+    if (cublasLtCreate(&c->lt) != CUBLAS_STATUS_SUCCESS)
+        return fail(err, DS4_EDEVICE, "%s: cuBLASLt cannot be opened", c->name);
+    if (!take_scratch(c, o, err) || !step_init(c, err) || !upload_init(c, err))
+        return false;
+    NOTE(c, cudaMemcpyAsync(c->iq2_grid, iq2xxs_grid, sizeof iq2xxs_grid, cudaMemcpyHostToDevice,
+                            c->stream));
+    NOTE(c, cudaStreamSynchronize(c->stream));
+    if (c->err.code && err)
+        *err = c->err;
+    return c->err.code == DS4_OK;
+}
+
+static Backend *device_open(int device, const Shape *shape, const BackendOptions *opt, ds4_err *err)
+{
+    cudaDeviceProp prop;
+    if (!find_device(device, &prop, err))
+        return NULL;
+    Cuda *c = (Cuda *)calloc(1, sizeof *c);
+    if (!c) {
+        fail(err, DS4_ENOMEM, "no memory for a backend");
+        return NULL;
+    }
+    snprintf(c->name, sizeof c->name, "cuda:%d (%.64s)", device, prop.name);
+    c->be.op = cuda_ops();
+    c->be.name = c->name;
+    c->be.shape = shape;
+    c->device = device;
+    c->sm_count = prop.multiProcessorCount;
+    c->max_rows = MAX(opt->max_rows, 1);
+    c->max_out = MAX(opt->max_out, 1);
+    c->max_context = MAX(opt->max_context, 1);
+    c->eager = opt->eager;
+    if (open_parts(c, opt, err))
+        return &c->be;
+    cuda_close(&c->be);
+    return NULL;
+}
+
+static struct Ops make_ops(void)
+{
+    struct Ops o = {};
+    o.alloc = cuda_alloc;
+    o.free = cuda_free;
+    o.write = cuda_write;
+    o.read = cuda_read;
+    o.copy = cuda_copy;
+    o.bind = cuda_bind;
+    o.begin = cuda_begin;
+    o.end = cuda_end;
+    o.close = cuda_close;
+#define OP(name, params, args) o.name = cuda_##name;
+    OPS(OP)
+#undef OP
+    return o;
+}
+
+static const struct Ops *cuda_ops(void)
+{
+    static const struct Ops ops = make_ops();
+    return &ops;
+}
+
+extern "C" const CudaDriver cuda_driver = { device_open, device_scratch, device_memory };
