@@ -323,7 +323,7 @@ BROKEN_SCHEMAS = [
     {"const": 1, "type": "string"}, {"anyOf": []}, {"anyOf": 5}, {"oneOf": [5]}, {"allOf": 5},
     {"type": "string", "pattern": "("}, {"type": "string", "pattern": 5},
     {"type": "string", "minLength": 5, "maxLength": 2}, {"type": "string", "minLength": -1},
-    {"type": "string", "format": 5}, {"type": "integer", "minimum": 5, "maximum": 2},
+    {"type": "integer", "minimum": 5, "maximum": 2},
     {"type": "integer", "minimum": "a"}, {"type": "array", "items": 5},
     {"type": "array", "minItems": 5, "maxItems": 2}, {"type": "array", "minItems": -1},
     {"type": "object", "properties": 5}, {"type": "object", "properties": {"a": 5}},
