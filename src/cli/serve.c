@@ -179,9 +179,9 @@ static int serve(ServeOptions *o)
     o->server.user = o;
     bool ok = check_model(o, &err) && (o->running = server_open(&o->server, &err)) != NULL;
     if (ok) {
-        cli_warn("listening on %s", server_where(o->running));
         at_work = o->running;
-        catch_signals();
+        catch_signals(); /* before others can know that it is there */
+        cli_warn("listening on %s", server_where(o->running));
         ok = server_run(o->running, &err);
         at_work = NULL;
     }
