@@ -39,6 +39,7 @@ struct Scheduler {
     ds4_work *step; /* [slots] */
     Slot **of_step;
     int max_rows, max_active, turn;
+    bool canceled;    /* the last step was */
     double rows_a_ms; /* of prompts, lately; 0: not known */
     ds4_err failure;
 
@@ -484,11 +485,15 @@ static void set_running(Scheduler *s, const Job *j)
 }
 
 /* A step that was canceled has changed nothing: it is done again, without the
- * job that was. */
+ * job that was. And first without any prompt, or who sends and cancels one after
+ * the other would keep all others from their next token. */
 static void step(Scheduler *s)
 {
     ds4_err err = { 0 };
-    int decoding = add_decoding(s), n = add_prompt(s, decoding);
+    int decoding = add_decoding(s), n = decoding;
+    if (!decoding || !s->canceled)
+        n = add_prompt(s, decoding);
+    s->canceled = false;
     if (!n)
         return;
     int64_t start = clock_ns();
@@ -496,7 +501,8 @@ static void step(Scheduler *s)
     bool ok = ds4_step(s->engine, s->step, n, &err);
     set_running(s, NULL);
     if (!ok) {
-        if (err.code != DS4_ECANCELED)
+        s->canceled = err.code == DS4_ECANCELED;
+        if (!s->canceled)
             fail_step(s, n, &err);
         return;
     }
