@@ -395,7 +395,7 @@ static void wrong_scripts_are_refused(void **state)
     static const struct {
         const char *script, *says;
     } wrong[] = {
-        { "{\"rules\": [}", ": JSON: " },
+        { "{\"rules\": [}", ": the text is no JSON: " },
         { "[]", ": the document must be an object" },
         { "{\"rule\": []}", ": unknown member rule" },
         { "{\"rules\": {}}", ": rules must be an array of rules" },
