@@ -63,12 +63,17 @@ static bool refuse_suffix(Request *r)
     return !suffix.n || request_wrong(r, "suffix", "suffix: this model cannot fill in a gap");
 }
 
+/* Only the answer's tokens have logprobs: a list without the prompt's would be read as if
+ * it had them. */
 static bool take_echo(Request *r)
 {
+    const Turn *t = r->t;
     if (!request_bool(r, "echo", &r->t->echo))
         return false;
-    return !r->t->echo || !r->t->raw_ids ||
-           request_wrong(r, "echo", "echo: only a prompt of text can be given back");
+    if (t->echo && t->raw_ids)
+        return request_wrong(r, "echo", "echo: only a prompt of text can be given back");
+    return !t->echo || !t->logprobs ||
+           request_wrong(r, "logprobs", "logprobs: a prompt that is given back has none");
 }
 
 static bool completions_parse(Turn *t, struct json_object *body, const Headers *h,
@@ -80,10 +85,11 @@ static bool completions_parse(Turn *t, struct json_object *body, const Headers *
     t->max_tokens = DEFAULT_TOKENS;
     if (!request_begin(&r, t, body, h, s, e))
         return false;
-    return request_stream_options(&r) && take_prompt(&r) && take_echo(&r) && refuse_suffix(&r) &&
+    return request_stream_options(&r) && take_prompt(&r) && refuse_suffix(&r) &&
            request_max_tokens(&r, "max_tokens") && request_one_answer(&r, "n") &&
-           request_one_answer(&r, "best_of") && take_logprobs(&r) && request_sampling(&r) &&
-           request_stop(&r, "stop", 16) && request_logit_bias(&r) && request_grammar(&r);
+           request_one_answer(&r, "best_of") && take_logprobs(&r) && take_echo(&r) &&
+           request_sampling(&r) && request_stop(&r, "stop", 16) && request_logit_bias(&r) &&
+           request_grammar(&r);
 }
 
 /* ---- answers ---------------------------------------------------------------------------- */

@@ -59,6 +59,8 @@ def usual():
             {"type": "function_call_output", "call_id": "call_nobody", "output": "x"}]}),
         Refusal("responses.unknown", f"{RESPONSES}/resp_nobody", method="GET"),
         Refusal("completions.suffix", COMPLETIONS, {**PLAIN["completions"], "suffix": "end"}),
+        Refusal("completions.echo_logprobs", COMPLETIONS,
+                {**PLAIN["completions"], "echo": True, "logprobs": 1}),
         Refusal("path", "/v1/nowhere"),
         Refusal("messages.path", "/v1/messages/nowhere"),
         Refusal("embeddings", "/v1/embeddings", {"input": "Go."}),

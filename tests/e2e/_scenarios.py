@@ -296,7 +296,6 @@ def of_completions():
         Scenario("completions.length", f"{TEXT} {TEXT}", {"max_tokens": 9}, limited=True),
         Scenario("completions.length_character", "aé", {"max_tokens": 2}, limited=True),
         Scenario("completions.logprobs", "Ja, 1 é.", {"logprobs": 2}),
-        Scenario("completions.echo_logprobs", "Ja.", {"logprobs": 0, "echo": True}),
         Scenario("completions.context", f"{TEXT} {TEXT}", limited=True, room=9),
         Scenario("completions.empty", ""),
     ]
