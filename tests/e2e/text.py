@@ -66,7 +66,7 @@ def test_wrong_use():
                          check=False)
     claim("a file that is no model is named", fails_in_one_line(run, 1) and b"LICENSE" in run.stderr, run)
     claim("render takes no unknown API", ds4("render", "--api", "telegraph").returncode == 2)
-    for request in b"", b"{", b"[]", b"{}", b'{"messages":[{"role":"user"}]}', b"\xff\x00":
+    for request in b"", b"{", b"[]", b"{}", b'{"messages":[{"role":"judge"}]}', b"\xff\x00":
         run = ds4("render", stdin=request)
         claim(f"render of {request} fails in one line", fails_in_one_line(run, 1), run)
 
