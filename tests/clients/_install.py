@@ -2,7 +2,8 @@
 
 A client is what npm/NAME/package-lock.json says, and is installed once for that lock:
 CACHE/clients-NAME-HASH. No script of a package is run: the native programs are packages
-themselves. What cannot be installed or does not start is Missing, with the reason.
+themselves. (opencode's lock names those for other systems by version only: npm ci wants them
+named, and the registry where it was made lacked them.) What cannot be installed or does not start is Missing, with the reason.
 """
 import hashlib
 import os
@@ -13,21 +14,18 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "ds4"
-LIMIT_S = 600
-# npm ci refuses a lock that lacks packages for other systems, which were not to be had when
-# the lock was made; npm install takes the same versions and checks the same sums.
-VERBS = {"opencode": "install"}
+LIMIT_S = 300
 
 
 class Missing(Exception):
     """A client that this machine cannot have; says why."""
 
 
-def _npm(name, folder):
+def _npm(folder):
     try:
         done = subprocess.run(
-            ["npm", VERBS.get(name, "ci"), "--ignore-scripts", "--no-audit", "--no-fund",
-             "--loglevel=error", "--omit-lockfile-registry-resolved"],
+            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
+             "--fetch-retries=1"],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, timeout=LIMIT_S, check=False)
     except FileNotFoundError:
@@ -35,8 +33,8 @@ def _npm(name, folder):
     except subprocess.TimeoutExpired:
         raise Missing(f"npm did not end within {LIMIT_S} s") from None
     if done.returncode != 0:
-        lines = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
-        raise Missing("npm could not install it: " + "; ".join(lines[:3]))
+        text = done.stdout.decode("utf-8", "replace").replace("npm error ", "").strip()
+        raise Missing("npm could not install it: " + "; ".join(text.splitlines()[:3]))
 
 
 def folder_of(name):
@@ -51,7 +49,7 @@ def folder_of(name):
     try:
         for file in files:
             shutil.copy(file, half)
-        _npm(name, half)
+        _npm(half)
         half.rename(there)        # all of it or nothing
     finally:
         shutil.rmtree(half, ignore_errors=True)

@@ -118,24 +118,18 @@ class Server:
         return json.loads(self.read(path))
 
     def settings(self, title):
-        """What it printed at its start for a client, below the line that begins with a title:
-        text, or an object if it is JSON."""
-        def whole():
-            text = self._printed(title)
-            try:
-                return json.loads(text) if text and text.startswith("{") else text
-            except ValueError:      # half of it was written yet
-                return None
-        return until(f"settings for {title} are printed", whole, 5)
+        """What it printed at its start for a client: text, or an object if it is JSON."""
+        text = self.lines_below(title)
+        return json.loads(text) if text.startswith("{") else text
 
-    def _printed(self, title):
-        """The lines between that one and the next such title; the last one's are followed by
-        none, but end in a line of the log or nothing."""
-        parts = re.split(rf"^({'|'.join(TITLES)}).*$", self.text(), flags=re.M)
-        below = dict(zip(parts[1::2], parts[2::2]))
-        if TITLES[-1] not in below:
-            return None
-        return re.split(r"^\d{4}-\d\d-\d\d ", below[title], maxsplit=1, flags=re.M)[0].strip()
+    def lines_below(self, title):
+        """The lines between that one and the next such title, or the end."""
+        def whole():
+            text = re.sub(r"^\d{4}-\d\d-\d\d .*\n", "", self.text(), flags=re.M)     # its log
+            parts = re.split(rf"^({'|'.join(TITLES)}).*$", text.rstrip(), flags=re.M)
+            written = parts[-2:-1] == TITLES[-1:] and parts[-1].endswith("} } }")
+            return written and dict(zip(parts[1::2], parts[2::2]))[title].strip()
+        return until(f"settings for {title} are printed", whole, 5)
 
     def metric(self, name, labels=""):
         """The sum of a metric over those of its rows that have the labels."""

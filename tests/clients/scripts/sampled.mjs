@@ -51,18 +51,20 @@ function is_person(value) {
          Object.keys(others).length === 0;
 }
 
-// Ask once for every seed, some together; throws with what was wrong of how many.
+// Ask once for every seed, some together; throws with what was wrong of how many. The answers,
+// as text, must differ among the seeds: else nothing was sampled.
 async function for_seeds(count, ask) {
-  const wrong = [];
+  const wrong = [], answers = new Set();
   let next = 0;
   const worker = async () => {
     while (next < count) {
       const seed = next++;
-      try { await ask(seed); } catch (error) { wrong.push(`seed ${seed}: ${error.message}`); }
+      try { answers.add(await ask(seed)); } catch (error) { wrong.push(`seed ${seed}: ${error.message}`); }
     }
   };
   await Promise.all(Array.from({ length: TOGETHER }, worker));
   assert.equal(wrong.length, 0, `${wrong.length} of ${count} were wrong:\n${wrong.slice(0, 5).join("\n")}`);
+  assert.ok(answers.size > 1, `always ${[...answers]}`);
 }
 
 function well_formed(choice) {
@@ -72,6 +74,7 @@ function well_formed(choice) {
     assert.equal(call.function.name, "get_weather");
     assert.ok(is_weather(JSON.parse(call.function.arguments)), call.function.arguments);
   }
+  return choice.message.tool_calls.map((call) => call.function.arguments).join();
 }
 
 async function whole(stream) {
@@ -138,7 +141,7 @@ export async function tool_calls_are_well_formed_with_200_seeds() {
                       parallel_tool_calls: seed % 4 < 2 };
     const stream = seed % 2 === 1;
     const reply = await chat("How warm will it be in Beijing?", { ...options, stream });
-    well_formed(stream ? await whole(reply) : reply.choices[0]);
+    return well_formed(stream ? await whole(reply) : reply.choices[0]);
   });
 }
 
@@ -150,6 +153,7 @@ export async function json_follows_its_schema_with_200_seeds() {
     const { message, finish_reason } = stream ? await whole(reply) : reply.choices[0];
     assert.equal(finish_reason, "stop", message.content);
     assert.ok(is_person(JSON.parse(message.content)), message.content);
+    return message.content;
   });
 }
 
@@ -158,11 +162,11 @@ export async function a_required_tool_is_always_called() {
   await for_seeds(40, async (seed) => {
     const reply = await chat(asked[seed % 4], { seed, temperature: 1, max_tokens: 1500,
                                                 tools: [weather], tool_choice: "required" });
-    well_formed(reply.choices[0]);
+    return well_formed(reply.choices[0]);
   });
   await for_seeds(8, async (seed) => {
     const reply = await chat(asked[seed % 4], { seed, max_tokens: 3000, tools: [weather],
                                                 tool_choice: "required", reasoning_effort: "low" });
-    well_formed(reply.choices[0]);
+    return well_formed(reply.choices[0]);
   });
 }
