@@ -4,6 +4,7 @@
 #include "../text/chat.h"
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -25,6 +26,7 @@ typedef struct {
     ModelOptions model;
     ServerOptions server;
     Server *running;
+    atomic_bool loaded; /* the model, or it could not be */
 
     const char *listen, *host, *think, *loop_guard;
     int port, body_mb, header_kb, line_kb;
@@ -75,7 +77,9 @@ static ds4_engine *open_engine(void *user, ds4_err *err)
     ServeOptions *o = user;
     o->model.engine.progress = on_progress;
     o->model.engine.user = o;
-    return cli_open_engine(&o->model, err);
+    ds4_engine *e = cli_open_engine(&o->model, err);
+    atomic_store(&o->loaded, true);
+    return e;
 }
 
 /* ---- signals --------------------------------------------------------------------------- */
@@ -91,7 +95,7 @@ static void on_signal(int number)
             server_reload(s);
         return;
     }
-    /* A model that is being loaded cannot be told to stop. */
+    /* A device may not come back from what it does. */
     if (++ends > 2)
         _exit(130);
     if (s)
@@ -185,6 +189,9 @@ static int serve(ServeOptions *o)
         ok = server_run(o->running, &err);
         at_work = NULL;
     }
+    /* Loading takes minutes, cannot be told to stop, and leaves nothing behind. */
+    if (ok && !atomic_load(&o->loaded))
+        _exit(0);
     server_close(o->running);
     return ok ? 0 : cli_fail(&err);
 }
