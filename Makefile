@@ -65,7 +65,7 @@ CUDA_PTX  := $(if $(filter all,$(CUDA_ARCH)),120,80)
 CUDA_GENCODE := $(foreach a,$(CUDA_CODE),-gencode arch=compute_$a,code=sm_$a) \
                 -gencode arch=compute_$(CUDA_PTX),code=compute_$(CUDA_PTX)
 NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_GENCODE) -MMD -MP \
-             -Xcompiler -fPIC,-Wall,-Wextra,-Wno-unused-parameter,-fno-exceptions,-fno-rtti \
+             -Xcompiler -fPIC,-Wall,-Wextra,-Wno-unused-parameter,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics \
              $(if $(WERROR),-Werror all-warnings)
 CUDA_LIBS = -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) -lcublasLt -lcudart_static -ldl -lrt -lpthread
 else ifneq ($(CUDA),0)
@@ -195,6 +195,7 @@ upto = $(firstword $(2)) $(if $(filter $(1),$(firstword $(2))),,$(if $(2),$(call
 test_layers = $(strip $(call upto,$(patsubst cpu,backend/cpu,$(firstword $(subst -, ,$(notdir $(1))))),$(LAYERS)))
 WHOLE_LAYERS := $(filter-out cli,$(LAYERS))
 
+$(B)/obj/tests/gpu/%.o: TEST_CFLAGS += -isystem $(CUDA_HOME)/include
 $(B)/obj/tests/%.o: tests/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(TEST_CFLAGS) -c -o $@ $<
@@ -223,16 +224,17 @@ test-clients: $(B)/ds4
 	tests/clients/run $(B)
 
 # Sanitizer builds have their own folders and run the tests that fit them.
+WATCHED := --with "serve_load.py --short" --with serve_cancel.py --with serve_lifecycle.py
 asan:
 	$(MAKE) B=build/asan CC=clang OPT="-O1 -g -fno-omit-frame-pointer" \
 	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" tests
-	tests/run --quick build/asan
+	tests/run --quick $(WATCHED) build/asan
 ubsan:
 	$(MAKE) B=build/ubsan CC=clang OPT="-O1 -g" SAN="-fsanitize=undefined -fno-sanitize-recover=all" tests
 	tests/run --quick build/ubsan
 tsan:
-	$(MAKE) B=build/tsan CC=clang OPT="-O1 -g" SAN="-fsanitize=thread" tests-threaded
-	tests/run --quick build/tsan
+	$(MAKE) B=build/tsan CC=clang OPT="-O1 -g" SAN="-fsanitize=thread" tests-threaded build/tsan/ds4
+	tests/run --quick $(WATCHED) build/tsan
 
 # Coverage-guided fuzzing: make fuzz T=gguf SECONDS=60
 SECONDS ?= 60

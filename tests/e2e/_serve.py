@@ -261,9 +261,15 @@ class Server:
         """All that was said on stderr so far."""
         return "\n".join(self.lines)
 
+    def last_words(self):
+        """Its end; of a sanitizer's report the beginning."""
+        log = self.log()
+        found = re.search("ERROR: .*Sanitizer|WARNING: .*Sanitizer|: runtime error: ", log)
+        return log[found.start():][:6000] if found else log[-3000:]
+
     def _alive(self):
         status = self.child.poll()
-        assert status is None, f"the server has ended with status {status}:\n{self.log()}"
+        assert status is None, f"the server has ended with status {status}:\n{self.last_words()}"
 
     def _where(self):
         self._alive()
@@ -333,7 +339,7 @@ class Server:
             return self.child.wait(limit_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"it does not end:\n{self.log()[-3000:]}") from None
+            raise AssertionError(f"it does not end:\n{self.last_words()}") from None
 
     def kill(self):
         """Whatever it does: for servers that are not asked any more."""
@@ -358,7 +364,7 @@ class Server:
         status = self.end()
         said = self.child.stdout.read()
         self._release()
-        assert status == 0, f"it ended with status {status}:\n{self.log()[-3000:]}"
+        assert status == 0, f"it ended with status {status}:\n{self.last_words()}"
         assert said == b"", f"it wrote to stdout: {said[:200]}"
 
 
