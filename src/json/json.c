@@ -12,17 +12,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static bool prepare(Str text, Bytes *out, const char **wrong, size_t *at);
+/* In units of about 60 bytes: see weight. */
+#define MOST_WEIGHT ((size_t)1 << 22)
 
-/* *wrong: what is, at byte *at; NULL: the memory is too small. */
-static bool read_document(Str text, int max_depth, Json **out, const char **wrong, size_t *at)
+static bool prepare(Str text, size_t most, Bytes *out, const char **wrong, size_t *at);
+
+/* most: of weight. *wrong: what is, at byte *at; NULL: the memory is too small. */
+static bool read_document(Str text, int max_depth, size_t most, Json **out, const char **wrong,
+                          size_t *at)
 {
     Bytes clean = { 0 };
     struct json_tokener *t = json_tokener_new_ex(max_depth);
     bool ok = false;
     *out = NULL;
     *wrong = NULL;
-    if (t && prepare(text, &clean, wrong, at)) {
+    if (t && prepare(text, most, &clean, wrong, at)) {
         json_tokener_set_flags(t, JSON_TOKENER_STRICT);
         *out = json_tokener_parse_ex(t, clean.p, (int)clean.n);
         enum json_tokener_error e = json_tokener_get_error(t);
@@ -51,7 +55,7 @@ Json *json_read(Str text, ds4_err *err)
     Json *o;
     const char *wrong;
     size_t at = 0;
-    if (!read_document(text, JSON_DEPTH, &o, &wrong, &at))
+    if (!read_document(text, JSON_DEPTH, MOST_WEIGHT, &o, &wrong, &at))
         wrong ? fail(err, DS4_EINVAL, "the text is no JSON: %s at byte %zu of %zu", wrong,
                      MIN(at, text.n), text.n)
               : fail(err, DS4_ENOMEM, "JSON: no memory for %zu bytes", text.n);
@@ -65,7 +69,7 @@ Json *json_parse(Str text, int max_depth, const char *what, ds4_err *err)
     Json *o;
     const char *wrong;
     size_t at = 0;
-    if (!read_document(text, max_depth, &o, &wrong, &at))
+    if (!read_document(text, max_depth, SIZE_MAX, &o, &wrong, &at))
         wrong ? fail(err, DS4_EFORMAT, "%s: not JSON at byte %zu: %s", what, at, wrong)
               : fail(err, DS4_ENOMEM, "%s: no memory to read it", what);
     else if (!o)
@@ -78,7 +82,7 @@ bool json_valid(Str text)
     Json *o;
     const char *wrong;
     size_t at;
-    bool ok = read_document(text, JSON_DEPTH, &o, &wrong, &at);
+    bool ok = read_document(text, JSON_DEPTH, MOST_WEIGHT, &o, &wrong, &at);
     json_object_put(o);
     return ok;
 }
@@ -159,9 +163,23 @@ static size_t copy_number(Str s, Bytes *out)
     return n;
 }
 
-static bool prepare(Str text, Bytes *out, const char **wrong, size_t *at)
+/* What json-c takes for what these begin, beside the text: an object of nothing
+ * is 300 times as long as "{},". */
+static size_t weight(char c)
+{
+    switch (c) {
+    case '{': return 16;
+    case '[':
+    case ':': return 3;
+    case ',': return 1;
+    default: return 0;
+    }
+}
+
+static bool prepare(Str text, size_t most, Bytes *out, const char **wrong, size_t *at)
 {
     bool inside = false;
+    size_t heavy = 0;
     *at = text.n;
     if (text.n > INT32_MAX / 4) {
         *wrong = "too much text";
@@ -184,6 +202,12 @@ static bool prepare(Str text, Bytes *out, const char **wrong, size_t *at)
         if (!inside && (c == '-' || (c >= '0' && c <= '9'))) {
             i += copy_number(rest, out);
             continue;
+        }
+        heavy += weight(c);
+        if (heavy > most) {
+            *wrong = "too many values";
+            *at = i;
+            return false;
         }
         bytes_byte(out, (unsigned char)c);
         i++;

@@ -196,6 +196,33 @@ static void nesting_has_an_end(void **state)
     }
 }
 
+/* n times unit in a list, which a 0 ends. */
+static bool is_read(const char *unit, size_t n)
+{
+    Bytes b = { 0 };
+    bytes_byte(&b, '[');
+    for (size_t i = 0; i < n; i++)
+        bytes_str(&b, unit);
+    bytes_str(&b, "0]");
+    struct json_object *o = json_read(bytes_view(&b), NULL);
+    bool ok = o != NULL;
+    json_object_put(o);
+    bytes_release(&b);
+    return ok;
+}
+
+static void what_takes_much_memory_for_little_text_has_an_end(void **state)
+{
+    (void)state;
+    assert_true(is_read("7,", 1000000));
+    assert_true(is_read("{},", 100000));
+    assert_true(is_read("\"{{{{{{{{{{{{{{{{,,,,,,,,,,,,,,,,\\\"{{{{{{{{{{{{{{{{\",", 50000));
+    assert_false(is_read("7,", 5000000));
+    assert_false(is_read("{},", 300000));
+    assert_false(is_read("[],", 2000000));
+    assert_false(is_read("{\"a\":0},", 300000));
+}
+
 static void reals_come_back_as_they_were(void **state)
 {
     (void)state;
@@ -229,6 +256,7 @@ int main(void)
         cmocka_unit_test(text_may_hold_nul),
         cmocka_unit_test(what_is_no_document_is_refused),
         cmocka_unit_test(nesting_has_an_end),
+        cmocka_unit_test(what_takes_much_memory_for_little_text_has_an_end),
         cmocka_unit_test(reals_come_back_as_they_were),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
