@@ -143,6 +143,11 @@ class Server:
                             for word in ("cached_tokens", "tokens"))
         check(cached > 0.8 * computed, f"{computed:.0f} tokens computed, {cached:.0f} reused")
 
+    def check_patience(self, took_s, least_s):
+        """A client waited for its only try, and long enough to prove something."""
+        check(took_s > least_s, f"it took {took_s:.1f} s only")
+        check(self.metric("ds4x_cancelled_total") == 0, "the client gave up and tried again")
+
     def busy(self):
         """How many requests run or wait."""
         status = self.get("/status")

@@ -83,7 +83,7 @@ def waits_through_a_silent_prefill(trial, program):
     start = time.monotonic()
     env = configure(trial, settings={"httpIdleTimeoutMs": 7000, "retry": {"enabled": False}})
     says(trial, program, env, "Hello.", "TASK-HELLO")
-    check(time.monotonic() - start > 12, "the prefill was too short to prove anything")
+    trial.server.check_patience(time.monotonic() - start, 12)
 
 
 def tries_again_when_the_server_is_full(trial, program):
