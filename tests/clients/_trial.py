@@ -297,7 +297,7 @@ class Trial:
         until(f"the server is in {phase}",
               lambda: self.server.metric("ds4x_slots", f'state="{phase}"'), 60)
         run.interrupt()
-        until("the server is free again", lambda: not self.server.busy(), 5)
+        until("the server is free again", lambda: not self.server.busy(), 2)
         gone = self.server.metric("ds4x_cancelled_total", f'phase="{phase}",reason="client"')
         check(gone >= 1, f"no request was given up in {phase}")
         run.wait(20)
