@@ -81,8 +81,8 @@ __global__ void finish_heads_plain(float *q, const StepBlock *b, int kind, int n
     for (int i = lane; i < dim - rope; i += WARP)
         head[i] *= scale;
     for (int i = lane; i < rope / 2; i += WARP) {
-        const float2 r = turned(tail[2 * i] * scale, tail[2 * i + 1] * scale, turn[2 * i],
-                                turn[2 * i + 1]);
+        const float2 r =
+            turned(tail[2 * i] * scale, tail[2 * i + 1] * scale, turn[2 * i], turn[2 * i + 1]);
         tail[2 * i] = r.x;
         tail[2 * i + 1] = r.y;
     }
@@ -148,7 +148,7 @@ void cuda_kv_row(Backend *be, const Step *step, KvLayer *kv, Buf x, const Layer 
     if (!raw)
         return;
     dense(c, raw, s->head_dim, &l->kv, 0, at<const float>(x), s->dim, n);
-    LAUNCH(c, finish_kv, n, KV_THREADS, s->head_dim * sizeof(float), kv->row,
-           at<uint8_t>(kv->ring), kv->ring_rows, (const float *)raw, at<const float>(l->kv_norm),
-           c->block, (int)(s->ratio[l->index] != 0), s->norm_eps);
+    LAUNCH(c, finish_kv, n, KV_THREADS, s->head_dim * sizeof(float), kv->row, at<uint8_t>(kv->ring),
+           kv->ring_rows, (const float *)raw, at<const float>(l->kv_norm), c->block,
+           (int)(s->ratio[l->index] != 0), s->norm_eps);
 }

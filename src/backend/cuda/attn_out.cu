@@ -9,10 +9,10 @@
 
 enum {
     WARPS = 8,
-    ROWS = 2,        /* of o_a, a warp */
-    SLICE = 1024,    /* columns staged are a multiple of these: 32 a lane */
-    STAGED = 16384,  /* values staged at most */
-    PADDED = 36      /* places of 32 staged values: lanes read four each without conflicts */
+    ROWS = 2,       /* of o_a, a warp */
+    SLICE = 1024,   /* columns staged are a multiple of these: 32 a lane */
+    STAGED = 16384, /* values staged at most */
+    PADDED = 36     /* places of 32 staged values: lanes read four each without conflicts */
 };
 
 size_t scratch_of_project(const Shape *s, int rows)
@@ -23,15 +23,16 @@ size_t scratch_of_project(const Shape *s, int rows)
 /* ---- o_a, few rows ------------------------------------------------------------------- */
 
 struct Groups {
-    DevWeight w;     /* rows: all groups' */
-    float *low;      /* [n][w.rows] */
-    const float *o;  /* [n][groups][w.cols] */
+    DevWeight w;    /* rows: all groups' */
+    float *low;     /* [n][w.rows] */
+    const float *o; /* [n][groups][w.cols] */
     const uint2 *grid;
     int n, rank, groups;
 };
 
 /* Columns [from, from + width) of a group's inputs of all N rows; beyond n zeros. */
-template <int N> __device__ static void stage(float *x, const Groups &a, int group, int from, int width)
+template <int N>
+__device__ static void stage(float *x, const Groups &a, int group, int from, int width)
 {
     const int quads = width / 4;
     for (int i = threadIdx.x; i < N * quads; i += blockDim.x) {
@@ -182,8 +183,8 @@ static void each_group(Cuda *c, const Groups &a, const Weight *o_a)
     d.count = w.count = a.groups;
     w.data = Buf{ &d, 0 };
     for (int g = 0; g < a.groups; g++)
-        dense(c, a.low + (size_t)g * a.rank, (size_t)o_a->rows, &w, g,
-              a.o + (size_t)g * a.w.cols, (size_t)a.groups * a.w.cols, a.n);
+        dense(c, a.low + (size_t)g * a.rank, (size_t)o_a->rows, &w, g, a.o + (size_t)g * a.w.cols,
+              (size_t)a.groups * a.w.cols, a.n);
 }
 
 void cuda_project(Backend *be, const Step *step, Buf y, Buf o, const Layer *l)

@@ -1,0 +1,73 @@
+/* attend.cuh - what the kernels of attention share: the rows that a query sees. */
+#ifndef ATTEND_CUH
+#define ATTEND_CUH
+#include "kvrow.cuh"
+
+struct Attend {
+    const StepBlock *b;
+    const float *q, *sinks; /* [rows][n_heads][dim], [n_heads] */
+    float *o;               /* as q */
+    const uint8_t *ring, *comp;
+    const int *pick; /* [rows][topk]; NULL: every visible pooled row */
+    KvRowFormat row;
+    int ring_rows, comp_rows, ratio, window, topk, n_rows, n_heads, kind;
+    float scale;
+};
+
+/* attend_few.cu: few rows of Flash's heads, in F32. n_most: rows that a query sees at most. */
+size_t attend_few_bytes(int rows, int n_heads, int n_most);
+void attend_few(Cuda *c, const Attend *a, int n_most, void *scratch);
+/* attend_many.cu: rounded to F16. */
+void attend_many(Cuda *c, const Attend *a);
+/* What both take: packed rows of 448 FP8 values and 64 rotated ones. */
+static inline bool attend_tiles_fit(const Attend *a, int heads)
+{
+    return a->row.packed && a->row.dim == 512 && a->row.rope == 64 && a->row.block == 64 &&
+           a->n_heads % heads == 0;
+}
+
+#ifdef __CUDACC__
+/* What one row sees: positions from.. of the window, then pooled rows; n in all. */
+struct View {
+    const uint8_t *ring, *comp;
+    const int *pick;
+    int from, n_window, n, ring_rows, bytes;
+};
+
+/* By all threads of a block: barriers are inside. */
+__device__ static inline View view_of(const Attend &a, int row)
+{
+    const RowAt at = a.b->row[row];
+    const int visible = a.ratio ? (at.pos + 1) / a.ratio : 0;
+    int pooled = visible;
+    View v;
+
+    v.bytes = a.row.bytes;
+    v.ring_rows = a.ring_rows;
+    v.ring = a.ring + (size_t)at.slot * a.ring_rows * v.bytes;
+    v.comp = a.comp + (size_t)at.slot * a.comp_rows * v.bytes;
+    v.from = max(0, at.pos - a.window + 1);
+    v.n_window = at.pos - v.from + 1;
+    v.pick = NULL;
+    if (a.pick) {
+        v.pick = a.pick + (size_t)row * a.topk;
+        pooled = 0;
+        for (int i = 0; i < a.topk; i += blockDim.x) {
+            const int j = i + threadIdx.x, p = j < a.topk ? v.pick[j] : -1;
+            pooled += __syncthreads_count(p >= 0 && p < visible);
+        }
+    }
+    v.n = v.n_window + pooled;
+    return v;
+}
+
+__device__ static inline const uint8_t *view_row(const View &v, int i)
+{
+    if (i < v.n_window)
+        return v.ring + (size_t)((v.from + i) % v.ring_rows) * v.bytes;
+    const int j = i - v.n_window;
+    return v.comp + (size_t)(v.pick ? v.pick[j] : j) * v.bytes;
+}
+#endif
+
+#endif
