@@ -1,0 +1,40 @@
+/* experts.cuh - what the files of the experts share.
+ *
+ * A pair is one row's choice of one expert: pair p is row p / active. The shared expert
+ * is one expert that every row chose: active is 1 and there are no ids. */
+#ifndef EXPERTS_CUH
+#define EXPERTS_CUH
+#include "formats.cuh"
+
+struct Moe {
+    DevWeight gate, up, down;
+    const int *ids;     /* [pairs]; NULL: all 0 */
+    const float *gates; /* [pairs] multiplies before down; NULL: 1 */
+    const float *x;     /* [rows][dim] */
+    float *y;           /* [rows][dim] */
+    int n_rows, active, n_experts, dim, ff;
+    float limit;
+    bool add; /* y += */
+};
+
+static inline int pairs_of(const Moe *m) { return m->n_rows * m->active; }
+
+/* experts_few.cu: up to FEW_ROWS rows */
+void experts_few(Cuda *c, const Moe *m);
+size_t scratch_of_few(int pairs, int dim, int ff);
+/* experts_many.cu */
+void experts_many(Cuda *c, const Moe *m);
+size_t scratch_of_many(int rows, int active, int n_experts, int dim, int ff);
+/* experts.cu: y = or += the sum of the row's pairs of part [pairs][dim], in ascending expert */
+void add_pairs(Cuda *c, const Moe *m, const float *part);
+
+#ifdef __CUDACC__
+/* Written so that NaN stays NaN. */
+__device__ static inline float swiglu(float g, float u, float limit, float weight)
+{
+    const float gate = g > limit ? limit : g;
+    const float up = u > limit ? limit : u < -limit ? -limit : u;
+    return gate / (1 + expf(-gate)) * up * weight;
+}
+#endif
+#endif

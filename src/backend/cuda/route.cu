@@ -1,0 +1,141 @@
+/* route.cu - which experts a row goes to, and with what weight.
+ *
+ * The router's logits come from dense(); then a warp takes a row. Its scores lie in
+ * shared memory, lane l owns those of the experts l, l + 32, ... and remembers the best
+ * that is still free: after a choice only the lane that lost it looks again. */
+#include "internal.cuh"
+
+enum { TAKEN = 0 };
+
+size_t scratch_of_route(const Shape *s, int rows)
+{
+    return (size_t)rows * s->n_experts * sizeof(float) + 256;
+}
+
+struct RouteArgs {
+    int *ids;           /* [rows][n_active] */
+    float *gates;       /* likewise */
+    const float *logit; /* [rows][n_experts] */
+    const float *bias;  /* [n_experts] */
+    const int *table;   /* [vocab][n_active]; NULL: chosen by score */
+    const StepBlock *block;
+    int *bad;
+    int n_experts, n_active;
+    float scale;
+};
+
+__device__ static float score_of(float logit)
+{
+    return sqrtf(logit > 20 ? logit : log1pf(expf(logit)));
+}
+
+/* Unsigned numbers in the order of the floats, NaN below all of them, TAKEN never. */
+__device__ static unsigned rank_of(float v)
+{
+    const unsigned bits = __float_as_uint(v);
+    if (isnan(v))
+        return 1;
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+
+/* A lane's best free expert; ties to the lower id. */
+__device__ static unsigned best_of_lane(const unsigned *rank, int n_experts, int *id)
+{
+    unsigned best = TAKEN;
+    *id = n_experts;
+    for (int e = threadIdx.x; e < n_experts; e += WARP)
+        if (rank[e] > best)
+            best = rank[e], *id = e;
+    return best;
+}
+
+__device__ static void choose_best(int *chosen, unsigned *rank, const RouteArgs &a)
+{
+    int id;
+    unsigned mine = best_of_lane(rank, a.n_experts, &id);
+    for (int k = 0; k < a.n_active; k++) {
+        const unsigned top = __reduce_max_sync(~0u, mine);
+        const int winner = (int)__reduce_min_sync(~0u, mine == top ? (unsigned)id : ~0u);
+        if (threadIdx.x == 0)
+            chosen[k] = winner;
+        if (winner == id) {
+            rank[id] = TAKEN; /* only this lane ever looks at it */
+            mine = best_of_lane(rank, a.n_experts, &id);
+        }
+    }
+    __syncwarp();
+}
+
+/* From the file's table: an id that the model does not have is the file's fault, and is
+ * told at the end of the step. */
+__device__ static void choose_hashed(int *chosen, int row, const RouteArgs &a)
+{
+    const int *from = a.table + (size_t)a.block->row[row].token * a.n_active;
+    for (int k = threadIdx.x; k < a.n_active; k += WARP) {
+        int id = from[k];
+        if (id < 0 || id >= a.n_experts) {
+            *a.bad = max(id, a.n_experts); /* whichever comes last */
+            id = 0;
+        }
+        chosen[k] = id;
+    }
+    __syncwarp();
+}
+
+/* Shared: scores and their ranks [n_experts], ids [n_active]. */
+__global__ void __launch_bounds__(WARP) route_row(RouteArgs a)
+{
+    extern __shared__ float score[];
+    unsigned *rank = (unsigned *)(score + a.n_experts);
+    int *chosen = (int *)(rank + a.n_experts);
+    const int row = blockIdx.x, lane = threadIdx.x;
+
+    let_others_start();
+    for (int e = lane; a.bias && e < a.n_experts; e += WARP)
+        rank[e] = __float_as_uint(a.bias[e]);
+    wait_for_others();
+    for (int e = lane; e < a.n_experts; e += WARP) {
+        score[e] = score_of(a.logit[(size_t)row * a.n_experts + e]);
+        if (a.bias)
+            rank[e] = rank_of(score[e] + __uint_as_float(rank[e]));
+    }
+    __syncwarp();
+    if (a.table)
+        choose_hashed(chosen, row, a);
+    else
+        choose_best(chosen, rank, a);
+    float sum = 0;
+    for (int k = 0; k < a.n_active; k++)
+        sum += score[chosen[k]];
+    sum = sum < 0x1p-14f ? 0x1p-14f : sum;
+    for (int k = lane; k < a.n_active; k += WARP) {
+        const size_t at = (size_t)row * a.n_active + k;
+        a.ids[at] = chosen[k];
+        a.gates[at] = a.scale * score[chosen[k]] / sum;
+    }
+}
+
+void cuda_route(Backend *be, const Step *step, Buf ids, Buf gates, Buf x, const Layer *l)
+{
+    Cuda *c = cuda_of(be);
+    const Shape *s = be->shape;
+    const bool hashed = s->hashed[l->index];
+    const int n = step->n_rows;
+    size_t used = 0;
+    float *logit = (float *)op_scratch(c, &used, (size_t)n * s->n_experts * sizeof(float));
+    if (!logit)
+        return;
+    dense(c, logit, s->n_experts, &l->router, 0, at<float>(x), s->dim, n);
+    const RouteArgs a = { at<int>(ids),
+                          at<float>(gates),
+                          logit,
+                          hashed ? NULL : at<float>(l->route_bias),
+                          hashed ? at<int>(l->route_hash) : NULL,
+                          c->block,
+                          c->bad,
+                          s->n_experts,
+                          s->n_active,
+                          s->route_scale };
+    const size_t shared = (2 * (size_t)s->n_experts + s->n_active) * sizeof(float);
+    LAUNCH(c, route_row, n, WARP, shared, a);
+}
