@@ -109,11 +109,21 @@ void scheduler_free(Scheduler *s)
 /* Without a speed known, a second for each that waits. */
 static int wait_seconds(int waiting) { return MIN(MAX(waiting, 1), 30); }
 
+/* Slots that nobody is in, under the mutex: who comes for one passes through the
+ * queue, but does not wait. */
+static int free_slots(const Scheduler *s)
+{
+    int most = s->opt.max_active > 0 ? MIN(s->opt.max_active, s->n_shown) : s->n_shown;
+    for (int i = 0; i < s->n_shown; i++)
+        most -= s->shown[i] != NULL;
+    return MAX(most, 0);
+}
+
 bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
 {
     pthread_mutex_lock(&s->mutex);
-    bool closed = s->finishing || s->over, full = s->n_queue >= s->opt.max_queue;
-    int waiting = s->n_queue;
+    int waiting = MAX(s->n_queue - free_slots(s), 0);
+    bool closed = s->finishing || s->over, full = waiting >= s->opt.max_queue;
     if (!closed && !full) {
         job_hold(j);
         atomic_store(&j->stage, STAGE_QUEUED);
@@ -180,9 +190,10 @@ SchedulerCounts scheduler_counts(Scheduler *s)
 
 bool scheduler_is_busy(Scheduler *s)
 {
-    SchedulerCounts c = scheduler_counts(s);
-    int most = s->opt.max_active > 0 ? MIN(s->opt.max_active, c.slots) : c.slots;
-    return c.queued > 0 || c.busy >= most;
+    pthread_mutex_lock(&s->mutex);
+    bool busy = s->n_queue >= free_slots(s);
+    pthread_mutex_unlock(&s->mutex);
+    return busy;
 }
 
 /* ---- what others may see ----------------------------------------------------------- */
