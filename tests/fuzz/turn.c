@@ -1,11 +1,13 @@
 /* turn.c - any bytes as the body of a request. The first byte says for which API
  * and how strict the server is; the rest is read, rendered, tokenized and compiled
  * as a worker does it. What is refused is refused as a client's mistake, in its
- * API's form; what is accepted is a prompt that fits, and its answer is JSON. */
+ * API's form; what is accepted is a prompt that fits, the same when it is asked
+ * again, and its answer is JSON. */
 #include "../vocab_file.h"
 #include "../../src/json/json.h"
 #include "../../src/server/prepare.h"
 #include "../../src/server/responses_store.h"
+#include <json-c/json.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -149,6 +151,42 @@ static void answer(const Job *j, const ServerInfo *info)
     d->answer_free(a);
 }
 
+/* ---- one body ------------------------------------------------------------------ */
+
+static Job *prepared(uint8_t kind, Str body, const Prepare *p)
+{
+    Job *j = job_new(apis[kind % COUNT(apis)].dialect, apis[kind % COUNT(apis)].api);
+    insist(j != NULL);
+    bytes_put(&j->body, body.p, body.n);
+    job_prepare(j, p);
+    if (j->error.status)
+        check_error(j->dialect, &j->error);
+    else
+        check_prompt(j);
+    return j;
+}
+
+/* The same again gives the same prompt, whatever is remembered of the first. */
+static void ask_again(uint8_t kind, Str body, const Prepare *p, const Job *first)
+{
+    Job *j = prepared(kind, body, p);
+    insist(j->error.status == first->error.status && j->prompt.n == first->prompt.n &&
+           memcmp(j->prompt.id, first->prompt.id, j->prompt.n * sizeof *j->prompt.id) == 0);
+    job_drop(j);
+}
+
+/* A client that leaves its tools out. */
+static void ask_without_tools(uint8_t kind, Str body, const Prepare *p)
+{
+    Bytes rest = { 0 };
+    Json *json = json_read(body, NULL);
+    json_object_object_del(json, "tools");
+    json_write(&rest, json);
+    job_drop(prepared(kind, bytes_view(&rest), p));
+    bytes_release(&rest);
+    json_free(json);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1 || size > MOST_BODY)
@@ -166,17 +204,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!vocab)
         set_up(&info);
     info.responses = responses;
-    const Prepare p = { &info, vocab, trie, recall, NULL, data[0] & PREVIEW };
-    Job *j = job_new(apis[data[0] % COUNT(apis)].dialect, apis[data[0] % COUNT(apis)].api);
-    insist(j != NULL);
-    bytes_put(&j->body, data + 1, size - 1);
-    job_prepare(j, &p);
-    if (j->error.status) {
-        check_error(j->dialect, &j->error);
-    } else {
-        check_prompt(j);
+    ToolMemory *tools = tool_memory_new(4, 1 << 20, NULL);
+    const Prepare p = { &info, vocab, trie, recall, tools, data[0] & PREVIEW };
+    const Str body = { (const char *)data + 1, size - 1 };
+    Job *j = prepared(data[0], body, &p);
+    insist(tools != NULL);
+    if (!j->error.status) {
         answer(j, &info);
+        ask_again(data[0], body, &p, j);
+        if (j->turn.n_tools && j->turn.session.n)
+            ask_without_tools(data[0], body, &p);
     }
     job_drop(j);
+    tool_memory_free(tools);
     return 0;
 }
