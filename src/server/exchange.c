@@ -10,6 +10,10 @@
 
 #define SSE "text/event-stream; charset=utf-8"
 
+/* Bodies that workers have or will have, at most: clients may send them faster
+ * than they are read, and be gone before. */
+#define MOST_PREPARING ((size_t)256 << 20)
+
 struct Exchange {
     Exchange *next, **link;
     Server *server;
@@ -401,6 +405,7 @@ static Job *make_job(Server *s, HttpRequest *r, const Dialect *d, enum Api api)
     j->wake = wake;
     j->user = s;
     j->body = http_take_body(r);
+    j->size = j->body.n;
     if (copy_headers(j, r))
         return j;
     job_drop(j);
@@ -419,13 +424,22 @@ bool exchange_possible(Server *s, ApiError *e)
     return false;
 }
 
+/* One alone always does. */
+bool exchange_fits(Server *s, size_t bytes, ApiError *e)
+{
+    return !s->preparing || s->preparing + bytes <= MOST_PREPARING ||
+           api_fail(e, 503, "overloaded", NULL, "Too many large requests are being read");
+}
+
 void exchange_begin(Server *s, HttpRequest *r, const Dialect *d, enum Api api,
                     enum ExchangeKind kind)
 {
     ApiError e = { 0 };
     Exchange *x = NULL;
     metrics_request_began(s->metrics);
-    Job *j = exchange_possible(s, &e) ? make_job(s, r, d, api) : NULL;
+    Job *j = exchange_possible(s, &e) && exchange_fits(s, http_body(r).n, &e)
+                 ? make_job(s, r, d, api)
+                 : NULL;
     if (j)
         x = exchange_new(s, r, j);
     if (!x) {
@@ -445,7 +459,9 @@ void exchange_begin(Server *s, HttpRequest *r, const Dialect *d, enum Api api,
                j->count_only ? " count" : "", client_name(j->client), j->peer, j->body.n);
     http_on_close(r, on_close, x);
     job_hold(j);
-    if (!workers_run(s->workers, prepare_task, j)) {
+    s->preparing += j->size;
+    if (!workers_run(s->workers, prepare_task, j, j->size)) {
+        s->preparing -= j->size;
         job_drop(j);
         api_fail(&e, 503, "out_of_memory", NULL, "no memory for the request");
         refuse(x, &e);
@@ -484,7 +500,9 @@ static void start(Exchange *x)
 static void on_prepared(void *arg)
 {
     Job *j = arg;
+    Server *s = j->user;
     Exchange *x = j->exchange;
+    s->preparing -= j->size;
     if (!x) {
         job_drop(j);
         return;

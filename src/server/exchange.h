@@ -21,5 +21,7 @@ bool exchange_cancel(Server *s, Str id);
 void exchange_refuse(HttpRequest *r, const Dialect *d, const ApiError *e);
 /* The server cannot answer now: 503, and why. */
 bool exchange_possible(Server *s, ApiError *e);
+/* Nor a request with a body of so many bytes, while others' are being read. */
+bool exchange_fits(Server *s, size_t bytes, ApiError *e);
 
 #endif

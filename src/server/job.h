@@ -37,6 +37,7 @@ struct Job {
     const Dialect *dialect;
     bool count_only; /* count_tokens: prepared, and never run */
     Bytes body;      /* until it is read */
+    size_t size;     /* its bytes, as it came */
     Arena arena;
     JobHeader *headers;
     size_t n_headers;

@@ -40,6 +40,7 @@ struct Server {
 
     /* the network thread's */
     Exchange *exchanges;
+    size_t preparing; /* bytes of bodies that workers have, or wait for them */
     bool welcomed, draining, stopping;
     int64_t drain_until_ns;
 

@@ -5,14 +5,20 @@
 #include "wire.h"
 #include "../json/json.h"
 #include "../text/bpe.h"
+#include <stdatomic.h>
 #include <stdlib.h>
+
+#define MOST_BODY ((size_t)8 << 20)
+#define MOST_TEXT ((size_t)64 << 20)
 
 typedef struct TokenTask TokenTask;
 struct TokenTask {
     Server *s;
     HttpRequest *r; /* the network thread's; NULL: the client is gone */
     bool (*run)(TokenTask *t, const Json *body);
+    atomic_bool gone; /* r is NULL: no worker need begin */
     Bytes body, reply;
+    size_t size; /* of the body */
     ApiError error;
 };
 
@@ -74,6 +80,9 @@ static bool detokenize(TokenTask *t, const Json *body)
                      "tokens[%zu] is no token: the vocabulary has %d", i, vocab_size(v));
         Str s = ok ? vocab_bytes(v, (int32_t)id) : (Str){ 0 };
         bytes_put(&text, s.p, s.n);
+        if (ok && text.n > MOST_TEXT)
+            ok = api_fail(&t->error, 413, "request_too_large", "tokens",
+                          "the text of the tokens is longer than %zu bytes", MOST_TEXT);
     }
     bytes_str(&t->reply, "{\"content\":");
     wire_str(&t->reply, bytes_view(&text));
@@ -94,13 +103,16 @@ static void task_free(TokenTask *t)
 
 static void on_close(void *arg, const char *why)
 {
+    TokenTask *t = arg;
     (void)why;
-    ((TokenTask *)arg)->r = NULL;
+    t->r = NULL;
+    atomic_store(&t->gone, true);
 }
 
 static void on_done(void *arg)
 {
     TokenTask *t = arg;
+    t->s->preparing -= t->size;
     if (t->reply.failed)
         api_fail(&t->error, 503, "out_of_memory", NULL, "no memory for the reply");
     if (t->r) {
@@ -113,29 +125,48 @@ static void on_done(void *arg)
     task_free(t);
 }
 
-static void work(void *arg)
+static void read_and_run(TokenTask *t)
 {
-    TokenTask *t = arg;
-    ds4_err err = { 0 };
-    Json *body = json_read(bytes_view(&t->body), &err);
+    Json *body = json_read(bytes_view(&t->body), NULL);
     if (!json_is_object(body))
         api_fail(&t->error, 400, "invalid_json", NULL, "the body is no JSON object");
     else
         t->run(t, body);
     json_free(body);
+}
+
+static void work(void *arg)
+{
+    TokenTask *t = arg;
+    if (!atomic_load(&t->gone))
+        read_and_run(t);
     if (!http_post(t->s->http, on_done, t))
         task_free(t);
+}
+
+/* What is said of a text may be a hundred times as long as the text. */
+static bool fits(size_t size, ApiError *e)
+{
+    return size <= MOST_BODY ||
+           api_fail(e, 413, "request_too_large", NULL,
+                    "The body has %zu bytes, and %zu are read here", size, MOST_BODY);
 }
 
 static void begin(const Visit *v, bool (*run)(TokenTask *t, const Json *body))
 {
     ApiError e = { 0 };
-    TokenTask *t = exchange_possible(v->s, &e) ? calloc(1, sizeof *t) : NULL;
+    size_t size = http_body(v->r).n;
+    bool ok = exchange_possible(v->s, &e) && fits(size, &e) && exchange_fits(v->s, size, &e);
+    TokenTask *t = ok ? calloc(1, sizeof *t) : NULL;
     if (t) {
-        *t = (TokenTask){ .s = v->s, .r = v->r, .run = run, .body = http_take_body(v->r) };
+        *t = (TokenTask){
+            .s = v->s, .r = v->r, .run = run, .body = http_take_body(v->r), .size = size
+        };
         http_on_close(v->r, on_close, t);
-        if (workers_run(v->s->workers, work, t))
+        v->s->preparing += size;
+        if (workers_run(v->s->workers, work, t, size))
             return;
+        v->s->preparing -= size;
         http_on_close(v->r, NULL, NULL);
         task_free(t);
     }

@@ -1,10 +1,12 @@
-/* workers.c - a list of tasks, and threads that take from its front. */
+/* workers.c - lists of small and large tasks, and threads that take from their fronts. */
 #include "workers.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 
-enum { MOST_THREADS = 16 };
+enum { MOST_THREADS = 16, SIZES = 2 };
+
+#define LARGE ((size_t)1 << 20) /* bytes: from a quarter of a second on */
 
 typedef struct Task Task;
 struct Task {
@@ -13,33 +15,57 @@ struct Task {
     void *arg;
 };
 
+typedef struct {
+    Task *first, **end;
+} Tasks;
+
 struct Workers {
     pthread_mutex_t mutex;
     pthread_cond_t more;
-    Task *first, **end;
+    Tasks tasks[SIZES]; /* small, large */
     bool closing;
     pthread_t thread[MOST_THREADS];
-    int n;
+    int n, n_started;
 };
 
-static Task *take(Workers *w)
+/* The largest first: the small ones have a thread of their own. */
+static Task *first_of(Workers *w, int sizes)
 {
+    while (sizes > 0 && !w->tasks[sizes - 1].first)
+        sizes--;
+    if (!sizes)
+        return NULL;
+    Tasks *from = &w->tasks[sizes - 1];
+    Task *t = from->first;
+    from->first = t->next;
+    if (!from->first)
+        from->end = &from->first;
+    return t;
+}
+
+static Task *take(Workers *w, int sizes)
+{
+    Task *t;
     pthread_mutex_lock(&w->mutex);
-    while (!w->first && !w->closing)
+    while (!(t = first_of(w, sizes)) && !w->closing)
         pthread_cond_wait(&w->more, &w->mutex);
-    Task *t = w->first;
-    if (t) {
-        w->first = t->next;
-        if (!w->first)
-            w->end = &w->first;
-    }
     pthread_mutex_unlock(&w->mutex);
     return t;
 }
 
+/* The second thread is the one that is spared large tasks. */
+static int sizes_of_mine(Workers *w)
+{
+    pthread_mutex_lock(&w->mutex);
+    bool mine = w->n_started++ == 1;
+    pthread_mutex_unlock(&w->mutex);
+    return mine ? 1 : SIZES;
+}
+
 static void *work(void *arg)
 {
-    for (Task *t; (t = take(arg)) != NULL;) {
+    int sizes = sizes_of_mine(arg);
+    for (Task *t; (t = take(arg, sizes)) != NULL;) {
         t->fn(t->arg);
         free(t);
     }
@@ -54,7 +80,8 @@ Workers *workers_new(int threads, ds4_err *err)
         fail(err, DS4_ENOMEM, "no memory for workers");
         return NULL;
     }
-    w->end = &w->first;
+    for (int i = 0; i < SIZES; i++)
+        w->tasks[i].end = &w->tasks[i].first;
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->more, NULL);
     sigfillset(&all);
@@ -85,16 +112,17 @@ void workers_free(Workers *w)
     free(w);
 }
 
-bool workers_run(Workers *w, void (*fn)(void *arg), void *arg)
+bool workers_run(Workers *w, void (*fn)(void *arg), void *arg, size_t bytes)
 {
+    Tasks *to = &w->tasks[bytes >= LARGE];
     Task *t = malloc(sizeof *t);
     if (!t)
         return false;
     *t = (Task){ .fn = fn, .arg = arg };
     pthread_mutex_lock(&w->mutex);
-    *w->end = t;
-    w->end = &t->next;
-    pthread_cond_signal(&w->more);
+    *to->end = t;
+    to->end = &t->next;
+    pthread_cond_broadcast(&w->more); /* one that takes this size is among them */
     pthread_mutex_unlock(&w->mutex);
     return true;
 }
