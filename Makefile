@@ -63,7 +63,7 @@ CUDA_ARCH ?= $(or $(CUDA_HERE),90a)
 CUDA_CODE := $(if $(filter all,$(CUDA_ARCH)),80 89 90a 100 120,$(CUDA_ARCH))
 CUDA_PTX  := $(if $(filter all,$(CUDA_ARCH)),120,80)
 CUDA_GENCODE := $(foreach a,$(CUDA_CODE),-gencode arch=compute_$a,code=sm_$a) \
-                -gencode arch=compute_$(CUDA_PTX),code=compute_$(CUDA_PTX)
+                $(CUDA_PTX:%=-gencode arch=compute_%,code=compute_%)
 NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_GENCODE) -MMD -MP \
              -Xcompiler -fPIC,-Wall,-Wextra,-Wno-unused-parameter,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics \
              $(if $(WERROR),-Werror all-warnings)
@@ -212,7 +212,7 @@ $(foreach t,$(WHOLE) $(GPU),$(eval $(call test_rule,$t,$(WHOLE_LAYERS))))
 $(foreach t,$(FUZZ),$(eval $(call test_rule,$t,$(WHOLE_LAYERS),$(B)/obj/tests/fuzz/replay.o)))
 
 programs = $(foreach t,$(1),$(B)/tests/$t)
-tests: $(call programs,$(UNIT) $(WHOLE) $(FUZZ) $(GPU)) $(B)/ds4
+tests: $(call programs,$(UNIT) $(WHOLE) $(FUZZ) $(GPU)) $(B)/ds4 $(if $(GPU),$(B)/cuda_limits)
 tests-threaded: $(call programs,$(THREADED))
 .PHONY: tests-threaded
 
@@ -247,10 +247,11 @@ fuzz:
 $(B)/fuzz-%: $(B)/obj/tests/fuzz/%.o $(call libs,$(WHOLE_LAYERS))
 	$(CC) -fsanitize=fuzzer -o $@ $< $(call libs,$(call reverse,$(WHOLE_LAYERS))) $(TEST_LIBS)
 
+comma := ,
 # What a GPU can do: the numbers that decide how its kernels are made.
 tools-cuda: $(B)/cuda_limits
 $(B)/cuda_limits: tools/cuda_limits.cu $(B)/cuda-flags
-	$(NVCC) $(NVCC_FLAGS) -MF $@.d -o $@ $< $(CUDA_LIBS:-Wl%=-Xlinker %)
+	$(NVCC) $(NVCC_FLAGS) -MF $@.d -o $@ $< $(CUDA_LIBS:-Wl$(comma)%=-Xlinker %)
 
 # What the CPU kernels reach of what the machine can do.
 $(B)/bench_kernels: tools/bench_kernels.c $(call libs,base quant backend/cpu)
