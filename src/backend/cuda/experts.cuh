@@ -22,6 +22,11 @@ static inline int pairs_of(const Moe *m) { return m->n_rows * m->active; }
 /* experts_few.cu: up to FEW_ROWS rows */
 void experts_few(Cuda *c, const Moe *m);
 size_t scratch_of_few(int pairs, int dim, int ff);
+/* experts_int8.cu: for few rows, where matrices fit. h [pairs][ff] = swiglu times the gate;
+ * out [pairs][dim] = or += down . h */
+bool int8_fits(const DevWeight *w);
+void int8_up(Cuda *c, const Moe *m, float *h);
+void int8_down(Cuda *c, const Moe *m, const float *h, float *out, bool add);
 /* experts_many.cu */
 void experts_many(Cuda *c, const Moe *m);
 size_t scratch_of_many(int rows, int active, int n_experts, int dim, int ff);

@@ -116,6 +116,14 @@ static void plain_up(Cuda *c, const Moe *m, float *h, float *u)
 
 /* ---- all ------------------------------------------------------------------------------ */
 
+static void make_h(Cuda *c, const Moe *m, float *h, float *u)
+{
+    if (int8_fits(&m->gate) && int8_fits(&m->up) && m->gate.type == m->up.type)
+        int8_up(c, m, h);
+    else
+        plain_up(c, m, h, u);
+}
+
 void experts_few(Cuda *c, const Moe *m)
 {
     const size_t n = pairs_of(m), bytes = n * m->ff * sizeof(float);
@@ -124,7 +132,14 @@ void experts_few(Cuda *c, const Moe *m)
     float *h = (float *)op_scratch(c, &used, bytes), *u = (float *)op_scratch(c, &used, bytes);
     if (!u)
         return;
-    plain_up(c, m, h, u);
-    multiply_plain(c, part, m->down, m, h, 1);
+    make_h(c, m, h, u);
+    if (int8_fits(&m->down) && !m->ids) { /* a pair is a row: no sum */
+        int8_down(c, m, h, m->y, m->add);
+        return;
+    }
+    if (int8_fits(&m->down))
+        int8_down(c, m, h, part, false);
+    else
+        multiply_plain(c, part, m->down, m, h, 1);
     add_pairs(c, m, part);
 }
