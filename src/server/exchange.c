@@ -227,18 +227,21 @@ static void end_stream(Exchange *x, int status, const char *how)
 
 static void on_room(void *arg) { drain(arg); }
 
-static bool begin_stream(Exchange *x)
+/* The caller holds the job. */
+static void begin_stream(Exchange *x)
 {
     Bytes out = { 0 };
+    const Job *j = x->job;
     http_set(x->r, "cache-control", "no-cache");
     http_set(x->r, "x-accel-buffering", "no");
     x->streams = true;
     http_on_room(x->r, on_room, x);
     http_begin(x->r, 200, SSE);
-    x->job->dialect->start(x->answer, &out);
-    bool ok = put(x, &out);
+    if (!j->exchange)
+        return; /* there was no memory for the head */
+    j->dialect->start(x->answer, &out);
+    put(x, &out);
     bytes_release(&out);
-    return ok;
 }
 
 /* What a stream shows of an error; nothing: the client shall try again, which
