@@ -198,11 +198,13 @@ bool scheduler_is_busy(Scheduler *s)
 
 /* ---- what others may see ----------------------------------------------------------- */
 
+/* A client's name for something may be of any length, and the mutex is held. */
 static void put_text(Bytes *out, const char *name, Str value)
 {
+    enum { MOST_SHOWN = 200 };
     bytes_printf(out, ",\"%s\":", name);
     if (value.n)
-        wire_str(out, value);
+        wire_str(out, (Str){ value.p, MIN(value.n, (size_t)MOST_SHOWN) });
     else
         bytes_str(out, "null");
 }
