@@ -65,6 +65,7 @@ struct Job {
     atomic_int stage, cached, processed, generated;
     int64_t started_ns, first_ns; /* in a slot; first token. The engine's */
     Job *next;                    /* in the scheduler's queue */
+    bool overtaken;               /* there, by a shorter one */
 };
 
 /* One reference. NULL: no memory. */

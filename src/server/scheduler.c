@@ -16,6 +16,9 @@
  * nobody knows how long it takes. */
 enum { STEP_MS = 200, SHARED_STEP_MS = 100, LEAST_ROWS = 16, FIRST_ROWS = 32 };
 
+/* In tokens: a short prompt may go before a long one, once. */
+enum { SHORT_PROMPT = 1024, LONG_PROMPT = 8192 };
+
 struct Scheduler {
     SchedulerOptions opt;
     pthread_t thread;
@@ -339,17 +342,32 @@ static int active(const Scheduler *s)
     return n;
 }
 
+/* Who is first; but a long prompt lets one short one go before it. */
+static Job **first_in_queue(Scheduler *s)
+{
+    Job *first = s->queue;
+    if (!first || first->overtaken || first->prompt.n <= LONG_PROMPT)
+        return &s->queue;
+    for (Job **at = &first->next; *at; at = &(*at)->next) {
+        if ((*at)->prompt.n > SHORT_PROMPT)
+            continue;
+        first->overtaken = true;
+        return at;
+    }
+    return &s->queue;
+}
+
 /* The next of the queue; NULL: none, or nobody can be taken on. */
 static Job *next_in_queue(Scheduler *s)
 {
     if (active(s) >= s->max_active)
         return NULL;
     pthread_mutex_lock(&s->mutex);
-    Job *j = s->queue;
+    Job **at = first_in_queue(s), *j = *at;
     if (j) {
-        s->queue = j->next;
-        if (!s->queue)
-            s->queue_end = &s->queue;
+        *at = j->next;
+        if (!*at)
+            s->queue_end = at;
         s->n_queue--;
         metrics_queue_length(s->opt.metrics, s->n_queue);
     }
@@ -395,21 +413,35 @@ static int piece_of(const Scheduler *s, const Slot *slot, int others)
     return ds4_session_stride(slot->session, rows);
 }
 
-/* One prompt a step, by turns. */
-static int add_prompt(Scheduler *s, int n)
+static int left_of(const Slot *slot) { return (int)slot->job->prompt.n - slot->fed; }
+
+/* Whose prompt is next: by turns, but one that is nearly read goes first. */
+static Slot *next_prompt(Scheduler *s)
 {
-    for (int k = 1; k <= s->slots.n && n < s->max_rows; k++) {
+    Slot *next = NULL;
+    for (int k = 1; k <= s->slots.n; k++) {
         Slot *slot = &s->slots.slot[(s->turn + k) % s->slots.n];
         if (!slot->job || slot->decoding)
             continue;
-        int rows = piece_of(s, slot, n), left = (int)slot->job->prompt.n - slot->fed;
-        s->turn = (s->turn + k) % s->slots.n;
-        s->step[n] =
-            (ds4_work){ slot->session, slot->job->prompt.id + slot->fed, rows, rows == left };
-        s->of_step[n] = slot;
-        return n + 1;
+        bool sooner = next && left_of(slot) <= SHORT_PROMPT && left_of(slot) < left_of(next);
+        if (!next || sooner)
+            next = slot;
     }
-    return n;
+    return next;
+}
+
+/* One prompt a step. */
+static int add_prompt(Scheduler *s, int n)
+{
+    Slot *slot = n < s->max_rows ? next_prompt(s) : NULL;
+    if (!slot)
+        return n;
+    int rows = piece_of(s, slot, n);
+    s->turn = (int)(slot - s->slots.slot);
+    s->step[n] =
+        (ds4_work){ slot->session, slot->job->prompt.id + slot->fed, rows, rows == left_of(slot) };
+    s->of_step[n] = slot;
+    return n + 1;
 }
 
 static void tell_progress(Slot *slot, double ms)
@@ -475,14 +507,17 @@ static void learn_speed(Scheduler *s, int rows, double ms)
     s->rows_a_ms = s->rows_a_ms > 0 ? 0.5 * (s->rows_a_ms + now) : now;
 }
 
-static void fail_step(Scheduler *s, int n, const ds4_err *err)
+/* A step fails as a whole, and changes nothing. Where it had a piece of a prompt
+ * that is what was wrong with it, unless the next step without it fails, too. */
+static void fail_step(Scheduler *s, int decoding, int n, const ds4_err *err)
 {
     ApiError e = { 0 };
     char line[320];
+    int first = n > decoding && err->code != DS4_EDEVICE ? decoding : 0;
     api_fail(&e, 500, "server_error", NULL, "%s", err->msg);
     snprintf(line, sizeof line, "a step of %d failed: %s", n, err->msg);
     s->opt.log(s->opt.user, line);
-    for (int i = 0; i < n; i++) {
+    for (int i = first; i < n; i++) {
         job_fail(s->of_step[i]->job, &e);
         leave(s, s->of_step[i]);
     }
@@ -516,7 +551,7 @@ static void step(Scheduler *s)
     if (!ok) {
         s->canceled = err.code == DS4_ECANCELED;
         if (!s->canceled)
-            fail_step(s, n, &err);
+            fail_step(s, decoding, n, &err);
         return;
     }
     if (n > decoding)

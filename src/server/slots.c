@@ -69,19 +69,31 @@ static int common_prefix(const Slot *s, const Tokens *prompt)
     return i;
 }
 
-/* Is a better than b: more of it used; else it is empty, or longer unused. */
+/* What taking a slot would do, best last. */
+enum Use { USE_NOTHING, USE_OF_ANOTHER, USE_EMPTY, USE_OWN };
+
+/* Of another conversation that would lose more than is won, a slot is taken only
+ * when none is empty: a helper shares its agent's long system prompt. */
+static enum Use use_of(const SlotChoice *c, uint64_t key)
+{
+    bool another = key && c->slot->key && c->slot->key != key;
+    if (c->resident == 0)
+        return USE_EMPTY;
+    if (c->common == 0 || c->common < c->resident / LEAST_PART)
+        return USE_NOTHING;
+    return another && c->resident - c->common > c->common ? USE_OF_ANOTHER : USE_OWN;
+}
+
+/* Is a better than b: of more use; else longer unused. */
 static bool better(const SlotChoice *a, const SlotChoice *b, uint64_t key)
 {
-    bool a_used = a->common > 0 && a->common >= a->resident / LEAST_PART;
-    bool b_used = b->common > 0 && b->common >= b->resident / LEAST_PART;
-    if (a_used != b_used)
-        return a_used;
-    if (a_used && a->common != b->common)
+    enum Use use = use_of(a, key), than = use_of(b, key);
+    if (use != than)
+        return use > than;
+    if (use != USE_NOTHING && a->common != b->common)
         return a->common > b->common;
-    if (a_used && (a->slot->key == key) != (b->slot->key == key))
+    if (use == USE_OWN && (a->slot->key == key) != (b->slot->key == key))
         return a->slot->key == key;
-    if (!a_used && (a->resident == 0) != (b->resident == 0))
-        return a->resident == 0;
     return a->slot->used_ns < b->slot->used_ns;
 }
 

@@ -84,6 +84,23 @@ static void a_side_request_takes_an_empty_slot(void **state)
     slots_close(&s);
 }
 
+/* Half of a conversation's tokens in common, but its key is another's. */
+static void a_helper_leaves_its_agent_the_slot_while_one_is_empty(void **state)
+{
+    (void)state;
+    Slots s = open_slots();
+    SlotChoice agent = run(&s, job("agent", 1, 300, 1000));
+    SlotChoice helper = run(&s, job("helper", 1, 300, 320));
+    assert_ptr_not_equal(helper.slot, agent.slot);
+    assert_int_equal(helper.reused, 0);
+    /* The same, when no slot is empty: better than to lose all of another. */
+    run(&s, job("third", 700, 500, 500));
+    SlotChoice late = run(&s, job("late", 1, 300, 330));
+    assert_true(late.slot == helper.slot || late.slot == agent.slot);
+    assert_true(late.common >= 300);
+    slots_close(&s);
+}
+
 static void the_longest_unused_goes_when_all_are_full(void **state)
 {
     (void)state;
@@ -172,6 +189,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_conversation_goes_on_where_it_was),
         cmocka_unit_test(a_side_request_takes_an_empty_slot),
+        cmocka_unit_test(a_helper_leaves_its_agent_the_slot_while_one_is_empty),
         cmocka_unit_test(the_longest_unused_goes_when_all_are_full),
         cmocka_unit_test(an_edit_is_found_and_shown),
         cmocka_unit_test(a_changed_system_is_told_from_changed_tools),
