@@ -16,202 +16,17 @@
  * up to T pairs. Its warps share the columns, a step of 128 or 256 each in turn; their
  * sums meet in shared memory in the order of the warps. Bytes: each weight once for T
  * pairs, the inputs once a block and expert. */
-#include "experts.cuh"
 #include "experts_mma.cuh"
+#include "experts_parts.cuh"
 
 enum {
     WARPS = 8,
     THREADS = WARPS * WARP,
-    CHUNK = 256,
     LIMBS = 3,
     LIMB_STRIDE = CHUNK + 16, /* two limbs of the same columns do not meet in a bank */
     CHUNK_BYTES = LIMBS * LIMB_STRIDE,
     MOST_COLS = 8192, /* whose inputs fit shared memory */
-    COPIES = 16,      /* of the table: half as many conflicts as lanes */
     TILE = 32
-};
-
-/* ---- a lane's weights of a row ---------------------------------------------------------- */
-
-/* What lane t holds of row r: in a step of 256 columns two groups of 32 (STEPS 1), or one
- * (STEPS 2, steps of 128). get: 8 words of 4 int8 of group i, words 2j and 2j + 1 being
- * columns at(t, i) + 8j .., where Q2_K has jumps. factor: of the group; least: what is to be
- * subtracted for each value of sub-block k of the lane. */
-template <int TYPE> struct Part;
-
-/* Nibbles choose from these bytes: 8 25 43 with bit 2 for the sign. */
-static const unsigned iq2_plus = 0x002b1908, iq2_minus = 0x00d5e7f8;
-
-/* A byte permutation's choice for each grid entry, value i of eight at nibble place(i):
- * 0 2 4 6 1 3 5 7. That is where multiplying spreads the sign bits to; inputs have the
- * same order. */
-__device__ static void fill_table(unsigned *table, const uint2 *grid)
-{
-    for (int i = threadIdx.x; i < 256; i += THREADS) {
-        const uint2 v = grid[i];
-        unsigned choice = 0;
-        for (int k = 0; k < 4; k++)
-            choice |= (v.x >> (8 * k + 4) & 3) << 8 * k | (v.y >> (8 * k + 4) & 3) << (8 * k + 4);
-        for (int c = 0; c < COPIES; c++)
-            table[i * COPIES + c] = choice;
-    }
-}
-
-template <> struct Part<QUANT_IQ2_XXS> {
-    enum { STEPS = 1, MINS = 0 };
-    uint4 q; /* index, signs of two groups */
-    half d;
-    __device__ void load(const DevWeight &w, size_t r, int step, int t)
-    {
-        const size_t block = r * (w.cols / CHUNK) + step;
-        q = __ldg((const uint4 *)w.q + block * 4 + t);
-        d = w.d[block];
-    }
-    __device__ static int at(int t, int i) { return 64 * t + 32 * i; }
-    __device__ void get(unsigned *v, int i, const unsigned *table) const
-    {
-        const unsigned index = i ? q.z : q.x, s = i ? q.w : q.y;
-        /* the eighth sign is the parity of the seven: bits 0, 7, 14, 21 of p */
-        const unsigned two = s ^ s >> 1, four = two ^ two >> 2, p = four ^ two >> 4 ^ s >> 6;
-        const char *mine = (const char *)(table + threadIdx.x % COPIES);
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const unsigned at = (j == 0 ? index << 6 : index >> (8 * j - 6)) & 0x3fc0;
-            const unsigned signs = (s >> 7 * j & 127) * 0x00810204u & 0x04444444;
-            const unsigned last = p << (30 - 7 * j) & 0x40000000;
-            const unsigned choice = *(const unsigned *)(mine + at) ^ signs ^ last;
-            v[2 * j] = __byte_perm(iq2_plus, iq2_minus, choice);
-            v[2 * j + 1] = __byte_perm(iq2_plus, iq2_minus, choice >> 16);
-        }
-    }
-    __device__ float factor(int i) const
-    {
-        return __half2float(d) * (0.125f * (float)(2 * ((i ? q.w : q.y) >> 28) + 1));
-    }
-    __device__ float least(int) const { return 0; }
-};
-
-/* Lane t has bytes 16 t .. of the block: with n = t / 2 and h = t % 2 the sub-blocks of 16 at
- * columns 128 n + 16 h + 32 k. The scale is in the int8 values. */
-template <> struct Part<QUANT_Q2_K> {
-    enum { STEPS = 1, MINS = 4 };
-    uint4 q;
-    unsigned s; /* scales and mins of the 4 sub-blocks */
-    half2 d;
-    __device__ void load(const DevWeight &w, size_t r, int step, int t)
-    {
-        const size_t block = r * (w.cols / CHUNK) + step;
-        q = __ldg((const uint4 *)w.q + block * 4 + t);
-        const uint2 v = __ldg((const uint2 *)w.s + block * 2 + t / 2);
-        s = __byte_perm(v.x, v.y, t % 2 ? 0x7531 : 0x6420);
-        d = ((const half2 *)w.d)[block];
-    }
-    __device__ static int at(int t, int i) { return 128 * (t / 2) + 16 * (t % 2) + 64 * i; }
-    __device__ void get(unsigned *v, int i, const unsigned *) const
-    {
-        const unsigned u[4] = { q.x, q.y, q.z, q.w };
-#pragma unroll
-        for (int j = 0; j < 8; j++) {
-            const int k = 2 * i + j / 4;
-            v[j] = (u[j % 4] >> 2 * k & 0x03030303) * (s >> 8 * k & 15);
-        }
-    }
-    __device__ float factor(int) const { return __low2float(d); }
-    __device__ float least(int k) const { return __high2float(d) * (float)(s >> (8 * k + 4) & 15); }
-};
-
-/* Lane t has bytes 32 t ..: groups 2t in the low nibbles, 2t + 1 in the high ones. */
-template <> struct Part<QUANT_Q4_K> {
-    enum { STEPS = 1, MINS = 2 };
-    uint4 q[2];
-    unsigned s; /* scale, min of the first group, of the second */
-    half2 d;
-    __device__ void load(const DevWeight &w, size_t r, int step, int t)
-    {
-        const size_t block = r * (w.cols / CHUNK) + step;
-        q[0] = __ldg((const uint4 *)w.q + block * 8 + 2 * t);
-        q[1] = __ldg((const uint4 *)w.q + block * 8 + 2 * t + 1);
-        const unsigned *v = (const unsigned *)w.s + block * 3;
-        const unsigned x = v[0] >> 16 * (t % 2), y = v[1] >> 16 * (t % 2), z = v[2] >> 16 * (t % 2);
-        const unsigned low = t < 2 ? x & 0x3f3f : (z & 0x0f0f) | (x >> 2 & 0x3030);
-        const unsigned min = t < 2 ? y & 0x3f3f : (z >> 4 & 0x0f0f) | (y >> 2 & 0x3030);
-        s = __byte_perm(low, min, 0x5140);
-        d = ((const half2 *)w.d)[block];
-    }
-    __device__ static int at(int t, int i) { return 64 * t + 32 * i; }
-    __device__ void get(unsigned *v, int i, const unsigned *) const
-    {
-        const unsigned u[8] = { q[0].x, q[0].y, q[0].z, q[0].w, q[1].x, q[1].y, q[1].z, q[1].w };
-#pragma unroll
-        for (int j = 0; j < 8; j++)
-            v[j] = u[j] >> 4 * i & 0x0f0f0f0f;
-    }
-    __device__ float factor(int i) const { return __low2float(d) * (float)(s >> 16 * i & 255); }
-    __device__ float least(int k) const
-    {
-        return __high2float(d) * (float)(s >> (16 * k + 8) & 255);
-    }
-};
-
-/* Lane t of a step of 128 columns has the t-th block of 32. */
-template <> struct Part<QUANT_Q8_0> {
-    enum { STEPS = 2, MINS = 0 };
-    uint4 q[2];
-    half d;
-    __device__ void load(const DevWeight &w, size_t r, int step, int t)
-    {
-        const size_t block = r * (w.cols / 32) + 4 * step + t;
-        q[0] = __ldg((const uint4 *)w.q + 2 * block);
-        q[1] = __ldg((const uint4 *)w.q + 2 * block + 1);
-        d = w.d[block];
-    }
-    __device__ static int at(int t, int i) { return 128 * i + 32 * t; }
-    __device__ void get(unsigned *v, int, const unsigned *) const
-    {
-        v[0] = q[0].x, v[1] = q[0].y, v[2] = q[0].z, v[3] = q[0].w;
-        v[4] = q[1].x, v[5] = q[1].y, v[6] = q[1].z, v[7] = q[1].w;
-    }
-    __device__ float factor(int) const { return __half2float(d); }
-    __device__ float least(int) const { return 0; }
-};
-
-/* Likewise; values are doubled to be whole: 0 1 2 3 4 6 8 12. */
-template <> struct Part<QUANT_MXFP4> {
-    enum { STEPS = 2, MINS = 0 };
-    uint4 q;
-    uint8_t e;
-    __device__ void load(const DevWeight &w, size_t r, int step, int t)
-    {
-        const size_t block = r * (w.cols / 32) + 4 * step + t;
-        q = __ldg((const uint4 *)w.q + block);
-        e = w.s[block];
-    }
-    __device__ static int at(int t, int i) { return 128 * i + 32 * t; }
-    /* Bytes of codes to those of values; signs: where the codes' bit 3 is bit 7. */
-    __device__ static unsigned with_signs(unsigned plus, unsigned minus, unsigned signs)
-    {
-        const unsigned mask = __byte_perm(signs, 0, 0xba98);
-        return (plus & ~mask) | (minus & mask);
-    }
-    __device__ void get(unsigned *v, int, const unsigned *) const
-    {
-        const unsigned u[4] = { q.x, q.y, q.z, q.w };
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const unsigned choice = u[j] & 0x77777777;
-            const unsigned a = __byte_perm(0x03020100, 0x0c080604, choice);
-            const unsigned b = __byte_perm(0x03020100, 0x0c080604, choice >> 16);
-            const unsigned c = __byte_perm(0xfdfeff00, 0xf4f8fafc, choice);
-            const unsigned d = __byte_perm(0xfdfeff00, 0xf4f8fafc, choice >> 16);
-            v[j] = with_signs(__byte_perm(a, b, 0x6420), __byte_perm(c, d, 0x6420), u[j] << 4);
-            v[4 + j] = with_signs(__byte_perm(a, b, 0x7531), __byte_perm(c, d, 0x7531), u[j]);
-        }
-    }
-    __device__ float factor(int) const
-    {
-        return 0.5f * (e == 0 ? __uint_as_float(0x00400000) : __uint_as_float((unsigned)e << 23));
-    }
-    __device__ float least(int) const { return 0; }
 };
 
 /* ---- inputs ----------------------------------------------------------------------------- */
@@ -338,12 +153,14 @@ template <int TYPE>
 __device__ static void load(Weights<TYPE> *p, const Job &j, int e, int tile, int step)
 {
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-    const size_t row = (size_t)e * j.w[0].rows + (size_t)tile * (j.down ? TILE : TILE / 2) + g;
+    const unsigned chunks = j.w[0].cols / CHUNK;
+    const unsigned row = (unsigned)e * j.w[0].rows + tile * (j.down ? TILE : TILE / 2) + g;
 #pragma unroll
     for (int m = 0; m < 2; m++)
 #pragma unroll
         for (int r = 0; r < 2; r++)
-            p->part[m][r].load(j.w[m], row + (m && j.down ? TILE / 2 : 0) + 8 * r, step, t);
+            p->part[m][r].load(j.w[m], (row + (m && j.down ? TILE / 2 : 0) + 8 * r) * chunks, step,
+                               t);
 }
 
 /* acc += factor * (limbs . weights) of one group of 32 a lane. */
@@ -351,15 +168,21 @@ template <int TYPE, int T>
 __device__ static void add_group(float acc[2][2][T], const Weights<TYPE> &p, const Limbs &l, int n,
                                  int chunk, int i, const unsigned *table)
 {
-    enum { JUMP = TYPE == QUANT_Q2_K ? 32 : 16 };
+    enum { JUMP = Part<TYPE>::JUMP };
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     const bool mine = g / 2 == t, third = mine && g % 2 == 0;
-    unsigned v[2][2][8];
+    unsigned v[2][4][4]; /* of each matrix the A of eight j: words of row g, g + 8, g, g + 8 */
     float factor[2][2];
 #pragma unroll
     for (int m = 0; m < 4; m++) {
-        p.part[m / 2][m % 2].get(v[m / 2][m % 2], i, table);
         factor[m / 2][m % 2] = p.part[m / 2][m % 2].factor(i);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            unsigned two[2];
+            p.part[m / 2][m % 2].get(two, i, j, table);
+            v[m / 2][j][m % 2] = two[0];
+            v[m / 2][j][m % 2 + 2] = two[1];
+        }
     }
     const char *x = l.limb + chunk * CHUNK_BYTES + Part<TYPE>::at(t, i);
 #pragma unroll
@@ -376,14 +199,10 @@ __device__ static void add_group(float acc[2][2][T], const Weights<TYPE> &p, con
                 b3 = *(const uint4 *)(x + 2 * LIMB_STRIDE + j * JUMP);
 #pragma unroll
             for (int m = 0; m < 2; m++) {
-                const unsigned(*w)[8] = v[m];
-                const int o = 4 * j;
-                const unsigned first[4] = { w[0][o], w[1][o], w[0][o + 1], w[1][o + 1] };
-                const unsigned second[4] = { w[0][o + 2], w[1][o + 2], w[0][o + 3], w[1][o + 3] };
-                mma_s8(c[m], first, b.x, b.y);
-                mma_s8(c[m] + 4, first, b3.x, b3.y);
-                mma_s8(c[m], second, b.z, b.w);
-                mma_s8(c[m] + 4, second, b3.z, b3.w);
+                mma_s8(c[m], v[m][2 * j], b.x, b.y);
+                mma_s8(c[m] + 4, v[m][2 * j], b3.x, b3.y);
+                mma_s8(c[m], v[m][2 * j + 1], b.z, b.w);
+                mma_s8(c[m] + 4, v[m][2 * j + 1], b3.z, b3.w);
             }
         }
         const float scale = l.scale[k * l.chunks + chunk];
@@ -485,7 +304,7 @@ __device__ static int take_unit(const Job &j, const Units &u, int unit, const Li
     for (int i = threadIdx.x / WARP; i < n * l.chunks; i += WARPS) {
         const int token = i / l.chunks, chunk = i % l.chunks;
         const float *x = j.x + (size_t)(pair[token] / j.per) * j.w[0].cols + chunk * CHUNK;
-        cut_chunk(l, token, chunk, x, TYPE == QUANT_IQ2_XXS);
+        cut_chunk(l, token, chunk, x, Part<TYPE>::SWAPPED);
     }
     __syncthreads();
     return n;
@@ -498,7 +317,7 @@ __global__ void __launch_bounds__(THREADS, T == 1 ? 2 : 1) few_tiles(Job j, cons
 {
     enum { IQ2 = TYPE == QUANT_IQ2_XXS, STEPS = Part<TYPE>::STEPS };
     extern __shared__ __align__(16) char shared[];
-    __shared__ unsigned table[IQ2 ? 256 * COPIES : 1];
+    __shared__ __align__(16) unsigned table[IQ2 ? TABLE : 4];
     const int chunks = j.w[0].cols / CHUNK, steps = chunks * STEPS, warp = threadIdx.x / WARP;
     Limbs l = { shared, (float *)(shared + T * chunks * CHUNK_BYTES), NULL, chunks };
     l.sum = l.scale + T * chunks;

@@ -1,28 +1,28 @@
 /* experts_many.cu - the experts of more than FEW_ROWS rows, on tensor cores.
  *
  * Pairs are sorted by expert (a counting sort, stable) and cut into tiles of one expert
- * and up to TOKENS pairs. A block multiplies a tile with 256 weight rows: a warp owns 32
+ * and up to TOKENS pairs. A block multiplies a tile with ROWS weight rows: a warp owns 32
  * of them and all of the tile's tokens. Weights are the A operand of mma.m16n8k16 and go
  * from packed bytes to F16 in the registers of the one warp that needs them; only the
  * tokens' values pass through shared memory.
  *
  * The order of k within a sum is free, and chosen for the weights: of every 256 columns
- * lane t of a quad owns 64, its "eights" u = 0..7 are 8 neighbouring columns each and
- * serve two k-steps of 16. The tokens' values lie in shared memory in that order: one
- * 16-byte load a lane is the B operand of both. */
-#include "experts.cuh"
+ * lane t of a quad owns 64, as eight "eights" of neighbouring columns, u = 0..7, each for
+ * two k-steps of 16. The tokens' values lie in shared memory in that order: one 16-byte
+ * load a lane is the B operand of both. */
 #include "experts_mma.cuh"
+#include "experts_parts.cuh"
 
 enum {
-    WARPS = 8,
+    WARPS = 12,
     THREADS = WARPS * WARP,
     TOKENS = 64,               /* of a tile */
-    CHUNK = 256,               /* columns at a time */
-    ROWS = 256,                /* weight rows of a block */
+    ROWS = WARPS * 32,         /* weight rows of a block */
     X_STRIDE = 2 * CHUNK + 64, /* bytes of a token in a stage: no two lanes meet in a bank */
     STAGE = TOKENS * X_STRIDE,
     SORT_THREADS = 1024,
-    ANY = -1 /* formats told apart at run time */
+    PLACE_WARPS = 8,
+    ANY = -1 /* formats told apart at run time, sizes that do not fit */
 };
 
 struct Tile {
@@ -105,11 +105,11 @@ __global__ void __launch_bounds__(SORT_THREADS)
 }
 
 /* A block an expert: its pairs in ascending order. A warp has a part of all pairs. */
-__global__ void __launch_bounds__(THREADS) place_pairs(Order o, const int *ids, int pairs)
+__global__ void __launch_bounds__(PLACE_WARPS *WARP) place_pairs(Order o, const int *ids, int pairs)
 {
-    __shared__ int found[WARPS];
+    __shared__ int found[PLACE_WARPS];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, e = blockIdx.x;
-    const int per = ((pairs + WARPS - 1) / WARPS + WARP - 1) / WARP * WARP;
+    const int per = ((pairs + PLACE_WARPS - 1) / PLACE_WARPS + WARP - 1) / WARP * WARP;
     const int from = warp * per, to = min(from + per, pairs);
 
     let_others_start();
@@ -277,21 +277,19 @@ __device__ static void eight_at_end(half2 *h, const DevWeight &d, size_t r, int 
         h[i] = halves(w[2 * i], w[2 * i + 1]);
 }
 
-template <> struct Eight<ANY> {
-    __device__ static void get(half2 *h, const DevWeight &d, size_t r, int e, const Iq2Table *t)
-    {
-        if (e + 8 > d.cols || d.cols % 8) {
-            eight_at_end(h, d, r, e);
-            return;
-        }
-        switch (d.type) {
+__device__ static void eight_of(half2 *h, const DevWeight &d, size_t r, int e, const Iq2Table *t)
+{
+    if (e + 8 > d.cols || d.cols % 8) {
+        eight_at_end(h, d, r, e);
+        return;
+    }
+    switch (d.type) {
 #define EIGHT(type) \
     case type: Eight<type>::get(h, d, r, e, t); break;
-            FORMATS(EIGHT)
+        FORMATS(EIGHT)
 #undef EIGHT
-        }
     }
-};
+}
 
 /* ---- a tile ------------------------------------------------------------------------------ */
 
@@ -305,61 +303,198 @@ struct TokenRows {
     int n;
 };
 
-/* Columns [256 kb, ...) of the tokens into a stage: 16 bytes (u, t) of a token are its
- * columns 64 t + 8 u .., at place 4 u + t. */
-__device__ static void fetch_tokens(char *stage, const TokenRows &r, int kb)
+/* The first column of eight u of lane t. */
+template <int TYPE> struct Eights {
+    __device__ static int at(int t, int u)
+    {
+        typedef Part<TYPE> P;
+        return P::at(t, u / 4) + P::JUMP * (u % 4 / 2) + 8 * (u % 2);
+    }
+};
+template <> struct Eights<ANY> {
+    __device__ static int at(int t, int u) { return 64 * t + 8 * u; }
+};
+
+/* Columns [256 kb, ...) of the tokens into a stage: eight (u, t) of a token is at place
+ * 4 u + t of 16 bytes. */
+template <int TYPE> __device__ static void fetch_tokens(char *stage, const TokenRows &r, int kb)
 {
     const int n = (r.n + 7) / 8 * 8 * 32;
     for (int i = threadIdx.x; i < n; i += THREADS) {
         const int token = i / 32, u = i % 32 / 4, t = i % 4;
         copy_sixteen(stage + token * X_STRIDE + i % 32 * 16,
-                     r.x + r.row[token] * r.ld + (size_t)kb * CHUNK + 64 * t + 8 * u);
+                     r.x + r.row[token] * r.ld + (size_t)kb * CHUNK + Eights<TYPE>::at(t, u));
     }
 }
 
-/* c[m][tokens 8 i ..][4] += 16 rows of weight m (rows[m][0] is lane's row, rows[m][1] that
- * 8 below) times the tokens. Stages: 2. All threads of the block are here. */
-template <int TYPE>
-__device__ static void multiply(float c[2][TOKENS / 8][4], const DevWeight *w0, const DevWeight *w1,
-                                const size_t rows[2][2], const TokenRows &r, char *stages,
-                                const Iq2Table *table)
-{
-    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-    const int chunks = (w0->cols + CHUNK - 1) / CHUNK, groups = (r.n + 7) / 8;
+/* A block's work: lane's rows (row[m][0] and that 8 below it) of two sets of 16. */
+struct Work {
+    const DevWeight *w[2];
+    size_t row[2][2];
+    TokenRows x;
+    char *stages; /* shared memory: two */
+};
 
-    fetch_tokens(stages, r, 0);
-    for (int kb = 0; kb < chunks; kb++) {
-        copies_wait();
-        __syncthreads();
-        if (kb + 1 < chunks)
-            fetch_tokens(stages + (kb + 1) % 2 * STAGE, r, kb + 1);
-        const char *x = stages + kb % 2 * STAGE + g * X_STRIDE + t * 16;
-#pragma unroll 1
-        for (int u = 0; u < 8; u++) {
-            half2 v[2][4];
+/* c[m][tokens 8 i ..][4] += a[m][k-step] times eight u of the tokens. x: the lane's place. */
+__device__ static void multiply_eights(float c[2][TOKENS / 8][4], const unsigned a[2][2][4],
+                                       const char *x, int u, int groups)
+{
+#pragma unroll
+    for (int i = 0; i < TOKENS / 8; i++) {
+        if (i >= groups)
+            continue;
+        const uint4 b = *(const uint4 *)(x + i * 8 * X_STRIDE + u * 64);
+        mma_f16(c[0][i], a[0][0], b.x, b.y);
+        mma_f16(c[1][i], a[1][0], b.x, b.y);
+        mma_f16(c[0][i], a[0][1], b.z, b.w);
+        mma_f16(c[1][i], a[1][1], b.z, b.w);
+    }
+}
+
+/* Before chunk kb: it is there, the next on its way. Returns the lane's place in it. */
+template <int TYPE> __device__ static const char *next_chunk(const Work &k, int kb, int chunks)
+{
+    const int lane = threadIdx.x % WARP;
+    copies_wait();
+    __syncthreads();
+    if (kb + 1 < chunks)
+        fetch_tokens<TYPE>(k.stages + (kb + 1) % 2 * STAGE, k.x, kb + 1);
+    return k.stages + kb % 2 * STAGE + lane / 4 * X_STRIDE + lane % 4 * 16;
+}
+
+/* Packed formats, whole chunks. */
+template <int TYPE> struct Multiply {
+    enum { SCALE = 256 }; /* of results: keeps small factors from the small end of F16 */
+    static_assert(TYPE != ANY, "has its own");
+
+    /* Eight j of group i of one row. */
+    __device__ static void halves_of(half2 *h, const Part<TYPE> &p, int i, int j,
+                                     const unsigned *table)
+    {
+        typedef Part<TYPE> P;
+        const unsigned flip = P::IS_SIGNED ? 0x80808080 : 0, magic = 0x64646464; /* 1024 + v */
+        /* Codes of 4 bits count from the middle, where their least value nearly cancels. */
+        const int middle = TYPE == QUANT_Q4_K ? 8 : 0;
+        const half2 zero = __float2half2_rn(1024 + middle + (P::IS_SIGNED ? 128 : 0));
+        const half2 factor = __float2half2_rn(SCALE * p.factor(i));
+        unsigned v[2];
+        p.get(v, i, j, table);
+        const unsigned a = v[0] ^ flip, b = v[1] ^ flip;
+        const unsigned w[4] = {
+            __byte_perm(a, magic, P::SWAPPED ? 0x4240 : 0x4140),
+            __byte_perm(P::SWAPPED ? b : a, magic, P::SWAPPED ? 0x4240 : 0x4342),
+            __byte_perm(P::SWAPPED ? a : b, magic, P::SWAPPED ? 0x4341 : 0x4140),
+            __byte_perm(b, magic, P::SWAPPED ? 0x4341 : 0x4342)
+        };
+        const float below = p.least(P::MINS == 4 ? 2 * i + j / 2 : i) - middle * p.factor(i);
+        const half2 least = __float2half2_rn(-SCALE * below);
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const half2 whole = __hsub2(*(const half2 *)&w[k], zero);
+            h[k] = P::MINS ? __hfma2(whole, factor, least) : __hmul2(whole, factor);
+        }
+    }
+
+    __device__ static void load(Part<TYPE> p[2][2], const Work &k, const unsigned first[2][2],
+                                int step)
+    {
+#pragma unroll
+        for (int m = 0; m < 4; m++)
+            p[m / 2][m % 2].load(*k.w[m / 2], first[m / 2][m % 2], step, threadIdx.x % 4);
+    }
+
+    __device__ static void add_group(float c[2][TOKENS / 8][4], const Part<TYPE> p[2][2],
+                                     const char *x, int i, int u, int groups, const unsigned *table)
+    {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
             unsigned a[2][2][4];
 #pragma unroll
             for (int m = 0; m < 2; m++) {
-                const int e = kb * CHUNK + 64 * t + 8 * u;
-                Eight<TYPE>::get(v[0], m ? *w1 : *w0, rows[m][0], e, table);
-                Eight<TYPE>::get(v[1], m ? *w1 : *w0, rows[m][1], e, table);
+                half2 h[2][4];
+                halves_of(h[0], p[m][0], i, j, table);
+                halves_of(h[1], p[m][1], i, j, table);
 #pragma unroll
-                for (int i = 0; i < 8; i++)
-                    a[m][i / 4][i % 4] = word_of(v[i % 2][i / 2]);
+                for (int q = 0; q < 8; q++)
+                    a[m][q / 4][q % 4] = word_of(h[q % 2][q / 2]);
             }
+            multiply_eights(c, a, x, u + j, groups);
+        }
+    }
+
+    __device__ static void run(float c[2][TOKENS / 8][4], const Work &k, const unsigned *table)
+    {
+        /* The others' bytes do not fit the registers twice. */
+        enum { STEPS = Part<TYPE>::STEPS, AHEAD = TYPE == QUANT_IQ2_XXS || TYPE == QUANT_Q2_K };
+        const int chunks = k.w[0]->cols / CHUNK, groups = (k.x.n + 7) / 8;
+        const char *x = NULL;
+        Part<TYPE> next[2][2];
+        unsigned first[2][2];
+
+        for (int m = 0; m < 4; m++)
+            first[m / 2][m % 2] = (unsigned)k.row[m / 2][m % 2] * chunks;
+        if (AHEAD)
+            load(next, k, first, 0);
+        fetch_tokens<TYPE>(k.stages, k.x, 0);
+        for (int s = 0; s < chunks * STEPS; s++) {
+            Part<TYPE> now[2][2];
+            if (!AHEAD)
+                load(next, k, first, s);
 #pragma unroll
-            for (int i = 0; i < TOKENS / 8; i++) {
-                if (i >= groups)
-                    continue;
-                const uint4 b = *(const uint4 *)(x + i * 8 * X_STRIDE + u * 64);
-                mma_f16(c[0][i], a[0][0], b.x, b.y);
-                mma_f16(c[1][i], a[1][0], b.x, b.y);
-                mma_f16(c[0][i], a[0][1], b.z, b.w);
-                mma_f16(c[1][i], a[1][1], b.z, b.w);
+            for (int m = 0; m < 4; m++)
+                now[m / 2][m % 2] = next[m / 2][m % 2];
+            if (s % STEPS == 0)
+                x = next_chunk<TYPE>(k, s / STEPS, chunks);
+            if (AHEAD && s + 1 < chunks * STEPS)
+                load(next, k, first, s + 1);
+#pragma unroll
+            for (int i = 0; i < 3 - STEPS; i++)
+                add_group(c, now, x, i, 4 * (STEPS == 1 ? i : s % 2), groups, table);
+        }
+    }
+};
+
+/* Any format and size, weights as they come. */
+template <> struct Multiply<ANY> {
+    enum { SCALE = 1 };
+    __device__ static void run(float c[2][TOKENS / 8][4], const Work &k, const unsigned *table)
+    {
+        const int t = threadIdx.x % 4, groups = (k.x.n + 7) / 8;
+        const int chunks = (k.w[0]->cols + CHUNK - 1) / CHUNK;
+
+        fetch_tokens<ANY>(k.stages, k.x, 0);
+        for (int kb = 0; kb < chunks; kb++) {
+            const char *x = next_chunk<ANY>(k, kb, chunks);
+#pragma unroll 1
+            for (int u = 0; u < 8; u++) {
+                half2 h[2][4];
+                unsigned a[2][2][4];
+#pragma unroll
+                for (int m = 0; m < 2; m++) {
+                    const int e = kb * CHUNK + Eights<ANY>::at(t, u);
+                    eight_of(h[0], *k.w[m], k.row[m][0], e, (const Iq2Table *)table);
+                    eight_of(h[1], *k.w[m], k.row[m][1], e, (const Iq2Table *)table);
+#pragma unroll
+                    for (int q = 0; q < 8; q++)
+                        a[m][q / 4][q % 4] = word_of(h[q % 2][q / 2]);
+                }
+                multiply_eights(c, a, x, u, groups);
             }
         }
     }
-}
+};
+
+/* Shared memory for IQ2_XXS, in the form that Multiply<TYPE> wants. */
+template <int TYPE> struct Table {
+    enum { WORDS = TYPE == ANY ? sizeof(Iq2Table) / 4 : TYPE == QUANT_IQ2_XXS ? TABLE : 4 };
+    __device__ static void fill(unsigned *table, const uint2 *grid)
+    {
+        if (TYPE == ANY)
+            iq2_fill((Iq2Table *)table, grid);
+        if (TYPE == QUANT_IQ2_XXS)
+            fill_table(table, grid);
+    }
+};
 
 /* Both kernels: shared memory holds two stages; block i of a tile has rows i * ROWS .. */
 struct Up {
@@ -377,15 +512,14 @@ template <int TYPE>
 __global__ void __launch_bounds__(THREADS) up_tile(Up a, Order o, const uint2 *grid)
 {
     extern __shared__ __align__(16) char stages[];
-    __shared__ Iq2Table table;
+    __shared__ __align__(16) unsigned table[Table<TYPE>::WORDS];
     __shared__ int row[TOKENS];
     enum { HALF = ROWS / 2 }; /* each of gate and up */
     const int blocks = (a.gate.rows + HALF - 1) / HALF;
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
 
     let_others_start();
-    if (a.gate.type == QUANT_IQ2_XXS || a.up.type == QUANT_IQ2_XXS)
-        iq2_fill(&table, grid);
+    Table<TYPE>::fill(table, grid);
     wait_for_others();
     if (blockIdx.x / blocks >= *o.n_tiles)
         return;
@@ -396,9 +530,12 @@ __global__ void __launch_bounds__(THREADS) up_tile(Up a, Order o, const uint2 *g
     const int j = blockIdx.x % blocks * HALF + threadIdx.x / WARP * 16 + g, last = a.gate.rows - 1;
     const size_t first = (size_t)tile.expert * a.gate.rows;
     const size_t r0 = first + min(j, last), r1 = first + min(j + 8, last);
-    const size_t rows[2][2] = { { r0, r1 }, { r0, r1 } };
+    const Work work = {
+        { &a.gate, &a.up }, { { r0, r1 }, { r0, r1 } }, { a.x, a.ld_x, row, tile.n }, stages
+    };
+    const float back = 1.f / Multiply<TYPE>::SCALE;
     float c[2][TOKENS / 8][4] = {};
-    multiply<TYPE>(c, &a.gate, &a.up, rows, { a.x, a.ld_x, row, tile.n }, stages, &table);
+    Multiply<TYPE>::run(c, work, table);
 #pragma unroll
     for (int i = 0; i < TOKENS / 8; i++)
 #pragma unroll
@@ -407,8 +544,8 @@ __global__ void __launch_bounds__(THREADS) up_tile(Up a, Order o, const uint2 *g
             if (token >= tile.n || neuron > last)
                 continue;
             const int place = tile.first + token;
-            a.h[place * a.ld_h + neuron] =
-                __float2half(swiglu(c[0][i][k], c[1][i][k], a.limit, a.gates[o.pair[place]]));
+            a.h[place * a.ld_h + neuron] = __float2half(
+                swiglu(c[0][i][k] * back, c[1][i][k] * back, a.limit, a.gates[o.pair[place]]));
         }
 }
 
@@ -423,14 +560,13 @@ template <int TYPE>
 __global__ void __launch_bounds__(THREADS) down_tile(Down a, Order o, const uint2 *grid)
 {
     extern __shared__ __align__(16) char stages[];
-    __shared__ Iq2Table table;
+    __shared__ __align__(16) unsigned table[Table<TYPE>::WORDS];
     __shared__ int row[TOKENS];
     const int blocks = (a.w.rows + ROWS - 1) / ROWS;
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
 
     let_others_start();
-    if (a.w.type == QUANT_IQ2_XXS)
-        iq2_fill(&table, grid);
+    Table<TYPE>::fill(table, grid);
     wait_for_others();
     if (blockIdx.x / blocks >= *o.n_tiles)
         return;
@@ -439,18 +575,20 @@ __global__ void __launch_bounds__(THREADS) down_tile(Down a, Order o, const uint
         row[threadIdx.x] = tile.first + min((int)threadIdx.x, tile.n - 1);
     __syncthreads();
     const int d = blockIdx.x % blocks * ROWS + threadIdx.x / WARP * 32 + g, last = a.w.rows - 1;
-    size_t rows[2][2];
+    Work work = { { &a.w, &a.w }, {}, { a.h, a.ld_h, row, tile.n }, stages };
     for (int i = 0; i < 4; i++)
-        rows[i / 2][i % 2] = (size_t)tile.expert * a.w.rows + min(d + 8 * i, last);
+        work.row[i / 2][i % 2] = (size_t)tile.expert * a.w.rows + min(d + 8 * i, last);
+    const float back = 1.f / Multiply<TYPE>::SCALE;
     float c[2][TOKENS / 8][4] = {};
-    multiply<TYPE>(c, &a.w, &a.w, rows, { a.h, a.ld_h, row, tile.n }, stages, &table);
+    Multiply<TYPE>::run(c, work, table);
 #pragma unroll
     for (int i = 0; i < TOKENS / 8; i++)
 #pragma unroll
         for (int k = 0; k < 8; k++) {
             const int token = 8 * i + 2 * t + k % 2, at = d + 8 * (k / 2);
             if (token < tile.n && at <= last)
-                a.part[(size_t)o.pair[tile.first + token] * a.w.rows + at] = c[k / 4][i][k % 4];
+                a.part[(size_t)o.pair[tile.first + token] * a.w.rows + at] =
+                    back * c[k / 4][i][k % 4];
         }
 }
 
@@ -469,7 +607,7 @@ static void sort_pairs(Cuda *c, const Moe *m, const Order &o)
 {
     LAUNCH(c, count_pairs, 1, SORT_THREADS, m->n_experts * sizeof(int), o, m->ids, pairs_of(m),
            m->n_experts);
-    LAUNCH(c, place_pairs, m->n_experts, THREADS, 0, o, m->ids, pairs_of(m));
+    LAUNCH(c, place_pairs, m->n_experts, PLACE_WARPS * WARP, 0, o, m->ids, pairs_of(m));
 }
 
 template <int TYPE> static void launch_up(Cuda *c, const Up &a, const Order &o, int tiles)
@@ -489,6 +627,35 @@ template <int TYPE> static void launch_down(Cuda *c, const Down &a, const Order 
            (const uint2 *)c->iq2_grid);
 }
 
+/* The formats that the published files have experts in; others go as they come. */
+static int packed_type(const DevWeight &w)
+{
+    const int t = w.type;
+    const bool packed =
+        t == QUANT_IQ2_XXS || t == QUANT_Q2_K || t == QUANT_Q4_K || t == QUANT_MXFP4;
+    return packed && w.cols % CHUNK == 0 ? t : ANY;
+}
+
+static void run_up(Cuda *c, const Up &a, const Order &o, int tiles)
+{
+    switch (a.gate.type == a.up.type ? packed_type(a.gate) : ANY) {
+    case QUANT_IQ2_XXS: launch_up<QUANT_IQ2_XXS>(c, a, o, tiles); break;
+    case QUANT_Q4_K: launch_up<QUANT_Q4_K>(c, a, o, tiles); break;
+    case QUANT_MXFP4: launch_up<QUANT_MXFP4>(c, a, o, tiles); break;
+    default: launch_up<ANY>(c, a, o, tiles); break;
+    }
+}
+
+static void run_down(Cuda *c, const Down &a, const Order &o, int tiles)
+{
+    switch (packed_type(a.w)) {
+    case QUANT_Q2_K: launch_down<QUANT_Q2_K>(c, a, o, tiles); break;
+    case QUANT_Q4_K: launch_down<QUANT_Q4_K>(c, a, o, tiles); break;
+    case QUANT_MXFP4: launch_down<QUANT_MXFP4>(c, a, o, tiles); break;
+    default: launch_down<ANY>(c, a, o, tiles); break;
+    }
+}
+
 void experts_many(Cuda *c, const Moe *m)
 {
     const size_t pairs = pairs_of(m), ld_x = padded(m->dim), ld_h = padded(m->ff);
@@ -503,11 +670,10 @@ void experts_many(Cuda *c, const Moe *m)
     if (!part)
         return;
     sort_pairs(c, m, o);
-    LAUNCH(c, round_tokens, c->sm_count * 8, THREADS, 0, x, m->x, m->n_rows, m->dim, (int)ld_x);
+    LAUNCH(c, round_tokens, c->sm_count * 8, 256, 0, x, m->x, m->n_rows, m->dim, (int)ld_x);
     if ((int)ld_h != m->ff)
         NOTE(c, cudaMemsetAsync(h, 0, pairs * ld_h * sizeof(half), c->stream));
-    launch_up<ANY>(c, { h, ld_h, x, ld_x, m->gate, m->up, m->gates, m->active, m->limit }, o,
-                   tiles);
-    launch_down<ANY>(c, { part, h, ld_h, m->down }, o, tiles);
+    run_up(c, { h, ld_h, x, ld_x, m->gate, m->up, m->gates, m->active, m->limit }, o, tiles);
+    run_down(c, { part, h, ld_h, m->down }, o, tiles);
     add_pairs(c, m, part);
 }
