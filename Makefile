@@ -63,7 +63,7 @@ CUDA_ARCH ?= $(or $(CUDA_HERE),90a)
 CUDA_CODE := $(if $(filter all,$(CUDA_ARCH)),80 89 90a 100 120,$(CUDA_ARCH))
 CUDA_PTX  := $(if $(filter all,$(CUDA_ARCH)),120,80)
 CUDA_GENCODE := $(foreach a,$(CUDA_CODE),-gencode arch=compute_$a,code=sm_$a) \
-                $(CUDA_PTX:%=-gencode arch=compute_%,code=compute_%)
+                $(foreach a,$(CUDA_PTX),-gencode arch=compute_$a,code=compute_$a)
 # A fifth of the size, where nvcc knows how.
 NVCC_SMALL := $(if $(shell $(NVCC) --help | grep -e --compress-mode),--compress-mode=size)
 NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(NVCC_SMALL) $(CUDA_GENCODE) -MMD -MP \
