@@ -174,6 +174,8 @@ static bool read_tag(const Block *b, Tag *t)
 {
     Str s = bytes_view(&b->tag);
     *t = (Tag){ .close = s.n && s.p[0] == '/' };
+    if (!s.n)
+        return false;
     if (t->close)
         s = (Str){ s.p + 1, s.n - 1 };
     size_t skip = !b->plain ? 1 : starts(s, "DSML｜") ? strlen("DSML｜") : 0;
