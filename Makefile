@@ -242,7 +242,8 @@ tsan:
 SECONDS ?= 60
 fuzz:
 	@test -f "tests/fuzz/$(T).c" || { echo "make fuzz T=NAME, one of: $(notdir $(FUZZ))"; exit 2; }
-	$(MAKE) B=build/fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link,address,undefined" build/fuzz/fuzz-$(T)
+	$(MAKE) B=build/fuzz CC=clang OPT="-O1 -g" \
+	    SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" build/fuzz/fuzz-$(T)
 	mkdir -p build/fuzz/corpus-$(T)
 	build/fuzz/fuzz-$(T) -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=2048 \
 	    -artifact_prefix=build/fuzz/ build/fuzz/corpus-$(T) tests/fuzz/corpus/$(T)
