@@ -73,6 +73,8 @@ static bool of_error(ApiError *e, const ds4_err *err, const char *param)
     return api_fail(e, 400, "invalid_value", param, "%s", err->msg);
 }
 
+static bool gone(ApiError *e) { return api_fail(e, 499, "canceled", NULL, "the client is gone"); }
+
 static const char *prompt_param(const Turn *t)
 {
     static const char *const params[] = { [API_CHAT] = "messages",
@@ -160,6 +162,8 @@ static const char *form_param(const Turn *t)
     }
 }
 
+static bool nobody_waits(void *job) { return job_canceled(job) != NULL; }
+
 static bool make_grammar(Job *j, const Prepare *p, ApiError *e)
 {
     const Turn *t = &j->turn;
@@ -169,8 +173,12 @@ static bool make_grammar(Job *j, const Prepare *p, ApiError *e)
     GrammarTool *tools = arena_array(&j->turn.arena, t->n_tools, sizeof *tools);
     if (!tools)
         return api_fail(e, 503, "out_of_memory", NULL, "no memory for a grammar");
-    const GrammarSpec spec = grammar_spec(j, tools, grammar_tools(t, tools));
+    GrammarSpec spec = grammar_spec(j, tools, grammar_tools(t, tools));
+    spec.stop = nobody_waits;
+    spec.user = j;
     j->grammar = grammar_compile(&spec, p->trie, p->vocab, &err);
+    if (err.code == DS4_ECANCELED)
+        return gone(e);
     return j->grammar || of_error(e, &err, form_param(t));
 }
 
@@ -185,7 +193,7 @@ static bool prepare(Job *j, const Prepare *p, ApiError *e)
         return false;
     bytes_release(&j->body);
     if (job_canceled(j))
-        return api_fail(e, 499, "canceled", NULL, "the client is gone");
+        return gone(e);
     /* Clients have parts of conversations counted: those are taken as they are sent. */
     if (p->tools && !t->raw && !j->count_only)
         tool_memory_apply(p->tools, t);

@@ -43,19 +43,25 @@ bool dfa_accepts(const Dfa *d, Str s)
 
 /* lives[s]: an accepting state can be reached. The states are gone through from
  * the last, since most transitions lead upwards, until nothing changes. */
-static void find_living(const Dfa *d, bool *lives)
+static bool find_living(const Dfa *d, bool *lives, Effort *effort, ds4_err *err)
 {
     for (bool changed = true; changed;) {
+        uint64_t steps = 0;
         changed = false;
         for (uint32_t s = d->n_states; s-- > 1;) {
             bool alive = lives[s] || d->accept[s];
-            for (uint32_t c = 0; c < d->n_classes && !alive; c++)
+            uint32_t c = 0;
+            for (; c < d->n_classes && !alive; c++)
                 alive = lives[d->next[(size_t)s * d->n_classes + c]];
             changed |= alive != lives[s];
             lives[s] = alive;
+            steps += 1 + c;
         }
+        if (!effort_spend(effort, steps / 2, err))
+            return false;
     }
     lives[DFA_DEAD] = false;
+    return true;
 }
 
 /* Give the living states of d new numbers, in the old order. */
@@ -92,11 +98,12 @@ typedef struct {
     Ways way[TIER_STATES];
     const uint8_t *good; /* [n_states] took every text of the last length */
     uint8_t *known;      /* [n_states][TIER_STATES] 0: not looked at, 1: fails, 2: holds */
+    uint64_t steps;
 } Sureness;
 
 /* Whether every way to the end of the character that `u` is within leads from s
  * to a state that is good. */
-static bool holds(const Sureness *x, uint32_t s, int u)
+static bool holds(Sureness *x, uint32_t s, int u)
 {
     uint8_t *known = &x->known[(size_t)s * TIER_STATES + (size_t)u];
     if (*known)
@@ -106,6 +113,7 @@ static bool holds(const Sureness *x, uint32_t s, int u)
         int v = x->way[u].to[i];
         uint32_t t = dfa_next(x->d, s, x->way[u].byte[i]);
         ok = t != DFA_DEAD && (v == 0 ? x->good[t] != 0 : holds(x, t, v));
+        x->steps++;
     }
     *known = ok ? 2 : 1;
     return ok;
@@ -125,12 +133,13 @@ static void find_ways(const Dfa *d, enum Tier tier, int u, Ways *w)
     }
 }
 
-static bool find_sure(Dfa *d, enum Tier tier, ds4_err *err)
+static bool find_sure(Dfa *d, enum Tier tier, Effort *effort, ds4_err *err)
 {
     uint32_t n = d->n_states;
     uint8_t *sure = d->sure[tier] = calloc(n, 1);
     uint8_t *good = malloc(n), *known = malloc((size_t)n * TIER_STATES);
-    bool ok = sure && good && known;
+    bool ok = (sure && good && known) ||
+              fail(err, DS4_ENOMEM, "no memory for an automaton of %u states", n);
     bool changed = ok;
     Sureness x = { .d = d, .good = good, .known = known };
     for (int u = 0; u < TIER_STATES; u++)
@@ -151,27 +160,28 @@ static bool find_sure(Dfa *d, enum Tier tier, ds4_err *err)
         /* Nothing fell out: the same would happen at every greater length. */
         for (uint32_t s = 1; s < n && !changed; s++)
             sure[s] = good[s] ? TIER_CHARS : sure[s];
+        changed = changed && (ok = effort_spend(effort, (x.steps + n) / 2, err));
+        x.steps = 0;
     }
     free(good);
     free(known);
-    return ok ? true : fail(err, DS4_ENOMEM, "no memory for an automaton of %u states", n);
+    return ok;
 }
 
-bool dfa_finish(Dfa *d, ds4_err *err)
+bool dfa_finish(Dfa *d, Effort *effort, ds4_err *err)
 {
     bool *lives = calloc(d->n_states, sizeof *lives);
     uint32_t *number = calloc(d->n_states, sizeof *number);
-    bool ok = lives && number;
-    if (ok) {
-        find_living(d, lives);
+    bool ok = (lives && number) ||
+              fail(err, DS4_ENOMEM, "no memory for an automaton of %u states", d->n_states);
+    ok = ok && effort_spend(effort, (uint64_t)d->n_states * d->n_classes / 4, err) &&
+         find_living(d, lives, effort, err);
+    if (ok)
         keep_living(d, lives, number);
-    } else {
-        fail(err, DS4_ENOMEM, "no memory for an automaton of %u states", d->n_states);
-    }
     free(lives);
     free(number);
     for (int t = 0; t < N_TIERS && ok; t++)
-        ok = find_sure(d, (enum Tier)t, err);
+        ok = find_sure(d, (enum Tier)t, effort, err);
     return ok;
 }
 
@@ -259,7 +269,7 @@ static void join_classes(Dfa *out, const Dfa *a, const Dfa *b)
 }
 
 /* except: b's dead state is a state like others, in which all is accepted. */
-static bool combine(Dfa *out, const Dfa *a, const Dfa *b, bool except, ds4_err *err)
+static bool combine(Dfa *out, const Dfa *a, const Dfa *b, bool except, Effort *effort, ds4_err *err)
 {
     Pairs p = { .n = 1 };
     Bytes rows = { 0 };
@@ -271,8 +281,10 @@ static bool combine(Dfa *out, const Dfa *a, const Dfa *b, bool except, ds4_err *
     bool empty = dfa_empty(a) || (!except && dfa_empty(b));
     if (!empty)
         pair_number(&p, DFA_START, dfa_empty(b) ? DFA_DEAD : DFA_START);
-    for (uint32_t i = 1; i < p.n && !p.failed && !rows.failed; i++) {
+    bool afford = true;
+    for (uint32_t i = 1; i < p.n && !p.failed && !rows.failed && afford; i++) {
         uint32_t s = (uint32_t)(p.pair[i] >> 32), t = (uint32_t)p.pair[i];
+        afford = effort_spend(effort, 2 * (uint64_t)out->n_classes, err);
         for (uint32_t c = 0; c < out->n_classes; c++) {
             uint32_t s2 = dfa_next(a, s, (unsigned char)sample[c]);
             uint32_t t2 = t == DFA_DEAD ? t : dfa_next(b, t, (unsigned char)sample[c]);
@@ -281,8 +293,8 @@ static bool combine(Dfa *out, const Dfa *a, const Dfa *b, bool except, ds4_err *
             bytes_put(&rows, &to, sizeof to);
         }
     }
-    bool ok = !p.failed && !rows.failed;
-    if (!ok)
+    bool ok = afford && !p.failed && !rows.failed;
+    if (afford && !ok)
         fail(err, DS4_EINVAL, "a pattern needs more than %d states together with its limits",
              DFA_MAX_STATES);
     ok = ok && dfa_alloc(out, p.n, err);
@@ -294,32 +306,39 @@ static bool combine(Dfa *out, const Dfa *a, const Dfa *b, bool except, ds4_err *
         memcpy(out->next + out->n_classes, rows.p, rows.n);
     pairs_release(&p);
     bytes_release(&rows);
-    ok = ok && dfa_finish(out, err);
+    ok = ok && dfa_finish(out, effort, err);
     if (!ok)
         dfa_release(out);
     return ok;
 }
 
-bool dfa_and(Dfa *out, const Dfa *a, const Dfa *b, ds4_err *err)
+bool dfa_and(Dfa *out, const Dfa *a, const Dfa *b, Effort *effort, ds4_err *err)
 {
-    return combine(out, a, b, false, err);
+    return combine(out, a, b, false, effort, err);
 }
 
-bool dfa_except(Dfa *out, const Dfa *a, const Dfa *b, ds4_err *err)
+bool dfa_except(Dfa *out, const Dfa *a, const Dfa *b, Effort *effort, ds4_err *err)
 {
-    return combine(out, a, b, true, err);
+    return combine(out, a, b, true, effort, err);
 }
 
 /* ---- words ----------------------------------------------------------------------------- */
 
-static void every_byte_its_class(Dfa *d)
+/* Each byte of the words is a class, and all the others are one. */
+static void classes_of_words(Dfa *d, const Str *words, size_t n)
 {
-    d->n_classes = 256;
+    bool seen[256] = { false }, others = false;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < words[i].n; k++)
+            seen[(unsigned char)words[i].p[k]] = true;
     for (int c = 0; c < 256; c++)
-        d->class_of[c] = (uint8_t)c;
+        others |= !seen[c];
+    d->n_classes = others;
+    for (int c = 0; c < 256; c++)
+        d->class_of[c] = seen[c] ? (uint8_t)d->n_classes++ : 0;
 }
 
-bool dfa_words(Dfa *out, const Str *words, size_t n, ds4_err *err)
+bool dfa_words(Dfa *out, const Str *words, size_t n, Effort *effort, ds4_err *err)
 {
     size_t total = 2;
     *out = (Dfa){ 0 };
@@ -328,43 +347,44 @@ bool dfa_words(Dfa *out, const Str *words, size_t n, ds4_err *err)
     if (total > DFA_MAX_STATES)
         return fail(err, DS4_EINVAL, "names of %zu bytes together, at most %d", total,
                     DFA_MAX_STATES);
-    every_byte_its_class(out);
+    classes_of_words(out, words, n);
     if (!dfa_alloc(out, (uint32_t)total, err))
         return false;
     uint32_t used = 2;
     for (size_t i = 0; i < n; i++) {
         uint32_t s = DFA_START;
         for (size_t k = 0; k < words[i].n; k++) {
-            uint32_t *next = &out->next[(size_t)s * 256 + (unsigned char)words[i].p[k]];
+            uint32_t class = out->class_of[(unsigned char)words[i].p[k]];
+            uint32_t *next = &out->next[(size_t)s * out->n_classes + class];
             s = *next ? *next : (*next = used++);
         }
         out->accept[s] = true;
     }
     out->n_states = used;
-    if (dfa_finish(out, err))
+    if (dfa_finish(out, effort, err))
         return true;
     dfa_release(out);
     return false;
 }
 
 /* Knuth, Morris and Pratt: state 1 + k has seen the first k bytes of the word. */
-bool dfa_without(Dfa *out, Str word, ds4_err *err)
+bool dfa_without(Dfa *out, Str word, Effort *effort, ds4_err *err)
 {
     *out = (Dfa){ 0 };
-    every_byte_its_class(out);
+    classes_of_words(out, &word, 1);
     if (!dfa_alloc(out, (uint32_t)word.n + 1, err))
         return false;
-    uint32_t fallback = DFA_START;
+    uint32_t fallback = DFA_START, k = out->n_classes;
     for (uint32_t s = DFA_START; s <= word.n; s++) {
-        unsigned char hit = (unsigned char)word.p[s - 1];
+        uint32_t hit = out->class_of[(unsigned char)word.p[s - 1]];
         out->accept[s] = true;
-        for (uint32_t c = 0; c < 256; c++)
-            out->next[s * 256 + c] = s == DFA_START ? DFA_START : out->next[fallback * 256 + c];
-        uint32_t behind = s == DFA_START ? DFA_START : out->next[fallback * 256 + hit];
-        out->next[s * 256 + hit] = s < word.n ? s + 1 : DFA_DEAD;
+        for (uint32_t c = 0; c < k; c++)
+            out->next[s * k + c] = s == DFA_START ? DFA_START : out->next[fallback * k + c];
+        uint32_t behind = s == DFA_START ? DFA_START : out->next[fallback * k + hit];
+        out->next[s * k + hit] = s < word.n ? s + 1 : DFA_DEAD;
         fallback = behind;
     }
-    if (dfa_finish(out, err))
+    if (dfa_finish(out, effort, err))
         return true;
     dfa_release(out);
     return false;
@@ -374,7 +394,7 @@ bool dfa_without(Dfa *out, Str word, ds4_err *err)
 
 /* Classes: 0 no digit, 1 + d the digits, 11 the sign. States: the start, after
  * the sign, zero (which no digit follows), and the remainders. */
-bool dfa_multiples(Dfa *out, uint32_t k, ds4_err *err)
+bool dfa_multiples(Dfa *out, uint32_t k, Effort *effort, ds4_err *err)
 {
     enum { SIGN = 11, SIGNED = 2, ZERO, REST };
     *out = (Dfa){ .n_classes = 12 };
@@ -391,7 +411,7 @@ bool dfa_multiples(Dfa *out, uint32_t k, ds4_err *err)
         for (uint32_t r = 0; r < k; r++)
             out->next[(REST + r) * 12 + 1 + d] = REST + (10 * r + d) % k;
     }
-    if (dfa_finish(out, err))
+    if (dfa_finish(out, effort, err))
         return true;
     dfa_release(out);
     return false;
@@ -447,7 +467,7 @@ static void json_escapes(Dfa *out, const Dfa *a, uint32_t s)
     }
 }
 
-bool dfa_json(Dfa *out, const Dfa *a, ds4_err *err)
+bool dfa_json(Dfa *out, const Dfa *a, Effort *effort, ds4_err *err)
 {
     *out = (Dfa){ 0 };
     json_classes(out, a);
@@ -462,7 +482,7 @@ bool dfa_json(Dfa *out, const Dfa *a, ds4_err *err)
         }
         json_escapes(out, a, s);
     }
-    if (dfa_finish(out, err))
+    if (dfa_finish(out, effort, err))
         return true;
     dfa_release(out);
     return false;

@@ -1,10 +1,12 @@
 /* dfa.h - deterministic automata over bytes: the regular parts of a grammar.
  *
  * State 0 is dead and state 1 the start. Every other state reaches an
- * accepting one, so whoever follows one never ends in a blind alley. */
+ * accepting one, so whoever follows one never ends in a blind alley. All that
+ * makes one counts its steps in an Effort, which may be NULL. */
 #ifndef DFA_H
 #define DFA_H
 #include "../base/bytes.h"
+#include "effort.h"
 
 /* Texts that a vocabulary is mostly made of. A state that takes any such text
  * of k characters takes all tokens of that kind at once. */
@@ -39,21 +41,21 @@ bool dfa_alloc(Dfa *d, uint32_t n_states, ds4_err *err);
 void dfa_release(Dfa *d);
 /* Cut off what leads nowhere and fill goes_on and sure. An automaton that
  * accepts nothing has one state. */
-bool dfa_finish(Dfa *d, ds4_err *err);
+bool dfa_finish(Dfa *d, Effort *effort, ds4_err *err);
 static inline bool dfa_empty(const Dfa *d) { return d->n_states < 2; }
 
 bool dfa_accepts(const Dfa *d, Str s);
 
 /* Both, or the first and not the second. Both inputs stay. */
-bool dfa_and(Dfa *out, const Dfa *a, const Dfa *b, ds4_err *err);
-bool dfa_except(Dfa *out, const Dfa *a, const Dfa *b, ds4_err *err);
+bool dfa_and(Dfa *out, const Dfa *a, const Dfa *b, Effort *effort, ds4_err *err);
+bool dfa_except(Dfa *out, const Dfa *a, const Dfa *b, Effort *effort, ds4_err *err);
 /* One of the n texts. */
-bool dfa_words(Dfa *out, const Str *words, size_t n, ds4_err *err);
+bool dfa_words(Dfa *out, const Str *words, size_t n, Effort *effort, ds4_err *err);
 /* Texts in which word does not occur. */
-bool dfa_without(Dfa *out, Str word, ds4_err *err);
+bool dfa_without(Dfa *out, Str word, Effort *effort, ds4_err *err);
 /* The multiples of k, in decimal digits with an optional sign; 1 <= k <= 10000. */
-bool dfa_multiples(Dfa *out, uint32_t k, ds4_err *err);
+bool dfa_multiples(Dfa *out, uint32_t k, Effort *effort, ds4_err *err);
 /* The same texts as the inside of a JSON string, in the one spelling of json_write. */
-bool dfa_json(Dfa *out, const Dfa *a, ds4_err *err);
+bool dfa_json(Dfa *out, const Dfa *a, Effort *effort, ds4_err *err);
 
 #endif

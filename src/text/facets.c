@@ -526,6 +526,9 @@ bool facets_add(SchemaReader *r, Facets *f, Json *schema)
                     r->what, MAX_NESTING, STR_ARG(bytes_view(&r->path)));
     if (++r->work > MAX_WORK)
         return no_memory(r);
+    /* Each member of it is looked up among all keywords. */
+    if (!effort_spend(r->effort, 60 * (uint64_t)json_object_object_length(schema), r->err))
+        return false;
     r->depth++;
     bool ok = true;
     struct json_object_iter it;
@@ -571,7 +574,8 @@ static bool admit_string(SchemaReader *r, const Facets *f, Str s, bool *admitted
     *admitted = chars >= f->min_chars && chars <= f->max_chars;
     for (const Listed *x = f->patterns; x && *admitted; x = x->next) {
         Dfa d;
-        if (!regex_compile(&d, json_text(x->json), (RegexOptions){ .search = true }, r->err)) {
+        if (!regex_compile(&d, json_text(x->json), (RegexOptions){ .search = true }, r->effort,
+                           r->err)) {
             if (r->lenient)
                 continue;
             return false;
@@ -595,8 +599,11 @@ bool facets_admit(SchemaReader *r, const Facets *f, Json *value, bool *admitted)
 {
     unsigned type = type_of(value);
     *admitted = (f->types & type) != 0;
-    for (const Listed *x = f->enums; x; x = x->next)
+    for (const Listed *x = f->enums; x; x = x->next) {
+        if (!effort_spend(r->effort, 4 * json_length(x->json), r->err))
+            return false;
         *admitted = *admitted && in_array(x->json, value);
+    }
     if (!*admitted)
         return true;
     if (type & (T_INTEGER | T_FRACTION))

@@ -61,6 +61,7 @@ typedef struct {
     int depth, work;
     const char *what; /* the name of the whole in errors */
     bool lenient;     /* pass over keywords that are known, but not supported */
+    Effort *effort;
     ds4_err *err;
 } SchemaReader;
 

@@ -57,6 +57,8 @@ Grammar *grammar_compile(const GrammarSpec *spec, const TokenTrie *trie, const d
     g->first = spec->thinking ? PHASE_THINKING : PHASE_FREE;
     g->no_calls = spec->calls == CALLS_NONE && spec->n_tools > 0;
     program_init(&g->p, err);
+    g->p.effort.stop = spec->stop;
+    g->p.effort.user = spec->user;
     if (build(g, spec, err) && make_masks(g, err) && (g->a = automaton_new(&g->p, trie, err)))
         return g;
     grammar_free(g);
@@ -83,7 +85,7 @@ static NodeId literal(Grammar *g, const char *text, NodeId next)
 static bool text_regex(Grammar *g, Str regex, NodeId *rule, ds4_err *err)
 {
     Dfa d;
-    if (!regex_compile(&d, regex, (RegexOptions){ 0 }, err))
+    if (!regex_compile(&d, regex, (RegexOptions){ 0 }, &g->p.effort, err))
         return false;
     *rule = node_dfa(&g->p, program_dfa(&g->p, &d), NODE_RET);
     return !g->p.failed;

@@ -45,12 +45,16 @@ typedef struct {
     bool json_object;
     struct json_object *schema;
     Str regex, lark;
+    /* Asked now and then while it is compiled, true: give up (DS4_ECANCELED). May be NULL. */
+    bool (*stop)(void *user);
+    void *user;
 } GrammarSpec;
 
 typedef struct Grammar Grammar;
 
 /* The spec may go afterwards; trie and v stay borrowed. An unsupported keyword
- * fails with DS4_EINVAL and is named with its place. What it learns while it
+ * fails with DS4_EINVAL and is named with its place; so does what takes more
+ * than some seconds. What it learns while it
  * runs is kept for all its runs, so one thread at a time may use them. */
 Grammar *grammar_compile(const GrammarSpec *spec, const TokenTrie *trie, const ds4_vocab *v,
                          ds4_err *err);

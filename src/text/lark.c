@@ -138,6 +138,8 @@ static bool is_terminal(Str name)
 
 static Named *find_name(Lark *l, Str name)
 {
+    if (!effort_spend(&l->p->effort, l->n_named, l->err))
+        return NULL;
     for (size_t i = 0; i < l->n_named; i++) {
         if (str_eq(l->named[i].name, name))
             return &l->named[i];
@@ -155,7 +157,7 @@ static Named *find_name(Lark *l, Str name)
 static bool regex_rule(Lark *l, Str regex, RegexOptions opt, NodeId *out)
 {
     Dfa d;
-    if (!regex_compile(&d, regex, opt, l->err))
+    if (!regex_compile(&d, regex, opt, &l->p->effort, l->err))
         return false;
     *out = node_dfa(l->p, program_dfa(l->p, &d), NODE_RET);
     return true;

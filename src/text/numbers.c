@@ -12,10 +12,11 @@ __extension__ typedef __int128 Wide;
 #define LEAST (-((Wide)1 << 63))
 #define MOST  (((Wide)1 << 64) - 1)
 
-static bool compile(Dfa *out, Bytes *regex, ds4_err *err)
+static bool compile(Dfa *out, Bytes *regex, Effort *effort, ds4_err *err)
 {
-    bool ok = regex->failed ? fail(err, DS4_ENOMEM, "no memory for a range of numbers")
-                            : regex_compile(out, bytes_view(regex), (RegexOptions){ 0 }, err);
+    bool ok = regex->failed
+                  ? fail(err, DS4_ENOMEM, "no memory for a range of numbers")
+                  : regex_compile(out, bytes_view(regex), (RegexOptions){ 0 }, effort, err);
     bytes_release(regex);
     return ok;
 }
@@ -169,14 +170,15 @@ static Wide whole_bound(const Bound *b, bool lower)
     return MAX(LEAST - 1, MIN(MOST + 1, v));
 }
 
-bool integers_between(Dfa *out, const Bound *lo, const Bound *hi, uint32_t multiple, ds4_err *err)
+bool integers_between(Dfa *out, const Bound *lo, const Bound *hi, uint32_t multiple, Effort *effort,
+                      ds4_err *err)
 {
     Wide from = MAX(whole_bound(lo, true), LEAST), to = MIN(whole_bound(hi, false), MOST);
     Bytes regex = { 0 };
     *out = (Dfa){ 0 };
     if (from > to) {
         bytes_str(&regex, "[^\\s\\S]");
-        return compile(out, &regex, err);
+        return compile(out, &regex, effort, err);
     }
     if (to >= 0)
         magnitudes(&regex, MAX(from, 0), to);
@@ -185,12 +187,12 @@ bool integers_between(Dfa *out, const Bound *lo, const Bound *hi, uint32_t multi
         magnitudes(&regex, to < 0 ? -to : 1, -from);
         bytes_byte(&regex, ')');
     }
-    if (!compile(out, &regex, err) || multiple < 2)
+    if (!compile(out, &regex, effort, err) || multiple < 2)
         return out->n_states > 0;
     Dfa all = *out, multiples;
     *out = (Dfa){ 0 };
-    bool ok = dfa_multiples(&multiples, multiple, err);
-    ok = ok && dfa_and(out, &all, &multiples, err);
+    bool ok = dfa_multiples(&multiples, multiple, effort, err);
+    ok = ok && dfa_and(out, &all, &multiples, effort, err);
     dfa_release(&multiples);
     dfa_release(&all);
     return ok;
@@ -260,7 +262,7 @@ static void one_side(Bytes *out, const Bound *b, bool at_least)
     bytes_byte(out, ')');
 }
 
-static bool bounded(Dfa *out, const Bound *b, bool lower, ds4_err *err)
+static bool bounded(Dfa *out, const Bound *b, bool lower, Effort *effort, ds4_err *err)
 {
     Bytes regex = { 0 };
     /* On the bound's side of zero magnitudes count; the other side is all in or all out. */
@@ -269,21 +271,21 @@ static bool bounded(Dfa *out, const Bound *b, bool lower, ds4_err *err)
     if (b->negative)
         bytes_byte(&regex, '-');
     one_side(&regex, b, lower != b->negative);
-    return compile(out, &regex, err);
+    return compile(out, &regex, effort, err);
 }
 
-bool reals_between(Dfa *out, const Bound *lo, const Bound *hi, ds4_err *err)
+bool reals_between(Dfa *out, const Bound *lo, const Bound *hi, Effort *effort, ds4_err *err)
 {
     static const char any[] = "-?(?:" WHOLE FRACTION "(?:[eE][+-]?[0-9]{1,2})?|[0-9]" FRACTION
                               "[eE](?:[+]?(?:[12][0-9]{2}|30[0-7])|-(?:[12][0-9]{2}|3[0-2][0-9])))";
     Dfa low = { 0 }, high = { 0 };
     *out = (Dfa){ 0 };
     if (!lo->set && !hi->set)
-        return regex_compile(out, str_of(any), (RegexOptions){ 0 }, err);
-    bool ok =
-        (!lo->set || bounded(&low, lo, true, err)) && (!hi->set || bounded(&high, hi, false, err));
+        return regex_compile(out, str_of(any), (RegexOptions){ 0 }, effort, err);
+    bool ok = (!lo->set || bounded(&low, lo, true, effort, err)) &&
+              (!hi->set || bounded(&high, hi, false, effort, err));
     if (ok && lo->set && hi->set) {
-        ok = dfa_and(out, &low, &high, err);
+        ok = dfa_and(out, &low, &high, effort, err);
     } else if (ok) {
         *out = lo->set ? low : high;
         low = high = (Dfa){ 0 };

@@ -15,8 +15,9 @@ bool bound_read(Bound *b, Str text);
 
 /* Integers of 64 bits, in plain digits, that are at least lo and at most hi,
  * and multiples of `multiple` (0: any). Empty when there is none. */
-bool integers_between(Dfa *out, const Bound *lo, const Bound *hi, uint32_t multiple, ds4_err *err);
+bool integers_between(Dfa *out, const Bound *lo, const Bound *hi, uint32_t multiple, Effort *effort,
+                      ds4_err *err);
 /* Numbers that a double holds. With a bound they have no exponent. */
-bool reals_between(Dfa *out, const Bound *lo, const Bound *hi, ds4_err *err);
+bool reals_between(Dfa *out, const Bound *lo, const Bound *hi, Effort *effort, ds4_err *err);
 
 #endif

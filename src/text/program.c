@@ -5,12 +5,16 @@
 enum { MAX_NODES = 1 << 19, MAX_LIST = 1 << 20 };
 #define MAX_DFA_STATES 400000u
 #define MAX_LITERALS   ((size_t)16 << 20)
+/* 1 to 2 s; the tools of usual clients are some million steps. */
+#define MAX_STEPS      300000000u
 
 static void *grow(Program *p, void *array, uint32_t n, uint32_t *cap, size_t size, uint32_t most);
 
 void program_init(Program *p, ds4_err *err)
 {
-    *p = (Program){ .err = err, .arena = { .limit = (size_t)32 << 20 } };
+    *p = (Program){ .err = err,
+                    .arena = { .limit = (size_t)32 << 20 },
+                    .effort = { .most = MAX_STEPS } };
     p->node = grow(p, NULL, 0, &p->cap_nodes, sizeof *p->node, MAX_NODES);
     if (p->failed)
         return;
@@ -241,6 +245,17 @@ static uint32_t plus(uint32_t a, uint32_t b)
     return a >= NEED_NEVER || b >= NEED_NEVER ? NEED_NEVER : MIN(a + b, (uint32_t)NEED_NEVER);
 }
 
+/* Steps of going through all nodes once. */
+static uint64_t round_steps(const Program *p)
+{
+    uint64_t steps = p->n_nodes + p->n_list;
+    for (uint32_t i = 0; i < p->n_objects; i++)
+        steps += 2 * (uint64_t)p->object[i].n;
+    for (uint32_t i = 0; i < p->n_arrays; i++)
+        steps += 2 * (uint64_t)p->array[i].n_prefix;
+    return steps;
+}
+
 static uint32_t need_of(const Program *p, NodeId id) { return p->need[id]; }
 
 /* The required members are needed, of the others only as many as min asks for. */
@@ -307,7 +322,10 @@ static bool find_needs(Program *p, ds4_err *err)
     for (uint32_t i = 0; i < p->n_nodes; i++)
         p->need[i] = NEED_NEVER;
     bool changed = true;
+    uint64_t steps = round_steps(p);
     for (int round = 0; changed && round < 2000; round++) {
+        if (!effort_spend(&p->effort, steps, err))
+            return false;
         changed = false;
         for (NodeId i = 0; i < p->n_nodes; i++) {
             uint32_t now = need_now(p, &p->node[i]);
@@ -429,9 +447,11 @@ static bool check_from(LeftCheck *x, NodeId root)
     return true;
 }
 
-static void find_empty(LeftCheck *x)
+static bool find_empty(LeftCheck *x, ds4_err *err)
 {
     for (bool changed = true; changed;) {
+        if (!effort_spend(&x->p->effort, round_steps(x->p), err))
+            return false;
         changed = false;
         for (NodeId i = 0; i < x->p->n_nodes; i++) {
             bool now = x->empty[i] || empty_now(x, &x->p->node[i]);
@@ -439,6 +459,7 @@ static void find_empty(LeftCheck *x)
             x->empty[i] = now;
         }
     }
+    return true;
 }
 
 static bool check_left(Program *p, ds4_err *err)
@@ -453,10 +474,8 @@ static bool check_left(Program *p, ds4_err *err)
                     .members = malloc(n * sizeof *x.members),
                     .step = malloc(n * sizeof *x.step) };
     bool ok = x.empty && x.order && x.low && x.open && x.path && x.members && x.step;
-    if (ok)
-        find_empty(&x);
-    else
-        fail(err, DS4_ENOMEM, "grammar: no memory for %zu nodes", n);
+    ok = ok || fail(err, DS4_ENOMEM, "grammar: no memory for %zu nodes", n);
+    ok = ok && find_empty(&x, err);
     for (NodeId i = 0; ok && i < n; i++) {
         if (!check_from(&x, i))
             ok = fail(err, DS4_EINVAL,

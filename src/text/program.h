@@ -73,6 +73,7 @@ typedef struct {
     uint32_t n_arrays, cap_arrays;
     uint16_t *need; /* [n_nodes] frames to get to the end; NEED_NEVER: impossible */
     Arena arena;    /* members' lists */
+    Effort effort;  /* of all that is built here */
     ds4_err *err;   /* of the first failure, while building */
     bool failed;
 } Program;

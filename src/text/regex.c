@@ -10,7 +10,8 @@
 #include <stdlib.h>
 
 enum { MAX_NFA = 60000, MAX_DEPTH = 60, MAX_REPEAT = 5000 };
-#define MAX_STEPS 60000000u
+#define MAX_STEPS   60000000u
+#define LEAST_STEPS 1000u /* of any expression, for its memory and tables */
 
 enum Op { OP_EPS, OP_SPLIT, OP_BYTES, OP_AT_START, OP_AT_END, OP_MATCH };
 typedef struct {
@@ -34,11 +35,14 @@ typedef struct {
     RegexOptions opt;
     Nfa nfa;
     int depth;
+    size_t body; /* behind the flags */
+    bool loose;  /* texts of more than one length, or alternatives, were read */
+    Effort *effort;
     ds4_err *err;
 } Parser;
 
 static bool parse_alternatives(Parser *p, Piece *out);
-static bool determinise(Dfa *out, const Nfa *nfa, uint32_t start, ds4_err *err);
+static bool determinise(Dfa *out, const Nfa *nfa, uint32_t start, Effort *effort, ds4_err *err);
 
 /* ---- pieces of the automaton -------------------------------------------------------- */
 
@@ -324,6 +328,7 @@ static bool dot(Parser *p, Ranges *set)
 
 static bool parse_group(Parser *p, Piece *out)
 {
+    size_t from = p->at;
     if (take_str(p, "?=") || take_str(p, "?!") || take_str(p, "?<=") || take_str(p, "?<!"))
         return refuse(p, "looking around is not supported");
     if (take_str(p, "?<") || take_str(p, "?P<")) {
@@ -335,9 +340,12 @@ static bool parse_group(Parser *p, Piece *out)
     }
     if (++p->depth > MAX_DEPTH)
         return refuse(p, "groups nested too deep");
+    if (!effort_spend(p->effort, p->at - from, p->err))
+        return false;
     if (!parse_alternatives(p, out))
         return false;
     p->depth--;
+    p->loose = true;
     return take(p, ')') ? true : refuse(p, "a ) is missing");
 }
 
@@ -345,6 +353,7 @@ static bool parse_atom(Parser *p, Piece *out)
 {
     Ranges set = { 0 };
     uint32_t c = 0;
+    size_t from = p->at;
     if (take(p, '('))
         return parse_group(p, out);
     if (take(p, '^'))
@@ -362,7 +371,9 @@ static bool parse_atom(Parser *p, Piece *out)
         ok = escape(p, &set);
     else if ((ok = next_char(p, &c)))
         ranges_add(&set, c, c);
-    ok = ok && add_ranges(p, &set, out);
+    /* Sorting what a class names costs more than reading it. */
+    ok = ok && effort_spend(p->effort, p->at - from + 16 * set.n, p->err) &&
+         add_ranges(p, &set, out);
     ranges_release(&set);
     return ok;
 }
@@ -408,10 +419,41 @@ static bool copy_atom(Parser *p, size_t from, Piece *out)
     return ok;
 }
 
+/* Of one class, reached at one place in a text only, and nothing follows. */
+static bool is_last(const Parser *p, size_t from)
+{
+    bool anchored = !p->opt.search || p->s.p[p->body] == '^';
+    size_t rest = p->s.n - p->at;
+    return anchored && !p->loose && p->s.p[from] != '(' &&
+           (rest == 0 || (rest == 1 && p->s.p[p->at] == '$'));
+}
+
+/* n copies more of what is last, of which the last ones may be left out. Who leaves
+ * one out goes straight to the end, so that a set of states is one copy; by way of
+ * the other copies it would hold all that follow. Elsewhere just that keeps the
+ * number of sets small, since repetitions overlap. */
+static bool left_out(Parser *p, size_t from, long n, Piece *all)
+{
+    Piece one = { 0 }, end = { 0 };
+    if (!empty_piece(p, &end))
+        return false;
+    for (long i = 0; i < n; i++) {
+        uint32_t split;
+        if (!copy_atom(p, from, &one))
+            return false;
+        if (!(split = add(p, (NfaState){ .op = OP_SPLIT, .a = one.start, .b = end.start })))
+            return too_large(p);
+        join(p, all, (Piece){ split, one.end });
+    }
+    join(p, all, end);
+    return true;
+}
+
 /* min copies, then max - min that may be left out, or a loop. */
 static bool counted(Parser *p, size_t from, long min, long max, Piece *x)
 {
     Piece all = { 0 }, one = { 0 };
+    bool last = is_last(p, from);
     if (max > MAX_REPEAT || min > MAX_REPEAT || (max >= 0 && max < min))
         return refuse(p, "a repetition of too many, or of fewer than none");
     if (!empty_piece(p, &all))
@@ -422,7 +464,9 @@ static bool counted(Parser *p, size_t from, long min, long max, Piece *x)
             return false;
         join(p, &all, one);
     }
-    for (long i = min; i < max; i++) {
+    if (max > min && last && !left_out(p, from, max - min, &all))
+        return false;
+    for (long i = min; i < max && !last; i++) {
         if (!copy_atom(p, from, &one) || !optional(p, &one))
             return false;
         join(p, &all, one);
@@ -453,6 +497,7 @@ static bool parse_repeat(Parser *p, Piece *out)
         ok = counted(p, from, min, max, out);
     else
         return true;
+    p->loose = true;
     /* How eager it is decides on nothing but the groups. */
     if (ok && !take(p, '?'))
         take(p, '+');
@@ -478,6 +523,7 @@ static bool parse_alternatives(Parser *p, Piece *out)
             return false;
         if (!take(p, '|'))
             return true;
+        p->loose = true;
     }
 }
 
@@ -519,19 +565,20 @@ static bool search_anywhere(Parser *p, Piece *x)
     return true;
 }
 
-bool regex_compile(Dfa *out, Str regex, RegexOptions opt, ds4_err *err)
+bool regex_compile(Dfa *out, Str regex, RegexOptions opt, Effort *effort, ds4_err *err)
 {
-    Parser p = { .s = regex, .opt = opt, .err = err };
+    Parser p = { .s = regex, .opt = opt, .effort = effort, .err = err };
     Piece all = { 0 };
     *out = (Dfa){ 0 };
     leading_flags(&p);
-    bool ok = parse_alternatives(&p, &all);
+    p.body = p.at;
+    bool ok = effort_spend(effort, LEAST_STEPS, err) && parse_alternatives(&p, &all);
     if (ok && p.at < p.s.n)
         ok = refuse(&p, "a ) without its (");
     ok = ok && (!opt.search || search_anywhere(&p, &all));
     if (ok && p.nfa.state) {
         p.nfa.state[all.end].op = OP_MATCH;
-        ok = determinise(out, &p.nfa, all.start, err);
+        ok = determinise(out, &p.nfa, all.start, effort, err);
     }
     free(p.nfa.state);
     return ok;
@@ -544,9 +591,9 @@ typedef struct {
     uint32_t *set, n_set; /* the set being built */
     uint32_t *stack;
     uint32_t *mark, round;
-    uint64_t steps;
-    Bytes pool; /* the sets found, one after the other */
-    Bytes at;   /* uint32_t[n + 1] where each begins */
+    uint64_t steps, sorted, spent; /* sorted: what putting sets into order was */
+    Bytes pool;                    /* the sets found, one after the other */
+    Bytes at;                      /* uint32_t[n + 1] where each begins */
     uint32_t n, *slot, mask;
 } Builder;
 
@@ -632,6 +679,7 @@ static uint32_t intern(Builder *b)
     if (b->n_set == 0)
         return DFA_DEAD;
     qsort(b->set, b->n_set, sizeof *b->set, by_number);
+    b->sorted += 4 * (uint64_t)b->n_set;
     Str s = { (const char *)b->set, b->n_set * sizeof *b->set };
     if (b->n > b->mask / 2 && !more_slots(b))
         return UINT32_MAX;
@@ -714,7 +762,15 @@ static void builder_release(Builder *b)
     bytes_release(&b->at);
 }
 
-static bool determinise(Dfa *out, const Nfa *nfa, uint32_t start, ds4_err *err)
+/* The steps since it was last asked. */
+static bool spend(Builder *b, Effort *effort, ds4_err *err)
+{
+    uint64_t steps = b->steps + b->sorted - b->spent;
+    b->spent += steps;
+    return effort_spend(effort, steps, err);
+}
+
+static bool determinise(Dfa *out, const Nfa *nfa, uint32_t start, Effort *effort, ds4_err *err)
 {
     Builder b;
     Bytes rows = { 0 };
@@ -730,10 +786,11 @@ static bool determinise(Dfa *out, const Nfa *nfa, uint32_t start, ds4_err *err)
         for (uint32_t c = 0; c < out->n_classes && ok; c++) {
             uint32_t to = move(&b, i, sample[c]);
             bytes_put(&rows, &to, sizeof to);
-            ok = to != UINT32_MAX && !rows.failed;
+            if (to == UINT32_MAX || rows.failed)
+                ok = fail(err, DS4_EINVAL, "a regular expression needs more than %d states",
+                          DFA_MAX_STATES);
+            ok = ok && spend(&b, effort, err);
         }
-        if (!ok)
-            fail(err, DS4_EINVAL, "a regular expression needs more than %d states", DFA_MAX_STATES);
     }
     ok = ok && dfa_alloc(out, b.n, err);
     for (uint32_t i = 1; ok && i < b.n; i++)
@@ -742,7 +799,7 @@ static bool determinise(Dfa *out, const Nfa *nfa, uint32_t start, ds4_err *err)
         memcpy(out->next + out->n_classes, rows.p, rows.n);
     builder_release(&b);
     bytes_release(&rows);
-    ok = ok && dfa_finish(out, err);
+    ok = ok && dfa_finish(out, effort, err);
     if (!ok)
         dfa_release(out);
     return ok;

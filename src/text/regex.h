@@ -13,7 +13,7 @@ typedef struct {
     bool dot_all;     /* . takes ends of lines too */
 } RegexOptions;
 
-/* The texts, in UTF-8, that the expression takes. */
-bool regex_compile(Dfa *out, Str regex, RegexOptions opt, ds4_err *err);
+/* The texts, in UTF-8, that the expression takes. effort: whose work it is, or NULL. */
+bool regex_compile(Dfa *out, Str regex, RegexOptions opt, Effort *effort, ds4_err *err);
 
 #endif

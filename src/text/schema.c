@@ -50,7 +50,8 @@ Schemas *schemas_new(Program *p, ds4_err *err)
     }
     s->p = p;
     s->err = err;
-    s->reader = (SchemaReader){ .err = err, .arena = { .limit = (size_t)64 << 20 } };
+    s->reader =
+        (SchemaReader){ .err = err, .effort = &p->effort, .arena = { .limit = (size_t)64 << 20 } };
     if (make_shared(s))
         return s;
     schemas_free(s);
@@ -150,13 +151,13 @@ static bool cut(Schemas *s, Dfa *d, Str regex, bool search)
 {
     Dfa with = { 0 }, both = { 0 };
     RegexOptions opt = { .search = search };
-    if (!regex_compile(&with, regex, opt, s->err))
+    if (!regex_compile(&with, regex, opt, &s->p->effort, s->err))
         return stop(s);
     if (d->n_states == 0) {
         *d = with;
         return true;
     }
-    bool ok = dfa_and(&both, d, &with, s->err);
+    bool ok = dfa_and(&both, d, &with, &s->p->effort, s->err);
     dfa_release(&with);
     return replace(s, d, &both, ok);
 }
@@ -166,7 +167,8 @@ static bool without_words(Schemas *s, Dfa *d, const Str *words, size_t n)
     Dfa list = { 0 }, rest = { 0 };
     if (n == 0)
         return true;
-    bool ok = dfa_words(&list, words, n, s->err) && dfa_except(&rest, d, &list, s->err);
+    bool ok = dfa_words(&list, words, n, &s->p->effort, s->err) &&
+              dfa_except(&rest, d, &list, &s->p->effort, s->err);
     dfa_release(&list);
     return replace(s, d, &rest, ok);
 }
@@ -174,7 +176,7 @@ static bool without_words(Schemas *s, Dfa *d, const Str *words, size_t n)
 static bool spelled_in_json(Schemas *s, Dfa *d)
 {
     Dfa inside = { 0 };
-    bool ok = dfa_json(&inside, d, s->err);
+    bool ok = dfa_json(&inside, d, &s->p->effort, s->err);
     return replace(s, d, &inside, ok);
 }
 
@@ -182,8 +184,8 @@ static bool spelled_in_json(Schemas *s, Dfa *d)
 static bool without_tag(Schemas *s, Dfa *d)
 {
     Dfa tagless = { 0 }, both = { 0 };
-    bool ok =
-        dfa_without(&tagless, STR(CLOSING_TAG), s->err) && dfa_and(&both, d, &tagless, s->err);
+    bool ok = dfa_without(&tagless, STR(CLOSING_TAG), &s->p->effort, s->err) &&
+              dfa_and(&both, d, &tagless, &s->p->effort, s->err);
     dfa_release(&tagless);
     return replace(s, d, &both, ok);
 }
@@ -247,8 +249,9 @@ static bool make_automata(Schemas *s)
 static NodeId number_rule(Schemas *s, const Facets *f)
 {
     Dfa d = { 0 };
-    bool ok = f->types & T_FRACTION ? reals_between(&d, &f->lo, &f->hi, s->err)
-                                    : integers_between(&d, &f->lo, &f->hi, f->multiple, s->err);
+    bool ok = f->types & T_FRACTION
+                  ? reals_between(&d, &f->lo, &f->hi, &s->p->effort, s->err)
+                  : integers_between(&d, &f->lo, &f->hi, f->multiple, &s->p->effort, s->err);
     return ok ? dfa_rule(s, &d) : stop(s);
 }
 
@@ -280,10 +283,10 @@ static bool make_shared(Schemas *s)
 /* ---- strings -------------------------------------------------------------------------------------- */
 
 /* Can be cut with at all: no looking around, and not too large. */
-static bool regular(Str pattern)
+static bool regular(Schemas *s, Str pattern)
 {
     Dfa d;
-    bool ok = regex_compile(&d, pattern, (RegexOptions){ .search = true }, NULL);
+    bool ok = regex_compile(&d, pattern, (RegexOptions){ .search = true }, &s->p->effort, NULL);
     if (ok)
         dfa_release(&d);
     return ok;
@@ -296,7 +299,7 @@ static bool text_of(Schemas *s, const Facets *f, Dfa *d)
     if (s->reader.lenient && !cut(s, d, STR("[\\s\\S]*"), false))
         return false;
     for (const Listed *x = f->patterns; x; x = x->next) {
-        if (!s->reader.lenient || regular(json_text(x->json))) {
+        if (!s->reader.lenient || regular(s, json_text(x->json))) {
             if (!cut(s, d, json_text(x->json), true))
                 return false;
         }
@@ -577,7 +580,8 @@ static bool gather_names(Members *m)
 static bool pattern_takes(Schemas *s, const char *pattern, Str name, bool *takes)
 {
     Dfa d;
-    if (!regex_compile(&d, str_of(pattern), (RegexOptions){ .search = true }, s->err))
+    if (!regex_compile(&d, str_of(pattern), (RegexOptions){ .search = true }, &s->p->effort,
+                       s->err))
         return stop(s);
     *takes = dfa_accepts(&d, name);
     dfa_release(&d);
@@ -685,9 +689,9 @@ static bool other_names(Members *m, const PartOf *part, const char *pattern, Dfa
             (void)schema;
             if (pattern && strcmp(pattern, other) == 0)
                 continue;
-            bool ok =
-                regex_compile(&taken, str_of(other), (RegexOptions){ .search = true }, s->err) &&
-                dfa_except(&rest, d, &taken, s->err);
+            bool ok = regex_compile(&taken, str_of(other), (RegexOptions){ .search = true },
+                                    &s->p->effort, s->err) &&
+                      dfa_except(&rest, d, &taken, &s->p->effort, s->err);
             dfa_release(&taken);
             if (!replace(s, d, &rest, ok))
                 return false;

@@ -160,6 +160,58 @@ static void what_cannot_be_kept_to_may_be_left_to_the_model(void **state)
     json_free(schema);
 }
 
+/* Each of them is half a second of work, and small when it is done. */
+static Json *much_work(void)
+{
+    Bytes text = { 0 };
+    bytes_str(&text, "{\"type\":\"object\",\"properties\":{");
+    for (int i = 0; i < 1000; i++)
+        bytes_printf(&text, "\"p%d\":{\"type\":\"string\",\"pattern\":\"(.*a){100}x\"},", i);
+    bytes_str(&text, "\"z\":true}}");
+    Json *schema = json_read(bytes_view(&text), NULL);
+    assert_non_null(schema);
+    bytes_release(&text);
+    return schema;
+}
+
+static void compiling_is_refused_when_it_is_too_much(void **state)
+{
+    (void)state;
+    GrammarSpec spec = { .schema = much_work() };
+    ds4_err err = { 0 };
+    assert_null(grammar_compile(&spec, kit.trie, kit.v, &err));
+    assert_int_equal(err.code, DS4_EINVAL);
+    assert_non_null(strstr(err.msg, "too much work"));
+    json_free(spec.schema);
+}
+
+/* What is passed over where it cannot be kept to is work, too. */
+static void compiling_lenient_tools_is_refused_when_it_is_too_much(void **state)
+{
+    (void)state;
+    Json *schema = much_work();
+    GrammarTool tool = { .name = STR("t"), .parameters = schema, .lenient = true };
+    GrammarSpec spec = { .tools = &tool, .n_tools = 1, .calls = CALLS_ALLOWED };
+    ds4_err err = { 0 };
+    assert_null(grammar_compile(&spec, kit.trie, kit.v, &err));
+    assert_non_null(strstr(err.msg, "too much work"));
+    json_free(schema);
+}
+
+static bool after_three(void *user) { return ++*(int *)user > 3; }
+
+static void compiling_can_be_given_up(void **state)
+{
+    (void)state;
+    int asked = 0;
+    GrammarSpec spec = { .schema = much_work(), .stop = after_three, .user = &asked };
+    ds4_err err = { 0 };
+    assert_null(grammar_compile(&spec, kit.trie, kit.v, &err));
+    assert_int_equal(err.code, DS4_ECANCELED);
+    assert_int_equal(asked, 4);
+    json_free(spec.schema);
+}
+
 /* ---- free text ---------------------------------------------------------------------------- */
 
 static void feed(GrammarRun *r, const char *text)
@@ -774,6 +826,9 @@ int main(void)
         cmocka_unit_test(calls_have_their_exact_form),
         cmocka_unit_test(one_call_or_one_tool_can_be_asked_for),
         cmocka_unit_test(what_cannot_be_kept_to_may_be_left_to_the_model),
+        cmocka_unit_test(compiling_is_refused_when_it_is_too_much),
+        cmocka_unit_test(compiling_lenient_tools_is_refused_when_it_is_too_much),
+        cmocka_unit_test(compiling_can_be_given_up),
         cmocka_unit_test(free_text_is_left_alone_until_a_block_begins),
         cmocka_unit_test(markup_is_known_by_its_token),
         cmocka_unit_test(calls_that_are_not_wanted_are_masked),

@@ -15,7 +15,7 @@ static Dfa compiled(const char *regex, bool search)
 {
     Dfa d;
     ds4_err err = { 0 };
-    if (!regex_compile(&d, str_of(regex), (RegexOptions){ .search = search }, &err))
+    if (!regex_compile(&d, str_of(regex), (RegexOptions){ .search = search }, NULL, &err))
         fail_msg("%s", err.msg);
     return d;
 }
@@ -102,6 +102,11 @@ static void matches_are_those_of_an_independent_matcher(void **state)
         "[\\d-]+",
         "a{0,3}b$",
         "(a(b(1)?)?)?-",
+        "[ab]{1,3}",
+        "^a[b1]{0,2}$",
+        "^[ab]{2,3}",
+        "a|^[ab]{1,2}$",
+        "^a*[ab]{0,2}$",
     };
     for (size_t i = 0; i < COUNT(regexes); i++)
         agrees_with_pcre(regexes[i]);
@@ -126,7 +131,7 @@ static void what_is_not_regular_is_refused(void **state)
     for (size_t i = 0; i < COUNT(regexes); i++) {
         Dfa d;
         ds4_err err = { 0 };
-        if (regex_compile(&d, str_of(regexes[i]), (RegexOptions){ .search = true }, &err))
+        if (regex_compile(&d, str_of(regexes[i]), (RegexOptions){ .search = true }, NULL, &err))
             fail_msg("accepted: %s", regexes[i]);
         assert_int_equal(err.code, DS4_EINVAL);
         assert_true(strlen(err.msg) > 0);
@@ -140,7 +145,7 @@ static void groups_nest_only_so_deep(void **state)
     Dfa d;
     memset(deep, '(', 10000);
     memset(deep + 10000, ')', 10000);
-    assert_false(regex_compile(&d, (Str){ deep, 20000 }, (RegexOptions){ 0 }, NULL));
+    assert_false(regex_compile(&d, (Str){ deep, 20000 }, (RegexOptions){ 0 }, NULL, NULL));
 }
 
 static void automata_can_be_cut_with_one_another(void **state)
@@ -148,19 +153,19 @@ static void automata_can_be_cut_with_one_another(void **state)
     (void)state;
     Dfa a = compiled("[ab]*", false), b = compiled("[^a]*b?", false), words, out;
     const Str list[] = { STR("b"), STR("bbb"), STR("ab") };
-    assert_true(dfa_and(&out, &a, &b, NULL));
+    assert_true(dfa_and(&out, &a, &b, NULL, NULL));
     assert_true(dfa_accepts(&out, STR("bbbb")));
     assert_false(dfa_accepts(&out, STR("bab")));
     assert_false(dfa_accepts(&out, STR("1")));
     dfa_release(&out);
-    assert_true(dfa_words(&words, list, COUNT(list), NULL));
-    assert_true(dfa_except(&out, &a, &words, NULL));
+    assert_true(dfa_words(&words, list, COUNT(list), NULL, NULL));
+    assert_true(dfa_except(&out, &a, &words, NULL, NULL));
     assert_false(dfa_accepts(&out, STR("b")));
     assert_true(dfa_accepts(&out, STR("bb")));
     assert_false(dfa_accepts(&out, STR("bbb")));
     assert_true(dfa_accepts(&out, STR("aba")));
     dfa_release(&out);
-    assert_true(dfa_except(&out, &a, &a, NULL));
+    assert_true(dfa_except(&out, &a, &a, NULL, NULL));
     assert_true(dfa_empty(&out));
     dfa_release(&out);
     dfa_release(&a);
@@ -173,7 +178,7 @@ static void a_word_can_be_forbidden(void **state)
     (void)state;
     static const char word[] = "aabaa";
     Dfa d;
-    assert_true(dfa_without(&d, str_of(word), NULL));
+    assert_true(dfa_without(&d, str_of(word), NULL, NULL));
     for (int i = 0; i < 1 << 12; i++) {
         char text[16] = "";
         for (int k = 0; k < 11; k++)
@@ -187,7 +192,7 @@ static void strings_in_json_have_the_spelling_of_json(void **state)
 {
     (void)state;
     Dfa d = compiled("[^b]*", false), json;
-    assert_true(dfa_json(&json, &d, NULL));
+    assert_true(dfa_json(&json, &d, NULL, NULL));
     assert_true(dfa_accepts(&json, STR("a\\n\\\"\\\\\\u0001é/")));
     assert_false(dfa_accepts(&json, STR("ab")));
     assert_false(dfa_accepts(&json, STR("\"")));
@@ -227,8 +232,8 @@ static void check_numbers(Bound lo, Bound hi)
         "0.0011", "-12.75", "-12.8",  "-12.7",  "-13",  "-12",   "100.0",  "1.0",
     };
     Dfa whole, real;
-    assert_true(integers_between(&whole, &lo, &hi, 0, NULL) &&
-                reals_between(&real, &lo, &hi, NULL));
+    assert_true(integers_between(&whole, &lo, &hi, 0, NULL, NULL) &&
+                reals_between(&real, &lo, &hi, NULL, NULL));
     for (size_t i = 0; i < COUNT(values); i++) {
         bool in = inside(&lo, &hi, atof(values[i]));
         if (dfa_accepts(&real, str_of(values[i])) != in ||
@@ -255,7 +260,7 @@ static void integers_have_64_bits(void **state)
     (void)state;
     Bound none = { 0 };
     Dfa d;
-    assert_true(integers_between(&d, &none, &none, 0, NULL));
+    assert_true(integers_between(&d, &none, &none, 0, NULL, NULL));
     assert_true(dfa_accepts(&d, STR("18446744073709551615")));
     assert_false(dfa_accepts(&d, STR("18446744073709551616")));
     assert_true(dfa_accepts(&d, STR("-9223372036854775808")));
@@ -276,7 +281,7 @@ static void every_small_range_is_exact(void **state)
             snprintf(b, sizeof b, "%d", hi);
             Bound from = bound(a, false), to = bound(b, false);
             Dfa d;
-            assert_true(integers_between(&d, &from, &to, 3, NULL));
+            assert_true(integers_between(&d, &from, &to, 3, NULL, NULL));
             for (int x = -20; x < 150; x++) {
                 snprintf(a, sizeof a, "%d", x);
                 assert_int_equal(dfa_accepts(&d, str_of(a)), x >= lo && x <= hi && x % 3 == 0);
