@@ -34,6 +34,7 @@ enum {
 /* T rows of inputs in shared memory. */
 struct Limbs {
     char *limb;   /* [T][chunks][LIMBS][LIMB_STRIDE], the first limb counts 65536 */
+    SharedAt at;  /* the same */
     float *scale; /* [T][chunks] of a chunk's whole numbers */
     float *sum;   /* [T][chunks][16] of 16 inputs */
     int chunks;
@@ -47,8 +48,8 @@ __device__ static unsigned bytes_of(const unsigned *y, int i)
 }
 
 /* A warp: 256 inputs, 8 a lane. Digits are -128 .. 127, so a byte of the number plus
- * 0x808080 is a digit but for its top bit. swapped: in the order of IQ2_XXS's table. */
-__device__ static void cut_chunk(const Limbs &l, int token, int chunk, const float *x, bool swapped)
+ * 0x808080 is a digit but for its top bit. */
+__device__ static void cut_chunk(const Limbs &l, int token, int chunk, const float *x)
 {
     const int lane = threadIdx.x % WARP;
     const float4 a = *(const float4 *)(x + 8 * lane), b = *(const float4 *)(x + 8 * lane + 4);
@@ -66,10 +67,8 @@ __device__ static void cut_chunk(const Limbs &l, int token, int chunk, const flo
     const bool none = !(max >= 1e-30f), wild = bits >= 0x7f800000; /* NaN or infinite */
     const float times = none || wild ? 0 : most / max;
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-        const int to = swapped ? 2 * (i % 4) + i / 4 : i;
-        y[to] = wild ? 0 : (unsigned)(__float2int_rn(v[i] * times) + 0x808080);
-    }
+    for (int i = 0; i < 8; i++)
+        y[i] = wild ? 0 : (unsigned)(__float2int_rn(v[i] * times) + 0x808080);
     char *to = l.limb + (size_t)(token * l.chunks + chunk) * CHUNK_BYTES + 8 * lane;
 #pragma unroll
     for (int i = 0; i < LIMBS; i++)
@@ -163,15 +162,45 @@ __device__ static void load(Weights<TYPE> *p, const Job &j, int e, int tile, int
                                t);
 }
 
+/* The lane's limbs of two eights, as B: those of lanes without a column are zero from the
+ * beginning, and stay. */
+struct Digits {
+    uint4 first[2], third[2];
+};
+
+/* c [matrix][limbs 0 and 1 of row g, of row g + 8; limb 2 likewise] = v . x of a group. v: of
+ * each matrix and eight the A: words of row g, g + 8, g, g + 8. */
+template <int JUMP>
+__device__ static void multiply(int c[2][8], const unsigned v[2][4][4], Digits *d, SharedAt x)
+{
+    const int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+    const bool mine = g / 2 == t;
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+        uint4 *b = &d->first[j], *b3 = &d->third[j];
+        load_if(b, mine, x + (g % 2 * LIMB_STRIDE + j * JUMP));
+        load_if(b3, mine && g % 2 == 0, x + (2 * LIMB_STRIDE + j * JUMP));
+#pragma unroll
+        for (int m = 0; m < 2; m++) {
+            if (j == 0) {
+                mma_s8_first(c[m], v[m][0], b->x, b->y);
+                mma_s8_first(c[m] + 4, v[m][0], b3->x, b3->y);
+            } else {
+                mma_s8(c[m], v[m][2], b->x, b->y);
+                mma_s8(c[m] + 4, v[m][2], b3->x, b3->y);
+            }
+            mma_s8(c[m], v[m][2 * j + 1], b->z, b->w);
+            mma_s8(c[m] + 4, v[m][2 * j + 1], b3->z, b3->w);
+        }
+    }
+}
+
 /* acc += factor * (limbs . weights) of one group of 32 a lane. */
 template <int TYPE, int T>
-__device__ static void add_group(float acc[2][2][T], const Weights<TYPE> &p, const Limbs &l, int n,
-                                 int chunk, int i, const unsigned *table)
+__device__ static void add_group(float acc[2][2][T], const Weights<TYPE> &p, const Limbs &l,
+                                 Digits *d, int n, int chunk, int i, const char *table)
 {
-    enum { JUMP = Part<TYPE>::JUMP };
-    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-    const bool mine = g / 2 == t, third = mine && g % 2 == 0;
-    unsigned v[2][4][4]; /* of each matrix the A of eight j: words of row g, g + 8, g, g + 8 */
+    unsigned v[2][4][4];
     float factor[2][2];
 #pragma unroll
     for (int m = 0; m < 4; m++) {
@@ -184,27 +213,13 @@ __device__ static void add_group(float acc[2][2][T], const Weights<TYPE> &p, con
             v[m / 2][j][m % 2 + 2] = two[1];
         }
     }
-    const char *x = l.limb + chunk * CHUNK_BYTES + Part<TYPE>::at(t, i);
+    const SharedAt x = l.at + (chunk * CHUNK_BYTES + Part<TYPE>::at(threadIdx.x % 4, i));
 #pragma unroll
-    for (int k = 0; k < T; k++, x += l.chunks * CHUNK_BYTES) {
+    for (int k = 0; k < T; k++) {
         if (T > 1 && k >= n)
             continue;
-        int c[2][8] = {};
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-            uint4 b = make_uint4(0, 0, 0, 0), b3 = b;
-            if (mine)
-                b = *(const uint4 *)(x + g % 2 * LIMB_STRIDE + j * JUMP);
-            if (third)
-                b3 = *(const uint4 *)(x + 2 * LIMB_STRIDE + j * JUMP);
-#pragma unroll
-            for (int m = 0; m < 2; m++) {
-                mma_s8(c[m], v[m][2 * j], b.x, b.y);
-                mma_s8(c[m] + 4, v[m][2 * j], b3.x, b3.y);
-                mma_s8(c[m], v[m][2 * j + 1], b.z, b.w);
-                mma_s8(c[m] + 4, v[m][2 * j + 1], b3.z, b3.w);
-            }
-        }
+        int c[2][8];
+        multiply<Part<TYPE>::JUMP>(c, v, d, x + k * l.chunks * CHUNK_BYTES);
         const float scale = l.scale[k * l.chunks + chunk];
 #pragma unroll
         for (int m = 0; m < 4; m++) {
@@ -280,15 +295,6 @@ __device__ static void finish_tile(const Job &j, int tile, const float *sums, co
     }
 }
 
-static size_t limb_bytes(int T, int chunks)
-{
-    return (size_t)T * chunks * (CHUNK_BYTES + 17 * sizeof(float));
-}
-static size_t shared_bytes(int T, int chunks, int pairs)
-{
-    return limb_bytes(T, chunks) + (2 * WARPS * TILE * T + T + 3 * (size_t)pairs) * sizeof(float);
-}
-
 /* The pairs of a unit and their inputs, to shared memory. Returns how many. */
 template <int TYPE, int T>
 __device__ static int take_unit(const Job &j, const Units &u, int unit, const Limbs &l, int *pair)
@@ -304,30 +310,45 @@ __device__ static int take_unit(const Job &j, const Units &u, int unit, const Li
     for (int i = threadIdx.x / WARP; i < n * l.chunks; i += WARPS) {
         const int token = i / l.chunks, chunk = i % l.chunks;
         const float *x = j.x + (size_t)(pair[token] / j.per) * j.w[0].cols + chunk * CHUNK;
-        cut_chunk(l, token, chunk, x, Part<TYPE>::SWAPPED);
+        cut_chunk(l, token, chunk, x);
     }
     __syncthreads();
     return n;
 }
 
+/* Shared memory of a block, front to back. */
+template <int TYPE, int T> struct Space {
+    enum { TABLES = TYPE == QUANT_IQ2_XXS ? TABLE_BYTES : 0 };
+    static size_t bytes(int chunks, int pairs)
+    {
+        return TABLES + (size_t)T * chunks * (CHUNK_BYTES + 17 * sizeof(float)) +
+               (2 * WARPS * TILE * T + T + 3 * (size_t)pairs) * sizeof(float);
+    }
+    __device__ static float *limbs(Limbs *l, char *shared, int chunks)
+    {
+        *l = { shared + TABLES, shared_at(shared + TABLES), NULL, NULL, chunks };
+        l->scale = (float *)(l->limb + T * chunks * CHUNK_BYTES);
+        l->sum = l->scale + T * chunks;
+        return l->sum + T * chunks * 16;
+    }
+};
+
 /* Block i of b takes tiles i * all / b .. of all units' tiles, one after the other; the
  * weights of a warp's next step are on their way while it multiplies. */
 template <int TYPE, int T>
-__global__ void __launch_bounds__(THREADS, T == 1 ? 2 : 1) few_tiles(Job j, const uint2 *grid)
+__global__ void __launch_bounds__(THREADS, T <= 2 ? 2 : 1) few_tiles(Job j, const uint2 *grid)
 {
-    enum { IQ2 = TYPE == QUANT_IQ2_XXS, STEPS = Part<TYPE>::STEPS };
+    enum { STEPS = Part<TYPE>::STEPS };
     extern __shared__ __align__(16) char shared[];
-    __shared__ __align__(16) unsigned table[IQ2 ? TABLE : 4];
     const int chunks = j.w[0].cols / CHUNK, steps = chunks * STEPS, warp = threadIdx.x / WARP;
-    Limbs l = { shared, (float *)(shared + T * chunks * CHUNK_BYTES), NULL, chunks };
-    l.sum = l.scale + T * chunks;
-    float *sums = l.sum + T * chunks * 16;
+    Limbs l;
+    float *sums = Space<TYPE, T>::limbs(&l, shared, chunks);
     int *pair = (int *)(sums + 2 * WARPS * TILE * T);
     Units u = { pair + T, pair + T + j.pairs, pair + T + 2 * j.pairs, 0 };
 
     let_others_start();
-    if (IQ2)
-        fill_table(table, grid);
+    if (TYPE == QUANT_IQ2_XXS)
+        fill_tables(shared, grid);
     wait_for_others();
     find_units<T>(&u, j.ids, j.pairs);
     const int tiles = j.w[0].rows / (j.down ? TILE : TILE / 2);
@@ -336,6 +357,7 @@ __global__ void __launch_bounds__(THREADS, T == 1 ? 2 : 1) few_tiles(Job j, cons
     const int to = (int)((long long)all * (blockIdx.x + 1) / gridDim.x);
     if (from == to)
         return;
+    Digits d = {};
     Weights<TYPE> next;
     if (warp < steps)
         load(&next, j, u.id[u.start[from / tiles]], from % tiles, warp);
@@ -352,7 +374,7 @@ __global__ void __launch_bounds__(THREADS, T == 1 ? 2 : 1) few_tiles(Job j, cons
                      ahead == i ? s + WARPS : warp);
 #pragma unroll
             for (int k = 0; k < 3 - STEPS; k++)
-                add_group<TYPE, T>(acc, now, l, n, s / STEPS, STEPS == 1 ? k : s % 2, table);
+                add_group<TYPE, T>(acc, now, l, &d, n, s / STEPS, STEPS == 1 ? k : s % 2, shared);
             if (Part<TYPE>::MINS)
                 take_least<TYPE, T>(acc, now, l, n, s / STEPS);
         }
@@ -367,7 +389,7 @@ __global__ void __launch_bounds__(THREADS, T == 1 ? 2 : 1) few_tiles(Job j, cons
 
 template <int TYPE, int T> static void launch(Cuda *c, const Job &j)
 {
-    const size_t bytes = shared_bytes(T, j.w[0].cols / CHUNK, j.pairs);
+    const size_t bytes = Space<TYPE, T>::bytes(j.w[0].cols / CHUNK, j.pairs);
     const int tiles = j.w[0].rows / (j.down ? TILE : TILE / 2);
     int fit = 1;
     NOTE(c, cudaFuncSetAttribute(few_tiles<TYPE, T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -378,12 +400,22 @@ template <int TYPE, int T> static void launch(Cuda *c, const Job &j)
     LAUNCH(c, (few_tiles<TYPE, T>), grid, THREADS, bytes, j, (const uint2 *)c->iq2_grid);
 }
 
+/* One row: an expert has one pair. Of a few rows it rarely has more than two, but the shared
+ * expert has them all. */
 template <int TYPE> static void run(Cuda *c, const Job &j)
 {
-    if (j.rows == 1) /* an expert has one pair */
+    if (j.rows == 1)
         launch<TYPE, 1>(c, j);
     else
-        launch<TYPE, 4>(c, j);
+        launch<TYPE, 2>(c, j);
+}
+
+static void run_q8(Cuda *c, const Job &j)
+{
+    if (j.rows > 2 && !j.ids && j.w[0].cols <= MOST_COLS / 2)
+        launch<QUANT_Q8_0, 8>(c, j);
+    else
+        run<QUANT_Q8_0>(c, j);
 }
 
 static void run_job(Cuda *c, const Job &j)
@@ -392,7 +424,7 @@ static void run_job(Cuda *c, const Job &j)
     case QUANT_IQ2_XXS: run<QUANT_IQ2_XXS>(c, j); break;
     case QUANT_Q2_K: run<QUANT_Q2_K>(c, j); break;
     case QUANT_Q4_K: run<QUANT_Q4_K>(c, j); break;
-    case QUANT_Q8_0: run<QUANT_Q8_0>(c, j); break;
+    case QUANT_Q8_0: run_q8(c, j); break;
     case QUANT_MXFP4: run<QUANT_MXFP4>(c, j); break;
     }
 }

@@ -368,8 +368,7 @@ template <int TYPE> struct Multiply {
     static_assert(TYPE != ANY, "has its own");
 
     /* Eight j of group i of one row. */
-    __device__ static void halves_of(half2 *h, const Part<TYPE> &p, int i, int j,
-                                     const unsigned *table)
+    __device__ static void halves_of(half2 *h, const Part<TYPE> &p, int i, int j, const char *table)
     {
         typedef Part<TYPE> P;
         const unsigned flip = P::IS_SIGNED ? 0x80808080 : 0, magic = 0x64646464; /* 1024 + v */
@@ -380,12 +379,8 @@ template <int TYPE> struct Multiply {
         unsigned v[2];
         p.get(v, i, j, table);
         const unsigned a = v[0] ^ flip, b = v[1] ^ flip;
-        const unsigned w[4] = {
-            __byte_perm(a, magic, P::SWAPPED ? 0x4240 : 0x4140),
-            __byte_perm(P::SWAPPED ? b : a, magic, P::SWAPPED ? 0x4240 : 0x4342),
-            __byte_perm(P::SWAPPED ? a : b, magic, P::SWAPPED ? 0x4341 : 0x4140),
-            __byte_perm(b, magic, P::SWAPPED ? 0x4341 : 0x4342)
-        };
+        const unsigned w[4] = { __byte_perm(a, magic, 0x4140), __byte_perm(a, magic, 0x4342),
+                                __byte_perm(b, magic, 0x4140), __byte_perm(b, magic, 0x4342) };
         const float below = p.least(P::MINS == 4 ? 2 * i + j / 2 : i) - middle * p.factor(i);
         const half2 least = __float2half2_rn(-SCALE * below);
 #pragma unroll
@@ -404,7 +399,7 @@ template <int TYPE> struct Multiply {
     }
 
     __device__ static void add_group(float c[2][TOKENS / 8][4], const Part<TYPE> p[2][2],
-                                     const char *x, int i, int u, int groups, const unsigned *table)
+                                     const char *x, int i, int u, int groups, const char *table)
     {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
@@ -422,7 +417,7 @@ template <int TYPE> struct Multiply {
         }
     }
 
-    __device__ static void run(float c[2][TOKENS / 8][4], const Work &k, const unsigned *table)
+    __device__ static void run(float c[2][TOKENS / 8][4], const Work &k, const char *table)
     {
         /* The others' bytes do not fit the registers twice. */
         enum { STEPS = Part<TYPE>::STEPS, AHEAD = TYPE == QUANT_IQ2_XXS || TYPE == QUANT_Q2_K };
@@ -457,7 +452,7 @@ template <int TYPE> struct Multiply {
 /* Any format and size, weights as they come. */
 template <> struct Multiply<ANY> {
     enum { SCALE = 1 };
-    __device__ static void run(float c[2][TOKENS / 8][4], const Work &k, const unsigned *table)
+    __device__ static void run(float c[2][TOKENS / 8][4], const Work &k, const char *table)
     {
         const int t = threadIdx.x % 4, groups = (k.x.n + 7) / 8;
         const int chunks = (k.w[0]->cols + CHUNK - 1) / CHUNK;
@@ -484,19 +479,24 @@ template <> struct Multiply<ANY> {
     }
 };
 
-/* Shared memory for IQ2_XXS, in the form that Multiply<TYPE> wants. */
-template <int TYPE> struct Table {
-    enum { WORDS = TYPE == ANY ? sizeof(Iq2Table) / 4 : TYPE == QUANT_IQ2_XXS ? TABLE : 4 };
-    __device__ static void fill(unsigned *table, const uint2 *grid)
+/* Shared memory: the tables of IQ2_XXS in the form that Multiply<TYPE> wants, two stages. */
+template <int TYPE> struct Space {
+    enum {
+        TABLES = TYPE == ANY             ? (int)sizeof(Iq2Table)
+                 : TYPE == QUANT_IQ2_XXS ? (int)TABLE_BYTES
+                                         : 0,
+        BYTES = TABLES + 2 * STAGE
+    };
+    __device__ static void fill(char *shared, const uint2 *grid)
     {
         if (TYPE == ANY)
-            iq2_fill((Iq2Table *)table, grid);
+            iq2_fill((Iq2Table *)shared, grid);
         if (TYPE == QUANT_IQ2_XXS)
-            fill_table(table, grid);
+            fill_tables(shared, grid);
     }
 };
 
-/* Both kernels: shared memory holds two stages; block i of a tile has rows i * ROWS .. */
+/* Both kernels: block i of a tile has rows i * ROWS .. */
 struct Up {
     half *h; /* [pairs in order][ld_h] */
     size_t ld_h;
@@ -511,15 +511,14 @@ struct Up {
 template <int TYPE>
 __global__ void __launch_bounds__(THREADS) up_tile(Up a, Order o, const uint2 *grid)
 {
-    extern __shared__ __align__(16) char stages[];
-    __shared__ __align__(16) unsigned table[Table<TYPE>::WORDS];
+    extern __shared__ __align__(16) char shared[];
     __shared__ int row[TOKENS];
     enum { HALF = ROWS / 2 }; /* each of gate and up */
     const int blocks = (a.gate.rows + HALF - 1) / HALF;
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
 
     let_others_start();
-    Table<TYPE>::fill(table, grid);
+    Space<TYPE>::fill(shared, grid);
     wait_for_others();
     if (blockIdx.x / blocks >= *o.n_tiles)
         return;
@@ -530,12 +529,13 @@ __global__ void __launch_bounds__(THREADS) up_tile(Up a, Order o, const uint2 *g
     const int j = blockIdx.x % blocks * HALF + threadIdx.x / WARP * 16 + g, last = a.gate.rows - 1;
     const size_t first = (size_t)tile.expert * a.gate.rows;
     const size_t r0 = first + min(j, last), r1 = first + min(j + 8, last);
-    const Work work = {
-        { &a.gate, &a.up }, { { r0, r1 }, { r0, r1 } }, { a.x, a.ld_x, row, tile.n }, stages
-    };
+    const Work work = { { &a.gate, &a.up },
+                        { { r0, r1 }, { r0, r1 } },
+                        { a.x, a.ld_x, row, tile.n },
+                        shared + Space<TYPE>::TABLES };
     const float back = 1.f / Multiply<TYPE>::SCALE;
     float c[2][TOKENS / 8][4] = {};
-    Multiply<TYPE>::run(c, work, table);
+    Multiply<TYPE>::run(c, work, shared);
 #pragma unroll
     for (int i = 0; i < TOKENS / 8; i++)
 #pragma unroll
@@ -559,14 +559,13 @@ struct Down {
 template <int TYPE>
 __global__ void __launch_bounds__(THREADS) down_tile(Down a, Order o, const uint2 *grid)
 {
-    extern __shared__ __align__(16) char stages[];
-    __shared__ __align__(16) unsigned table[Table<TYPE>::WORDS];
+    extern __shared__ __align__(16) char shared[];
     __shared__ int row[TOKENS];
     const int blocks = (a.w.rows + ROWS - 1) / ROWS;
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
 
     let_others_start();
-    Table<TYPE>::fill(table, grid);
+    Space<TYPE>::fill(shared, grid);
     wait_for_others();
     if (blockIdx.x / blocks >= *o.n_tiles)
         return;
@@ -575,12 +574,12 @@ __global__ void __launch_bounds__(THREADS) down_tile(Down a, Order o, const uint
         row[threadIdx.x] = tile.first + min((int)threadIdx.x, tile.n - 1);
     __syncthreads();
     const int d = blockIdx.x % blocks * ROWS + threadIdx.x / WARP * 32 + g, last = a.w.rows - 1;
-    Work work = { { &a.w, &a.w }, {}, { a.h, a.ld_h, row, tile.n }, stages };
+    Work work = { { &a.w, &a.w }, {}, { a.h, a.ld_h, row, tile.n }, shared + Space<TYPE>::TABLES };
     for (int i = 0; i < 4; i++)
         work.row[i / 2][i % 2] = (size_t)tile.expert * a.w.rows + min(d + 8 * i, last);
     const float back = 1.f / Multiply<TYPE>::SCALE;
     float c[2][TOKENS / 8][4] = {};
-    Multiply<TYPE>::run(c, work, table);
+    Multiply<TYPE>::run(c, work, shared);
 #pragma unroll
     for (int i = 0; i < TOKENS / 8; i++)
 #pragma unroll
@@ -614,16 +613,17 @@ template <int TYPE> static void launch_up(Cuda *c, const Up &a, const Order &o, 
 {
     const int blocks = (a.gate.rows + ROWS / 2 - 1) / (ROWS / 2);
     NOTE(c, cudaFuncSetAttribute(up_tile<TYPE>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 2 * STAGE));
-    LAUNCH(c, up_tile<TYPE>, tiles * blocks, THREADS, 2 * STAGE, a, o, (const uint2 *)c->iq2_grid);
+                                 Space<TYPE>::BYTES));
+    LAUNCH(c, up_tile<TYPE>, tiles * blocks, THREADS, Space<TYPE>::BYTES, a, o,
+           (const uint2 *)c->iq2_grid);
 }
 
 template <int TYPE> static void launch_down(Cuda *c, const Down &a, const Order &o, int tiles)
 {
     const int blocks = (a.w.rows + ROWS - 1) / ROWS;
     NOTE(c, cudaFuncSetAttribute(down_tile<TYPE>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 2 * STAGE));
-    LAUNCH(c, down_tile<TYPE>, tiles * blocks, THREADS, 2 * STAGE, a, o,
+                                 Space<TYPE>::BYTES));
+    LAUNCH(c, down_tile<TYPE>, tiles * blocks, THREADS, Space<TYPE>::BYTES, a, o,
            (const uint2 *)c->iq2_grid);
 }
 

@@ -9,8 +9,9 @@
 
 enum {
     CHUNK = 256,
-    COPIES = 16, /* of the table: half as many conflicts as lanes */
-    TABLE = 256 * COPIES
+    COPIES = WARP, /* of the tables, a lane's own: no two lanes meet in a bank */
+    ENTRY = COPIES * sizeof(unsigned),
+    TABLE_BYTES = (256 + 128) * ENTRY
 };
 
 /* What lane t holds of a row whose first chunk is number `first` of all: in a step of 256 columns both groups (STEPS 1), or in a step of
@@ -22,31 +23,32 @@ enum {
  *   least    what is subtracted in sub-block k, of MINS a lane: each is two eights (4) or
  *            a group (2)
  *
- * IS_SIGNED: there are values below 0. SWAPPED: an eight's bytes are in the order
- * 0 4 1 5 2 6 3 7. */
+ * IS_SIGNED: there are values below 0. */
 template <int TYPE> struct Part;
 
-/* Nibbles choose from these bytes: 8 25 43 with bit 2 for the sign. */
+/* IQ2_XXS: nibbles choose from these bytes: 8 25 43, with bit 2 for the sign. */
 static const unsigned iq2_plus = 0x002b1908, iq2_minus = 0x00d5e7f8;
 
-/* A byte permutation's choice for each grid entry, value i of eight at nibble place(i):
- * 0 2 4 6 1 3 5 7. That is where multiplying spreads the sign bits to; inputs have the
- * same order. */
-__device__ static void fill_table(unsigned *table, const uint2 *grid)
+/* Its tables, TABLE_BYTES of shared memory: the eight nibbles of each grid entry, and the
+ * signs that are to be added for each sign index. Bytes are chosen four at a time. */
+__device__ static void fill_tables(char *table, const uint2 *grid)
 {
-    for (int i = threadIdx.x; i < 256; i += blockDim.x) {
-        const uint2 v = grid[i];
-        unsigned choice = 0;
+    for (int i = threadIdx.x; i < 256 + 128; i += blockDim.x) {
+        const uint2 v = i < 256 ? grid[i] : make_uint2(0, 0);
+        const unsigned t = i & 127, mask = t | (unsigned)(__popc(t) & 1) << 7;
+        unsigned e = 0;
         for (int k = 0; k < 4; k++)
-            choice |= (v.x >> (8 * k + 4) & 3) << 8 * k | (v.y >> (8 * k + 4) & 3) << (8 * k + 4);
-        for (int c = 0; c < COPIES / 4; c++) /* in turns: no two lanes meet in a bank */
-            ((uint4 *)table)[i * (COPIES / 4) + (c + i / 2) % (COPIES / 4)] =
-                make_uint4(choice, choice, choice, choice);
+            if (i < 256)
+                e |= (v.x >> (8 * k + 4) & 3) << 4 * k | (v.y >> (8 * k + 4) & 3) << (4 * k + 16);
+            else
+                e |= (mask >> k & 1) << (4 * k + 2) | (mask >> (k + 4) & 1) << (4 * k + 18);
+        for (int c = 0; c < COPIES / 4; c++) /* in turns, for the banks */
+            ((uint4 *)table)[i * (COPIES / 4) + (c + i) % (COPIES / 4)] = make_uint4(e, e, e, e);
     }
 }
 
 template <> struct Part<QUANT_IQ2_XXS> {
-    enum { STEPS = 1, MINS = 0, JUMP = 16, IS_SIGNED = 1, SWAPPED = 1 };
+    enum { STEPS = 1, MINS = 0, JUMP = 16, IS_SIGNED = 1 };
     uint4 q; /* index, signs of two groups */
     half d;
     __device__ void load(const DevWeight &w, unsigned first, int step, int t)
@@ -56,16 +58,14 @@ template <> struct Part<QUANT_IQ2_XXS> {
         d = w.d[block];
     }
     __device__ static int at(int t, int i) { return 64 * t + 32 * i; }
-    __device__ void get(unsigned *v, int i, int j, const unsigned *table) const
+    __device__ void get(unsigned *v, int i, int j, const char *table) const
     {
-        const unsigned index = i ? q.z : q.x, s = i ? q.w : q.y;
-        /* the eighth sign is the parity of the seven: bits 0, 7, 14, 21 of p */
-        const unsigned two = s ^ s >> 1, four = two ^ two >> 2, p = four ^ two >> 4 ^ s >> 6;
-        const char *mine = (const char *)(table + threadIdx.x % COPIES);
-        const unsigned at = (j == 0 ? index << 6 : index >> (8 * j - 6)) & 0x3fc0;
-        const unsigned signs = (s >> 7 * j & 127) * 0x00810204u & 0x04444444;
-        const unsigned last = p << (30 - 7 * j) & 0x40000000;
-        const unsigned choice = *(const unsigned *)(mine + at) ^ signs ^ last;
+        const unsigned index = i ? q.z : q.x, signs = i ? q.w : q.y;
+        const unsigned copy = threadIdx.x % COPIES * sizeof(unsigned);
+        const unsigned at = (j ? index >> (8 * j - 7) : index << 7) & 255 * ENTRY;
+        const unsigned sign_at = (j ? signs >> (7 * j - 7) : signs << 7) & 127 * ENTRY;
+        const unsigned choice = *(const unsigned *)(table + (at | copy)) ^
+                                *(const unsigned *)(table + 256 * ENTRY + (sign_at | copy));
         v[0] = __byte_perm(iq2_plus, iq2_minus, choice);
         v[1] = __byte_perm(iq2_plus, iq2_minus, choice >> 16);
     }
@@ -79,7 +79,7 @@ template <> struct Part<QUANT_IQ2_XXS> {
 /* Lane t has bytes 16 t .. of the block: with n = t / 2 and h = t % 2 the sub-blocks of 16 at
  * columns 128 n + 16 h + 32 k. The scale is in the int8 values. */
 template <> struct Part<QUANT_Q2_K> {
-    enum { STEPS = 1, MINS = 4, JUMP = 32, IS_SIGNED = 0, SWAPPED = 0 };
+    enum { STEPS = 1, MINS = 4, JUMP = 32, IS_SIGNED = 0 };
     uint4 q;
     unsigned s; /* scales and mins of the 4 sub-blocks */
     half2 d;
@@ -92,7 +92,7 @@ template <> struct Part<QUANT_Q2_K> {
         d = ((const half2 *)w.d)[block];
     }
     __device__ static int at(int t, int i) { return 128 * (t / 2) + 16 * (t % 2) + 64 * i; }
-    __device__ void get(unsigned *v, int i, int j, const unsigned *) const
+    __device__ void get(unsigned *v, int i, int j, const char *) const
     {
         const int k = 2 * i + j / 2;
         const unsigned scale = s >> 8 * k & 15;
@@ -105,7 +105,7 @@ template <> struct Part<QUANT_Q2_K> {
 
 /* Lane t has bytes 32 t ..: groups 2t in the low nibbles, 2t + 1 in the high ones. */
 template <> struct Part<QUANT_Q4_K> {
-    enum { STEPS = 1, MINS = 2, JUMP = 16, IS_SIGNED = 0, SWAPPED = 0 };
+    enum { STEPS = 1, MINS = 2, JUMP = 16, IS_SIGNED = 0 };
     uint4 q[2];
     unsigned s; /* scale, min of the first group, of the second */
     half2 d;
@@ -122,7 +122,7 @@ template <> struct Part<QUANT_Q4_K> {
         d = ((const half2 *)w.d)[block];
     }
     __device__ static int at(int t, int i) { return 64 * t + 32 * i; }
-    __device__ void get(unsigned *v, int i, int j, const unsigned *) const
+    __device__ void get(unsigned *v, int i, int j, const char *) const
     {
         const uint4 u = q[j / 2];
         v[0] = (j % 2 ? u.z : u.x) >> 4 * i & 0x0f0f0f0f;
@@ -137,7 +137,7 @@ template <> struct Part<QUANT_Q4_K> {
 
 /* Lane t of a step of 128 columns has the t-th block of 32. */
 template <> struct Part<QUANT_Q8_0> {
-    enum { STEPS = 2, MINS = 0, JUMP = 16, IS_SIGNED = 1, SWAPPED = 0 };
+    enum { STEPS = 2, MINS = 0, JUMP = 16, IS_SIGNED = 1 };
     uint4 q[2];
     half d;
     __device__ void load(const DevWeight &w, unsigned first, int step, int t)
@@ -148,7 +148,7 @@ template <> struct Part<QUANT_Q8_0> {
         d = w.d[block];
     }
     __device__ static int at(int t, int i) { return 128 * i + 32 * t; }
-    __device__ void get(unsigned *v, int, int j, const unsigned *) const
+    __device__ void get(unsigned *v, int, int j, const char *) const
     {
         const uint4 u = q[j / 2];
         v[0] = j % 2 ? u.z : u.x;
@@ -160,7 +160,7 @@ template <> struct Part<QUANT_Q8_0> {
 
 /* Likewise; values are doubled to be whole: 0 1 2 3 4 6 8 12. */
 template <> struct Part<QUANT_MXFP4> {
-    enum { STEPS = 2, MINS = 0, JUMP = 16, IS_SIGNED = 1, SWAPPED = 0 };
+    enum { STEPS = 2, MINS = 0, JUMP = 16, IS_SIGNED = 1 };
     uint4 q;
     uint8_t e;
     __device__ void load(const DevWeight &w, unsigned first, int step, int t)
@@ -181,7 +181,7 @@ template <> struct Part<QUANT_MXFP4> {
         const unsigned mask = __byte_perm(high ? u : u << 4, 0, 0xba98); /* bit 3 of each */
         return (plus & ~mask) | (minus & mask);
     }
-    __device__ void get(unsigned *v, int, int j, const unsigned *) const
+    __device__ void get(unsigned *v, int, int j, const char *) const
     {
         v[0] = values_of(j % 2 ? q.z : q.x, j / 2);
         v[1] = values_of(j % 2 ? q.w : q.y, j / 2);
