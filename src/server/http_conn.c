@@ -1,9 +1,10 @@
 /* http_conn.c - a connection's life: read a request, hand it over, let the
  * reply out, and again.
  *
- * Reading never stops while a request is handled, since that is how the kernel
- * tells, on every system, that the client has gone: what it sends ahead is kept
- * for later, as far as one more request could be long. */
+ * Reading does not stop while a request is handled, since that is how the kernel
+ * tells, on every system, that the client has gone. What it sends ahead is kept
+ * for later; beyond MOST_AHEAD it is left in the kernel, and that it goes is seen
+ * only when something is written. */
 #include "http_conn.h"
 #include <event2/buffer.h>
 #include <netinet/in.h>
@@ -13,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LINGER_MS = 2000, READ_PIECE = 128 << 10 };
+enum { LINGER_MS = 2000, READ_PIECE = 128 << 10, MOST_AHEAD = 256 << 10 };
 
 static struct evbuffer *input_of(const Conn *c) { return bufferevent_get_input(c->bev); }
 static struct evbuffer *output_of(const Conn *c) { return bufferevent_get_output(c->bev); }
@@ -300,13 +301,10 @@ static void on_read(struct bufferevent *bev, void *arg)
 {
     Conn *c = arg;
     struct evbuffer *in = bufferevent_get_input(bev);
-    const HttpLimits *most = &c->h->rules.parse;
     if (c->phase == CONN_LINGER)
         evbuffer_drain(in, evbuffer_get_length(in));
     else if (is_reading(c))
         work(c);
-    else if (evbuffer_get_length(in) > most->max_header + most->max_body)
-        conn_abort(c, "sent_too_much");
 }
 
 /* Called when what waits has fallen to half of the soft limit, or less. */
@@ -406,6 +404,7 @@ void conn_open(Http *h, int fd, const char *peer, bool local, bool surplus)
     h->open++;
     bufferevent_setcb(c->bev, on_read, on_written, on_event, c);
     bufferevent_setwatermark(c->bev, EV_WRITE, h->rules.soft / 2, 0);
+    bufferevent_setwatermark(c->bev, EV_READ, 0, MOST_AHEAD);
     bufferevent_set_max_single_read(c->bev, READ_PIECE);
     evbuffer_add_cb(output_of(c), on_drained, c);
     arm(c, h->rules.idle_ms);

@@ -786,6 +786,29 @@ static void a_client_that_goes_is_noticed_at_once(void **state)
     stop(s);
 }
 
+/* How much of what it sends while its request is handled is taken from a client. */
+static void little_is_read_ahead_of_a_reply(void **state)
+{
+    (void)state;
+    enum { MOST = 16 << 20 };
+    static char piece[64 << 10];
+    Server *s = start(&(HttpOptions){ 0 });
+    Client c = client_tcp(s->port);
+    struct timeval t = { .tv_usec = 300000 };
+    size_t sent = 0;
+    int room = 64 << 10;
+    setsockopt(c.fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t);
+    setsockopt(c.fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    client_say(&c, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
+    assert_true(reaches(&s->n_held, 1));
+    for (ssize_t k; sent < MOST && (k = send(c.fd, piece, sizeof piece, 0)) > 0;)
+        sent += (size_t)k;
+    assert_true(sent < MOST); /* the rest is the kernel's */
+    assert_int_equal(s->n_lost, 0);
+    client_close(&c);
+    stop(s);
+}
+
 static void finish_held(void *arg)
 {
     Server *s = arg;
@@ -1117,6 +1140,7 @@ int main(void)
         cmocka_unit_test(connections_beyond_the_limit_are_told_to_come_back),
         cmocka_unit_test(slow_requests_time_out),
         cmocka_unit_test(a_client_that_goes_is_noticed_at_once),
+        cmocka_unit_test(little_is_read_ahead_of_a_reply),
         cmocka_unit_test(other_threads_answer_through_posts),
         cmocka_unit_test(a_client_that_does_not_read_is_cut_at_the_hard_limit),
         cmocka_unit_test(a_client_that_stops_reading_is_cut_in_time),
