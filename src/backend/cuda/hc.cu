@@ -85,6 +85,16 @@ static void parts_of(Cuda *c, float *part, const float *streams, const DevWeight
                *w, n_out, n, rows, (const uint2 *)c->iq2_grid);
 }
 
+/* Value i of a matrix that is stored plainly. */
+__device__ static float plain_value(const DevWeight &w, size_t i)
+{
+    switch (w.type) {
+    case QUANT_F32: return ((const float *)w.q)[i];
+    case QUANT_F16: return __half2float(((const half *)w.q)[i]);
+    default: return __uint_as_float((unsigned)((const unsigned short *)w.q)[i] << 16);
+    }
+}
+
 /* Columns that are no whole blocks of 32: one thread an output, all of the row. */
 __global__ void hc_plain(float *part, const float *streams, DevWeight w, int n_out, int n,
                          const int *rows)
@@ -96,11 +106,7 @@ __global__ void hc_plain(float *part, const float *streams, DevWeight w, int n_o
     if (o > n_out)
         return;
     for (int i = 0; i < w.cols; i++) {
-        const float v = o == n_out ? x[i]
-                        : w.type == QUANT_F32
-                            ? ((const float *)w.q)[(size_t)o * w.cols + i]
-                            : __half2float(((const half *)w.q)[(size_t)o * w.cols + i]);
-        sum += v * x[i];
+        sum += (o == n_out ? x[i] : plain_value(w, (size_t)o * w.cols + i)) * x[i];
     }
     for (int p = 0; p < PARTS; p++)
         part[((size_t)blockIdx.x * PARTS + p) * MIX_OUT + o] = p ? 0 : sum;
@@ -331,12 +337,7 @@ __global__ void embed_plain(float *streams, DevWeight table, const StepBlock *b)
     const int row = blockIdx.x, dim = table.cols;
     const size_t from = (size_t)b->row[row].token * dim;
     for (int i = threadIdx.x; i < N_STREAMS * dim; i += blockDim.x) {
-        const size_t at = from + i % dim;
-        streams[(size_t)row * N_STREAMS * dim + i] =
-            table.type == QUANT_F32 ? ((const float *)table.q)[at]
-            : table.type == QUANT_F16
-                ? __half2float(((const half *)table.q)[at])
-                : __uint_as_float((unsigned)((const unsigned short *)table.q)[at] << 16);
+        streams[(size_t)row * N_STREAMS * dim + i] = plain_value(table, from + i % dim);
     }
 }
 
