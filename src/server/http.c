@@ -302,6 +302,7 @@ static HttpRules rules_of(const HttpOptions *o)
         .slow_ms = int_or(o->slow_seconds, 60) * 1000,
         .soft = size_or(o->outbox_soft, (size_t)1 << 20),
         .hard = size_or(o->outbox_hard, (size_t)8 << 20),
+        .bodies = size_or(o->max_bodies, MAX((size_t)1 << 30, 2 * o->max_body)),
     };
 }
 

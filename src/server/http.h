@@ -22,8 +22,9 @@ typedef struct {
     size_t n_origins;
     const char *const *hosts; /* further names that Host may carry */
     size_t n_hosts;
-    size_t max_header, max_body;                    /* bytes; 0: 64 KiB, 64 MiB */
-    size_t max_line;                                /* of the request line; 0: 8 KiB */
+    size_t max_header, max_body; /* bytes; 0: 64 KiB, 64 MiB */
+    size_t max_line;             /* of the request line; 0: 8 KiB */
+    size_t max_bodies; /* bytes of all that come at one time; 0: 1 GiB, or two of the longest */
     int max_fields, max_connections;                /* 0: 100, 256 */
     int header_seconds, body_seconds, idle_seconds; /* 0: 10, 30, 60 */
     size_t outbox_soft, outbox_hard;                /* 0: 1 MiB, 8 MiB */

@@ -55,10 +55,19 @@ void conn_abort(Conn *c, const char *why)
     conn_lose(c, why);
 }
 
+bool conn_count_body(HttpRequest *r)
+{
+    Http *h = r->c->h;
+    h->bodies += r->parse.body.cap - r->body_cap;
+    r->body_cap = r->parse.body.cap;
+    return h->bodies <= h->rules.bodies;
+}
+
 static void request_free(HttpRequest *r)
 {
     if (!r)
         return;
+    r->c->h->bodies -= r->body_cap;
     http_parse_release(&r->parse);
     bytes_release(&r->fields);
     free(r);
@@ -223,10 +232,21 @@ static void reject(Conn *c)
     deliver(c);
 }
 
+/* Not because of this request alone, so others go on. */
+static void reject_body(Conn *c)
+{
+    refuse(c->r, 503, "overloaded", "Too many large requests are being received");
+    c->close = true;
+    deliver(c);
+}
+
 static void take_step(Conn *c, enum HttpStep step)
 {
     switch (step) {
-    case HTTP_MORE: break;
+    case HTTP_MORE:
+        if (!conn_count_body(c->r))
+            reject_body(c);
+        break;
     case HTTP_HEAD: take_head(c); break;
     case HTTP_DONE: deliver(c); break;
     case HTTP_BAD: reject(c); break;

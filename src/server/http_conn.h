@@ -20,7 +20,7 @@ typedef struct {
     HttpLimits parse;
     int max_connections;
     int header_ms, body_ms, idle_ms, slow_ms;
-    size_t soft, hard;
+    size_t soft, hard, bodies;
 } HttpRules;
 
 struct Http {
@@ -44,6 +44,7 @@ struct Http {
     void *user;
     Conn *conns, *dead;
     HttpTimer *timers;
+    size_t bodies; /* bytes of memory that bodies have which are the requests' */
     atomic_ullong connections, requests, refused, slow_clients;
     atomic_int open;
 };
@@ -80,7 +81,8 @@ struct HttpRequest {
     /* What the head was found to deserve instead of the handler, or 0. */
     int refusal;
     const char *code, *message;
-    Bytes fields; /* reply headers */
+    Bytes fields;    /* reply headers */
+    size_t body_cap; /* of its body, as counted in Http.bodies */
     bool handed, begun, ended, congested;
     void (*on_close)(void *arg, const char *why);
     void *on_close_arg;
@@ -102,6 +104,8 @@ void conn_push(Conn *c);
 void conn_replied(Conn *c);
 /* Somebody is to take bytes from now on: see that they do. */
 void conn_watch(Conn *c);
+/* Count anew what memory the request's body has; false: all bodies together have too much. */
+bool conn_count_body(HttpRequest *r);
 /* Ends the connection with RST. */
 void conn_abort(Conn *c, const char *why);
 

@@ -28,6 +28,7 @@ Bytes http_take_body(HttpRequest *r)
 {
     Bytes body = r->parse.body;
     r->parse.body = (Bytes){ 0 };
+    conn_count_body(r);
     return body;
 }
 

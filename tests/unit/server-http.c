@@ -622,6 +622,36 @@ static void a_refused_upload_still_reads_the_refusal(void **state)
     stop(s);
 }
 
+static void all_bodies_together_are_bounded(void **state)
+{
+    (void)state;
+    Server *s = start(&(HttpOptions){ .max_bodies = 4 << 20 });
+    static const char piece[3 << 20];
+    Client c[3];
+    for (int i = 0; i < 3; i++) {
+        c[i] = client_tcp(s->port);
+        client_say(&c[i], "POST /hold HTTP/1.1\r\n" HOST "Content-Length: 4000000\r\n\r\n");
+    }
+    client_send(&c[0], piece, sizeof piece);
+    nap_ms(300); /* so that it is the first */
+    client_send(&c[1], piece, sizeof piece);
+    Reply r = client_reply(&c[1], false);
+    assert_int_equal(r.status, 503);
+    assert_true(reply_says(&r, "retry-after", "1"));
+    assert_true(client_ended(&c[1]));
+    reply_release(&r);
+    /* What one has lost, or a handler taken, others may have. */
+    client_close(&c[0]);
+    for (int i = 0; i < 1000 && http_stats(s->h).open > 1; i++)
+        nap_ms(1);
+    client_send(&c[2], piece, sizeof piece);
+    client_send(&c[2], piece, 4000000 - sizeof piece);
+    assert_true(reaches(&s->n_held, 1));
+    client_close(&c[1]);
+    client_close(&c[2]);
+    stop(s);
+}
+
 /* Wrong in one place each, and in random ways around it. */
 static void put_malformed(Bytes *b, uint64_t *rng)
 {
@@ -1136,6 +1166,7 @@ int main(void)
         cmocka_unit_test(without_origins_nothing_is_said_of_them),
         cmocka_unit_test(errors_in_framing_are_answered_and_close),
         cmocka_unit_test(a_refused_upload_still_reads_the_refusal),
+        cmocka_unit_test(all_bodies_together_are_bounded),
         cmocka_unit_test(a_thousand_malformed_requests_get_a_4xx_each),
         cmocka_unit_test(connections_beyond_the_limit_are_told_to_come_back),
         cmocka_unit_test(slow_requests_time_out),
