@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(THREADS) attend_plain(Attend a, int per_block,
 
     let_others_start();
     wait_for_others();
-    const View v = view_of(a, row);
+    const View v = view_of(a, row, NULL);
     for (int u = threadIdx.x; u < heads * dim; u += THREADS) {
         q[u] = a.q[((size_t)row * a.n_heads + first) * dim + u];
         o[u] = 0;

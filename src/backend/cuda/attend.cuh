@@ -15,15 +15,16 @@ struct Attend {
 };
 
 /* attend_few.cu: few rows of Flash's heads, in F32. n_most: rows that a query sees at most. */
+enum { MOST_PICKS = 1024 };
 size_t attend_few_bytes(int rows, int n_heads, int n_most);
 void attend_few(Cuda *c, const Attend *a, int n_most, void *scratch);
 /* attend_many.cu: rounded to F16. */
 void attend_many(Cuda *c, const Attend *a);
-/* What both take: packed rows of 448 FP8 values and 64 rotated ones. */
+/* What both take: packed rows of 448 FP8 values and 64 rotated ones, and not too many picks. */
 static inline bool attend_tiles_fit(const Attend *a, int heads)
 {
     return a->row.packed && a->row.dim == 512 && a->row.rope == 64 && a->row.block == 64 &&
-           a->n_heads % heads == 0;
+           a->n_heads % heads == 0 && a->topk <= MOST_PICKS;
 }
 
 #ifdef __CUDACC__
@@ -34,8 +35,9 @@ struct View {
     int from, n_window, n, ring_rows, bytes;
 };
 
-/* By all threads of a block: barriers are inside. */
-__device__ static inline View view_of(const Attend &a, int row)
+/* By all threads of a block: barriers are inside, none at the end. picks: room for topk of
+ * them in shared memory, or NULL. */
+__device__ static inline View view_of(const Attend &a, int row, int *picks)
 {
     const RowAt at = a.b->row[row];
     const int visible = a.ratio ? (at.pos + 1) / a.ratio : 0;
@@ -54,8 +56,12 @@ __device__ static inline View view_of(const Attend &a, int row)
         pooled = 0;
         for (int i = 0; i < a.topk; i += blockDim.x) {
             const int j = i + threadIdx.x, p = j < a.topk ? v.pick[j] : -1;
+            if (picks && j < a.topk)
+                picks[j] = p;
             pooled += __syncthreads_count(p >= 0 && p < visible);
         }
+        if (picks)
+            v.pick = picks;
     }
     v.n = v.n_window + pooled;
     return v;

@@ -28,7 +28,10 @@ enum {
     SPLITS = 32,
     GROUP = 32,        /* KV rows between two barriers of scores */
     PITCH = GROUP + 8, /* floats: pairs are written without conflicts */
-    MIX_DIMS = 32
+    MIX_DIMS = 32,
+    MIX_PITCH = MIX_DIMS + 4, /* floats: four are written without conflicts */
+    MIX_WARPS = 16,
+    MIX_THREADS = MIX_WARPS * WARP
 };
 
 /* z [row][head][n_pad]; most [row][head][SPLITS]: the largest z of a split. */
@@ -172,6 +175,7 @@ __device__ static float put_group(float *z, const float *sh, int from, int end, 
 __global__ void __launch_bounds__(THREADS) attend_scores(Attend a, Scores s)
 {
     __shared__ __align__(16) float sh[N_WARPS * HEADS * PITCH];
+    __shared__ int picks[MOST_PICKS];
     const int row = blockIdx.z, first = blockIdx.y * HEADS, split = blockIdx.x;
     const int lane = threadIdx.x % WARP, head = first + threadIdx.x / 16;
     Queries q;
@@ -179,7 +183,7 @@ __global__ void __launch_bounds__(THREADS) attend_scores(Attend a, Scores s)
     let_others_start();
     wait_for_others();
     load_queries(&q, a.q + ((size_t)row * a.n_heads + first) * DIM, threadIdx.x / WARP, lane);
-    const View v = view_of(a, row);
+    const View v = view_of(a, row, picks);
     const int tiles = (v.n + 7) / 8, per = (tiles + SPLITS - 1) / SPLITS * 8;
     const int begin = min(split * per, v.n), end = min(begin + per, v.n);
     float *z = s.z + ((size_t)row * a.n_heads + head) * s.n_pad, most = -INFINITY;
@@ -222,12 +226,29 @@ __device__ static Quad load_quad(const View &v, int from, int d)
     return q;
 }
 
+/* What a lane needs of 16 KV rows: its quad, and scores of heads g and g + 8. */
+struct MixStep {
+    Quad q;
+    float4 low, high;
+};
+
+__device__ static MixStep load_step(const View &v, const float *low, const float *high, int from,
+                                    int d)
+{
+    MixStep s = {};
+    if (from < v.n) {
+        s.low = *(const float4 *)(low + from);
+        s.high = *(const float4 *)(high + from);
+        s.q = load_quad(v, from, d);
+    }
+    return s;
+}
+
 /* Weights of four KV rows for one head, times their scales; adds them to sum. */
-__device__ static float4 weights_of(const float *z, int from, int n, float most, const Quad &q,
+__device__ static float4 weights_of(float4 z, int from, int n, float most, const Quad &q,
                                     float *sum)
 {
-    const float4 at = *(const float4 *)(z + from);
-    float p[4] = { at.x, at.y, at.z, at.w };
+    float p[4] = { z.x, z.y, z.z, z.w };
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         p[i] = from + i < n ? expf(p[i] - most) : 0;
@@ -266,7 +287,7 @@ __device__ static void mix_quad(float acc[4][4], const Quad &q, float4 low, floa
 __device__ static void find_most(float *most, const float *all)
 {
     const int lane = threadIdx.x % WARP;
-    for (int h = threadIdx.x / WARP; h < HEADS; h += N_WARPS) {
+    for (int h = threadIdx.x / WARP; h < HEADS; h += MIX_WARPS) {
         const float m = warp_max(all[h * SPLITS + lane]);
         if (lane == 0)
             most[h] = m;
@@ -278,12 +299,10 @@ __device__ static void put_parts(float *sh, float *sums, float acc[4][4], const 
 {
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            const int head = g + k / 2 * 8, n = 2 * t + k % 2;
-            sh[(warp * HEADS + head) * MIX_DIMS + 4 * n + j] = acc[j][k];
-        }
+    for (int k = 0; k < 4; k++) {
+        const int head = g + k / 2 * 8, n = 2 * t + k % 2;
+        *(float4 *)(sh + (warp * HEADS + head) * MIX_PITCH + 4 * n) =
+            make_float4(acc[0][k], acc[1][k], acc[2][k], acc[3][k]);
     }
     for (int k = 0; k < 2; k++) {
         float s = sum[k];
@@ -294,33 +313,34 @@ __device__ static void put_parts(float *sh, float *sums, float acc[4][4], const 
     }
 }
 
-/* A thread has two neighbouring dimensions of a head. */
+/* A thread has a dimension of a head; its neighbour in a pair is the next lane. */
 __device__ static void put_mix(const Attend &a, const float *sh, const float *sums,
                                const float *most, int row, int first, int part)
 {
-    const int h = threadIdx.x / 16, d = part * MIX_DIMS + threadIdx.x % 16 * 2;
-    float x = 0, y = 0, sum = 0;
-    for (int w = 0; w < N_WARPS; w++) {
-        const float2 v = *(const float2 *)(sh + (w * HEADS + h) * MIX_DIMS + threadIdx.x % 16 * 2);
-        x += v.x;
-        y += v.y;
+    const int h = threadIdx.x / MIX_DIMS, d = part * MIX_DIMS + threadIdx.x % MIX_DIMS;
+    float x = 0, sum = 0;
+    for (int w = 0; w < MIX_WARPS; w++) {
+        x += sh[(w * HEADS + h) * MIX_PITCH + threadIdx.x % MIX_DIMS];
         sum += sums[w * HEADS + h];
     }
     const float sink = a.sinks[first + h], top = fmaxf(most[h], sink);
     const float rows = expf(most[h] - top), all = sum * rows + expf(sink - top);
-    float2 r = make_float2(x * rows / all, y * rows / all);
+    float r = x * rows / all;
+    const float other = __shfl_xor_sync(~0u, r, 1);
     if (d >= NOPE) {
-        const float *turn = a.b->turn[a.kind] + (size_t)row * ROPE + d - NOPE;
-        r = turned(r.x, r.y, turn[0], -turn[1]);
+        const float *turn = a.b->turn[a.kind] + (size_t)row * ROPE + (d - NOPE) / 2 * 2;
+        r = r * turn[0] + other * (d % 2 ? -turn[1] : turn[1]);
     }
-    *(float2 *)(a.o + ((size_t)row * a.n_heads + first + h) * DIM + d) = r;
+    a.o[((size_t)row * a.n_heads + first + h) * DIM + d] = r;
 }
 
-/* Block (32 dimensions, group of heads, row). */
-__global__ void __launch_bounds__(THREADS) attend_mix(Attend a, Scores s)
+/* Block (32 dimensions, group of heads, row). The next 16 KV rows of a warp are on their way
+ * while it works on these. */
+__global__ void __launch_bounds__(MIX_THREADS) attend_mix(Attend a, Scores s)
 {
-    __shared__ __align__(16) float sh[N_WARPS * HEADS * MIX_DIMS];
-    __shared__ float most[HEADS], sums[N_WARPS * HEADS];
+    __shared__ __align__(16) float sh[MIX_WARPS * HEADS * MIX_PITCH];
+    __shared__ float most[HEADS], sums[MIX_WARPS * HEADS];
+    __shared__ int picks[MOST_PICKS];
     const int part = blockIdx.x, first = blockIdx.y * HEADS, row = blockIdx.z;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     const size_t head = (size_t)row * a.n_heads + first;
@@ -329,18 +349,19 @@ __global__ void __launch_bounds__(THREADS) attend_mix(Attend a, Scores s)
     let_others_start();
     wait_for_others();
     find_most(most, s.most + head * SPLITS);
-    const View v = view_of(a, row);
+    const View v = view_of(a, row, picks);
     __syncthreads();
     const int d = part * MIX_DIMS + 4 * g;
     const float *low = s.z + (head + g) * s.n_pad, *high = low + (size_t)8 * s.n_pad;
     const float most_low = most[g], most_high = most[g + 8];
-#pragma unroll 2
-    for (int at = warp * 16; at < v.n; at += N_WARPS * 16) {
+    MixStep now = load_step(v, low, high, warp * 16 + 4 * t, d);
+    for (int at = warp * 16; at < v.n; at += MIX_WARPS * 16) {
         const int from = at + 4 * t;
-        const Quad q = load_quad(v, from, d);
-        const float4 pl = weights_of(low, from, v.n, most_low, q, &sum[0]);
-        const float4 ph = weights_of(high, from, v.n, most_high, q, &sum[1]);
-        mix_quad(acc, q, pl, ph, d >= NOPE);
+        const MixStep next = load_step(v, low, high, from + MIX_WARPS * 16, d);
+        const float4 pl = weights_of(now.low, from, v.n, most_low, now.q, &sum[0]);
+        const float4 ph = weights_of(now.high, from, v.n, most_high, now.q, &sum[1]);
+        mix_quad(acc, now.q, pl, ph, d >= NOPE);
+        now = next;
     }
     put_parts(sh, sums, acc, sum);
     __syncthreads();
@@ -356,5 +377,5 @@ void attend_few(Cuda *c, const Attend *a, int n_most, void *scratch)
     s.z = (float *)scratch;
     s.most = s.z + (size_t)a->n_rows * a->n_heads * s.n_pad;
     LAUNCH(c, attend_scores, dim3(SPLITS, groups, a->n_rows), THREADS, 0, *a, s);
-    LAUNCH(c, attend_mix, dim3(DIM / MIX_DIMS, groups, a->n_rows), THREADS, 0, *a, s);
+    LAUNCH(c, attend_mix, dim3(DIM / MIX_DIMS, groups, a->n_rows), MIX_THREADS, 0, *a, s);
 }

@@ -307,7 +307,7 @@ template <int HEADS, int TILE> __global__ void __launch_bounds__(THREADS, 1) att
 
     let_others_start();
     wait_for_others();
-    const View v = view_of(a, row);
+    const View v = view_of(a, row, NULL);
     fetch_rows(sh, v, 0);
     load_queries(sh, a.q + at);
     Softmax s = { a.sinks[first + threadIdx.x / (THREADS / HEADS)] * log2_e, 1 };

@@ -19,7 +19,7 @@
 
 enum {
     DIM = 128, /* of an index row on tensor cores */
-    WARPS = 8,
+    WARPS = 4,
     GROUP = 32, /* index rows of a warp */
     PITCH = GROUP + 8,
     TILE_HEADS = 16,
@@ -29,6 +29,7 @@ enum {
     CHOOSE_WARPS = CHOOSE / WARP,
     DIGITS = 2048,
     COPIES = 4,     /* of a histogram: neighbours meet less */
+    HELD = 16,      /* keys that a thread keeps in registers */
     LONG = 1 << 16, /* index rows of a context for which a row gets several blocks */
     SLICES = 16
 };
@@ -38,17 +39,19 @@ static const size_t most_scores = (size_t)256 << 20; /* bytes; more rows go in b
 
 struct Select {
     const StepBlock *b;
-    float *q, *w; /* [rows][heads][dim], [rows][heads] */
-    half *frag;   /* q as tensor cores want it: [rows][heads / 16][dim / 16][lane][8] */
-    float *power; /* [rows][heads]: what a head's halfs are to be multiplied with */
-    float *score; /* [batch][cap] */
-    int *count;   /* long: [batch][3][DIGITS] */
-    int *taken;   /* long: [batch][SLICES][2]: greater, equal */
-    int *pick;    /* [rows][topk] */
+    float *q, *w;       /* [rows][heads][dim], [rows][heads] */
+    const half *w_rows; /* few rows: idx_w [heads][x_dim]; NULL: w is there, unscaled */
+    const float *x;     /* [rows][x_dim] */
+    half *frag;         /* q as tensor cores want it: [rows][heads / 16][dim / 16][lane][8] */
+    float *power;       /* [rows][heads]: what a head's halfs are to be multiplied with */
+    float *score;       /* [batch][cap] */
+    int *count;         /* long: [batch][3][DIGITS] */
+    int *taken;         /* long: [batch][SLICES][2]: greater, equal */
+    int *pick;          /* [rows][topk] */
     const uint8_t *idx;
     IdxRowFormat row;
     int comp_rows, ratio, cap, heads, topk, first; /* first row of the batch */
-    int pairs, n_rows;
+    int pairs, n_rows, x_dim;
     float scale;
     bool rounding, tiles;
 };
@@ -160,6 +163,26 @@ __device__ static float lower_by(unsigned n)
     return n < 100 ? __uint_as_float((127 - n) << 23) : 0;
 }
 
+/* The weight of head h of a row: by a warp, from 8 KB of matrix and 16 of x for Flash. */
+__device__ static float head_weight(const Select &a, int row, int h)
+{
+    const uint4 *w = (const uint4 *)(a.w_rows + (size_t)h * a.x_dim);
+    const float4 *x = (const float4 *)(a.x + (size_t)row * a.x_dim);
+    float sum = 0;
+#pragma unroll 4
+    for (int i = threadIdx.x % WARP; i < a.x_dim / 8; i += WARP) {
+        const uint4 v = __ldg(w + i);
+        const float4 x0 = x[2 * i], x1 = x[2 * i + 1];
+        const float2 w0 = __half22float2(*(const half2 *)&v.x),
+                     w1 = __half22float2(*(const half2 *)&v.y),
+                     w2 = __half22float2(*(const half2 *)&v.z),
+                     w3 = __half22float2(*(const half2 *)&v.w);
+        sum += w0.x * x0.x + w0.y * x0.y + w1.x * x0.z + w1.y * x0.w;
+        sum += w2.x * x1.x + w2.y * x1.y + w3.x * x1.z + w3.y * x1.w;
+    }
+    return warp_sum(sum);
+}
+
 /* A warp a head: 512 bytes in, 256 out for Flash. */
 __global__ void prepare_queries(Select a, const float *turns, int rope)
 {
@@ -183,8 +206,9 @@ __global__ void prepare_queries(Select a, const float *turns, int rope)
         x[nope + 2 * i + 1] = r.y;
     }
     hadamard_warp(x, dim);
+    const float weight = a.w_rows ? head_weight(a, row, h) : a.w[u];
     if (lane == 0)
-        a.w[u] *= a.scale;
+        a.w[u] = weight * a.scale;
     if (!a.tiles) {
         if (a.rounding)
             round_head(x, dim, NULL);
@@ -404,20 +428,63 @@ __device__ static unsigned above(unsigned key, int p)
     return p == 0 ? 0 : p == 1 ? key >> 21 : key >> 10;
 }
 
-/* Scores [from, to): how many of those that agree with prefix above digit p have which
- * digit. count: [DIGITS][COPIES] of the block, cleared here. */
-__device__ static void count_digits(int *count, const float *score, int from, int to,
-                                    unsigned prefix, int p)
+/* Scores of a warp, [begin, end): in memory, or as keys in registers, 32 a round. */
+template <bool IN_REGISTERS> struct Keys {
+    const float *score;
+    int begin, end;
+    unsigned held[IN_REGISTERS ? HELD : 1];
+};
+
+/* Scores [from, to) dealt out to the block's warps; registers have room for HELD * CHOOSE. */
+template <bool IN_REGISTERS>
+__device__ static Keys<IN_REGISTERS> keys_of(const float *score, int from, int to)
+{
+    const int lane = threadIdx.x % WARP, per = (to - from + CHOOSE - 1) / CHOOSE * WARP;
+    Keys<IN_REGISTERS> k;
+    k.score = score;
+    k.begin = min(from + (int)threadIdx.x / WARP * per, to);
+    k.end = min(k.begin + per, to);
+    if (IN_REGISTERS) {
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            const int at = k.begin + WARP * i + lane;
+            k.held[IN_REGISTERS ? i : 0] = at < k.end ? order_key(score[at]) : 0;
+        }
+    }
+    return k;
+}
+
+/* visit(index, is there one, key) by all lanes of the warp, in order of the index. */
+template <bool IN_REGISTERS, class Visit>
+__device__ static void each_key(const Keys<IN_REGISTERS> &k, Visit visit)
+{
+    const int lane = threadIdx.x % WARP;
+    if (IN_REGISTERS) {
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            const int at = k.begin + WARP * i + lane;
+            if (at - lane < k.end)
+                visit(at, at < k.end, k.held[IN_REGISTERS ? i : 0]);
+        }
+    } else {
+#pragma unroll 4
+        for (int at = k.begin + lane; at - lane < k.end; at += WARP)
+            visit(at, at < k.end, at < k.end ? order_key(k.score[at]) : 0);
+    }
+}
+
+/* How many of the block's keys that agree with prefix above digit p have which digit.
+ * count: [DIGITS][COPIES], cleared here. */
+template <bool IN_REGISTERS>
+__device__ static void count_digits(int *count, const Keys<IN_REGISTERS> &k, unsigned prefix, int p)
 {
     for (int i = threadIdx.x; i < DIGITS * COPIES; i += CHOOSE)
         count[i] = 0;
     __syncthreads();
-#pragma unroll 4
-    for (int i = from + threadIdx.x; i < to; i += CHOOSE) {
-        const unsigned key = order_key(score[i]);
-        if (above(key, p) == above(prefix, p))
+    each_key(k, [&](int, bool there, unsigned key) {
+        if (there && above(key, p) == above(prefix, p))
             atomicAdd(&count[digit_of(key, p) * COPIES + threadIdx.x % COPIES], 1);
-    }
+    });
     __syncthreads();
 }
 
@@ -427,11 +494,11 @@ struct Descent {
     int k;
 };
 
-/* Threads have two digits each, the largest first: how many are before them? */
+/* The sum of `mine` of the threads before this one. */
 __device__ static int before_mine(int mine, int *part)
 {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    int sum = mine, other = 0;
+    int sum = mine;
     for (int d = 1; d < WARP; d *= 2) {
         const int up = __shfl_up_sync(~0u, sum, d);
         sum += lane >= d ? up : 0;
@@ -440,20 +507,20 @@ __device__ static int before_mine(int mine, int *part)
     if (lane == WARP - 1)
         part[warp] = sum;
     __syncthreads();
-    for (int i = 0; i < CHOOSE_WARPS; i++)
-        other += i < warp ? part[i] : 0;
-    return other + sum - mine;
+    return __reduce_add_sync(~0u, lane < warp ? part[lane] : 0) + sum - mine;
 }
 
-/* Digit p of the k-th largest, from counts [DIGITS][copies]; k becomes its rank there. */
-__device__ static void settle(Descent *at, const int *count, int copies, int p, int *part)
+/* Digit p of the k-th largest, from counts [DIGITS][N]; k becomes its rank there. A thread
+ * has two digits, the first thread the largest. */
+template <int N> __device__ static void settle(Descent *at, const int *count, int p, int *part)
 {
     __shared__ Descent found;
-    const int high = DIGITS - 1 - 2 * threadIdx.x, low = high - 1;
+    const int low = DIGITS - 2 - 2 * threadIdx.x, high = low + 1;
     int n_high = 0, n_low = 0;
-    for (int i = 0; i < copies; i++) {
-        n_high += count[high * copies + i];
-        n_low += count[low * copies + i];
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        n_low += count[low * N + i];
+        n_high += count[high * N + i];
     }
     const int before = before_mine(n_high + n_low, part);
     const int shift = p == 0 ? 21 : p == 1 ? 10 : 0;
@@ -466,57 +533,54 @@ __device__ static void settle(Descent *at, const int *count, int copies, int p, 
     __syncthreads();
 }
 
-/* Of scores [from, to) those above the least key, and those equal to it: by one warp. */
-__device__ static int2 count_warp(const float *score, int from, int to, unsigned least)
+/* Keys of the warp above the least that gets in, and those equal to it. */
+template <bool IN_REGISTERS>
+__device__ static int2 count_warp(const Keys<IN_REGISTERS> &k, unsigned least)
 {
     int2 n = make_int2(0, 0);
-#pragma unroll 4
-    for (int i = from + threadIdx.x % WARP; i < to; i += WARP) {
-        const unsigned key = order_key(score[i]);
-        n.x += key > least;
-        n.y += key == least;
-    }
+    each_key(k, [&](int, bool there, unsigned key) {
+        n.x += there && key > least;
+        n.y += there && key == least;
+    });
     n.x = __reduce_add_sync(~0u, n.x);
     n.y = __reduce_add_sync(~0u, n.y);
     return n;
 }
 
-/* Writes the picks among them in order; before: those in front, ties: how many get in. */
-__device__ static void write_warp(int *pick, const float *score, int from, int to, unsigned least,
+/* Writes the warp's picks in order; before: what is in front, ties: how many of those equal
+ * to the least get in. */
+template <bool IN_REGISTERS>
+__device__ static void write_warp(int *pick, const Keys<IN_REGISTERS> &k, unsigned least,
                                   int2 before, int ties)
 {
     const unsigned lane = threadIdx.x % WARP, lower = (1u << lane) - 1;
-    for (int i = from; i < to; i += WARP) {
-        const bool there = i + (int)lane < to;
-        const unsigned key = there ? order_key(score[i + lane]) : 0;
+    each_key(k, [&](int at, bool there, unsigned key) {
         const unsigned more = __ballot_sync(~0u, there && key > least);
         const unsigned same = __ballot_sync(~0u, there && key == least);
         const int n_same = before.y + __popc(same & lower);
         if ((more | (n_same < ties ? same : 0)) >> lane & 1)
-            pick[before.x + __popc(more & lower) + min(n_same, ties)] = i + lane;
+            pick[before.x + __popc(more & lower) + min(n_same, ties)] = at;
         before.x += __popc(more);
         before.y += __popc(same);
-    }
+    });
 }
 
-/* Scores [from, to) by all warps of the block, `before` them those in front. */
-__device__ static void write_block(int *pick, const float *score, int from, int to, unsigned least,
-                                   int2 before, int ties)
+/* The block's picks; before: what other blocks have in front of them. */
+template <bool IN_REGISTERS>
+__device__ static void write_block(int *pick, const Keys<IN_REGISTERS> &k, const Descent &d,
+                                   int2 before)
 {
     __shared__ int2 counts[CHOOSE_WARPS];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const int per = (to - from + CHOOSE - 1) / CHOOSE * WARP;
-    const int begin = min(from + warp * per, to), end = min(begin + per, to);
-    const int2 mine = count_warp(score, begin, end, least);
+    const int2 mine = count_warp(k, d.prefix);
     if (lane == 0)
         counts[warp] = mine;
     __syncthreads();
-    for (int i = 0; i < warp; i++) {
-        before.x += counts[i].x;
-        before.y += counts[i].y;
-    }
-    if (mine.x || (mine.y && before.y < ties))
-        write_warp(pick, score, begin, end, least, before, ties);
+    const int2 other = lane < warp ? counts[lane] : make_int2(0, 0);
+    before.x += __reduce_add_sync(~0u, other.x);
+    before.y += __reduce_add_sync(~0u, other.y);
+    if (mine.x || (mine.y && before.y < d.k))
+        write_warp(pick, k, d.prefix, before, d.k);
 }
 
 __device__ static void pick_all(int *pick, int n, int topk)
@@ -525,26 +589,39 @@ __device__ static void pick_all(int *pick, int n, int topk)
         pick[i] = i < n ? i : -1;
 }
 
-/* A block a row of the batch. */
+/* Shared memory of a block that chooses. */
+struct Counts {
+    int digit[DIGITS * COPIES], part[CHOOSE_WARPS];
+};
+
+template <bool IN_REGISTERS>
+__device__ static void choose_of(int *pick, const float *score, int n, int topk, Counts *sh)
+{
+    const Keys<IN_REGISTERS> k = keys_of<IN_REGISTERS>(score, 0, n);
+    Descent at = { 0, topk };
+    for (int p = 0; p < 3; p++) {
+        count_digits(sh->digit, k, at.prefix, p);
+        settle<COPIES>(&at, sh->digit, p, sh->part);
+    }
+    write_block(pick, k, at, make_int2(0, 0));
+}
+
+/* A block a row of the batch; those that see more than LONG are left to others. */
 __global__ void __launch_bounds__(CHOOSE) choose(Select a)
 {
-    __shared__ int count[DIGITS * COPIES], part[CHOOSE_WARPS];
+    __shared__ __align__(16) Counts sh;
     let_others_start();
     wait_for_others();
     const int row = a.first + blockIdx.x, n = visible_to(a, row);
     const float *score = a.score + (size_t)blockIdx.x * a.cap;
     int *pick = a.pick + (size_t)row * a.topk;
-    Descent at = { 0, a.topk };
 
-    if (n <= a.topk) {
+    if (n <= a.topk)
         pick_all(pick, n, a.topk);
-        return;
-    }
-    for (int p = 0; p < 3; p++) {
-        count_digits(count, score, 0, n, at.prefix, p);
-        settle(&at, count, COPIES, p, part);
-    }
-    write_block(pick, score, 0, n, at.prefix, make_int2(0, 0), at.k);
+    else if (n <= HELD * CHOOSE)
+        choose_of<true>(pick, score, n, a.topk, &sh);
+    else if (n <= LONG)
+        choose_of<false>(pick, score, n, a.topk, &sh);
 }
 
 /* ---- the same with several blocks a row ---------------------------------------------------------- */
@@ -561,27 +638,28 @@ __device__ static Descent descent_of(const Select &a, int batch_row, int digits,
 {
     Descent at = { 0, a.topk };
     for (int p = 0; p < digits; p++)
-        settle(&at, a.count + ((size_t)batch_row * 3 + p) * DIGITS, 1, p, part);
+        settle<1>(&at, a.count + ((size_t)batch_row * 3 + p) * DIGITS, p, part);
     return at;
 }
 
 /* Block (x, y): slice x of row y. Counts are added up as integers: order does not matter. */
 __global__ void __launch_bounds__(CHOOSE) count_slice(Select a, int p)
 {
-    __shared__ int count[DIGITS * COPIES], part[CHOOSE_WARPS];
+    __shared__ __align__(16) Counts sh;
     let_others_start();
     wait_for_others();
     const int n = visible_to(a, a.first + blockIdx.y);
-    if (n <= a.topk)
+    if (n <= LONG)
         return;
     const int2 at = slice_of(n, blockIdx.x);
-    const Descent d = descent_of(a, blockIdx.y, p, part);
-    count_digits(count, a.score + (size_t)blockIdx.y * a.cap, at.x, at.y, d.prefix, p);
+    const Descent d = descent_of(a, blockIdx.y, p, sh.part);
+    count_digits(sh.digit, keys_of<false>(a.score + (size_t)blockIdx.y * a.cap, at.x, at.y),
+                 d.prefix, p);
     int *all = a.count + ((size_t)blockIdx.y * 3 + p) * DIGITS;
     for (int i = threadIdx.x; i < DIGITS; i += CHOOSE) {
         int sum = 0;
         for (int k = 0; k < COPIES; k++)
-            sum += count[i * COPIES + k];
+            sum += sh.digit[i * COPIES + k];
         if (sum)
             atomicAdd(&all[i], sum);
     }
@@ -595,13 +673,12 @@ __global__ void __launch_bounds__(CHOOSE) count_taken(Select a)
     let_others_start();
     wait_for_others();
     const int n = visible_to(a, a.first + blockIdx.y), warp = threadIdx.x / WARP;
-    if (n <= a.topk)
+    if (n <= LONG)
         return;
     const int2 at = slice_of(n, blockIdx.x);
     const Descent d = descent_of(a, blockIdx.y, 3, part);
-    const int per = (at.y - at.x + CHOOSE - 1) / CHOOSE * WARP;
-    const int begin = min(at.x + warp * per, at.y), end = min(begin + per, at.y);
-    const int2 mine = count_warp(a.score + (size_t)blockIdx.y * a.cap, begin, end, d.prefix);
+    const int2 mine =
+        count_warp(keys_of<false>(a.score + (size_t)blockIdx.y * a.cap, at.x, at.y), d.prefix);
     if (threadIdx.x % WARP == 0)
         counts[warp] = mine;
     __syncthreads();
@@ -620,11 +697,8 @@ __global__ void __launch_bounds__(CHOOSE) write_slice(Select a)
     wait_for_others();
     const int row = a.first + blockIdx.y, n = visible_to(a, row);
     int *pick = a.pick + (size_t)row * a.topk;
-    if (n <= a.topk) {
-        if (blockIdx.x == 0)
-            pick_all(pick, n, a.topk);
+    if (n <= LONG)
         return;
-    }
     const Descent d = descent_of(a, blockIdx.y, 3, part);
     const int *taken = a.taken + (size_t)blockIdx.y * SLICES * 2;
     const int2 at = slice_of(n, blockIdx.x);
@@ -633,7 +707,7 @@ __global__ void __launch_bounds__(CHOOSE) write_slice(Select a)
         before.x += taken[2 * i];
         before.y += taken[2 * i + 1];
     }
-    write_block(pick, a.score + (size_t)blockIdx.y * a.cap, at.x, at.y, d.prefix, before, d.k);
+    write_block(pick, keys_of<false>(a.score + (size_t)blockIdx.y * a.cap, at.x, at.y), d, before);
 }
 
 /* ---- the op ------------------------------------------------------------------------------------- */
@@ -658,19 +732,19 @@ static void score_batch(Cuda *c, const Select *a, int rows)
 
 static void choose_batch(Cuda *c, const Select *a, int rows)
 {
-    if (a->cap <= LONG) {
-        LAUNCH(c, choose, rows, CHOOSE, 0, *a);
+    LAUNCH(c, choose, rows, CHOOSE, 0, *a);
+    if (a->cap <= LONG)
         return;
-    }
     for (int p = 0; p < 3; p++)
         LAUNCH(c, count_slice, dim3(SLICES, rows), CHOOSE, 0, *a, p);
     LAUNCH(c, count_taken, dim3(SLICES, rows), CHOOSE, 0, *a);
     LAUNCH(c, write_slice, dim3(SLICES, rows), CHOOSE, 0, *a);
 }
 
-static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick)
+static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick, Buf x, const Layer *l)
 {
     const Shape *s = c->be.shape;
+    const DevWeight *w = weight_of(&l->idx_w);
 
     a->b = c->block;
     a->pick = at<int>(pick);
@@ -684,6 +758,11 @@ static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick)
     a->n_rows = c->n_rows;
     a->scale = 1 / sqrtf((float)s->idx_dim * (float)s->idx_heads);
     a->rounding = s->rounding;
+    a->x = at<const float>(x);
+    a->x_dim = s->dim;
+    /* A matrix so small is not worth a launch. */
+    if (c->few && w->type == QUANT_F16 && w->cols % 8 == 0)
+        a->w_rows = (const half *)w->q;
     a->tiles = tiles_fit(s) && kv->idx_row.packed;
 }
 
@@ -696,14 +775,15 @@ void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, B
     size_t used = 0;
     Select a = {};
 
-    fill(&a, c, kv, pick);
+    fill(&a, c, kv, pick, x, l);
     a.cap = most_visible(s, c->max_context);
     char *scratch = (char *)op_scratch(c, &used, lay_out(NULL, s, n, a.cap, NULL));
     if (!scratch)
         return;
     lay_out(&a, s, n, a.cap, scratch);
     dense(c, a.q, (size_t)all, &l->idx_q, 0, at<const float>(qr), s->q_rank, n);
-    dense(c, a.w, (size_t)s->idx_heads, &l->idx_w, 0, at<const float>(x), s->dim, n);
+    if (!a.w_rows)
+        dense(c, a.w, (size_t)s->idx_heads, &l->idx_w, 0, a.x, s->dim, n);
     LAUNCH(c, prepare_queries, (n * s->idx_heads + PREPARE_WARPS - 1) / PREPARE_WARPS,
            PREPARE_WARPS * WARP, PREPARE_WARPS * s->idx_dim * sizeof(float), a,
            (const float *)c->host.turn[1], s->rope_dim);
