@@ -281,7 +281,7 @@ static const Option *limits_options(ServeOptions *o)
         { OPT_INT, "--max-headers", "N", &h->max_fields, "fields; default 100", 1, 10000 },
         { OPT_INT, "--header-timeout", "SECONDS", &h->header_seconds, "default 10", 1, 3600 },
         { OPT_INT, "--body-timeout", "SECONDS", &h->body_seconds,
-          "without a byte of it; default 30", 1, 3600 },
+          "without a byte of it, and with less than 64 KiB a second in all; default 30", 1, 3600 },
         { OPT_INT, "--idle-timeout", "SECONDS", &h->idle_seconds,
           "of a connection between requests; default 60", 1, 86400 },
         { OPT_INT, "--slow-timeout", "SECONDS", &h->slow_seconds,

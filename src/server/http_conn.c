@@ -15,6 +15,9 @@
 #include <unistd.h>
 
 enum { LINGER_MS = 2000, READ_PIECE = 128 << 10, MOST_AHEAD = 256 << 10 };
+/* The least that must come of a body in a second, after the first ones; and how
+ * much of a refused one is waited for, so that the connection can go on. */
+enum { LEAST_RATE = 64 << 10, MOST_REFUSED = 64 << 10 };
 
 static struct evbuffer *input_of(const Conn *c) { return bufferevent_get_input(c->bev); }
 static struct evbuffer *output_of(const Conn *c) { return bufferevent_get_output(c->bev); }
@@ -201,18 +204,36 @@ static void deliver(Conn *c)
         c->h->handler(c->h->user, r);
 }
 
+/* Until the next byte of the body must come, and so many in all. */
+static void arm_body(Conn *c)
+{
+    int64_t most = c->h->rules.body_ms, gone = (clock_ns() - c->body_ns) / 1000000;
+    int64_t earned = (int64_t)(c->body_bytes * 1000 / LEAST_RATE);
+    arm(c, MAX(MIN(most, most + earned - gone), 0));
+}
+
+/* Much of a refused body is still to come, or nobody knows how much. */
+static bool is_long_refused(const Conn *c)
+{
+    const HttpParser *p = &c->r->parse;
+    size_t there = evbuffer_get_length(input_of(c));
+    return c->r->refusal && p->has_body && (p->n_coding || p->left > there + MOST_REFUSED);
+}
+
 /* The head is there. A client that waits for "continue" gets it or the refusal,
  * and after a refusal nobody knows whether the body comes: so the end. */
 static void take_head(Conn *c)
 {
     HttpRequest *r = c->r;
     c->phase = CONN_BODY;
-    arm(c, c->h->rules.body_ms);
+    c->body_ns = clock_ns();
+    c->body_bytes = 0;
+    arm_body(c);
     check_head(r);
     r->parse.discard = r->refusal != 0;
     bool waits =
         r->parse.expect_continue && r->parse.has_body && evbuffer_get_length(input_of(c)) == 0;
-    if (c->surplus || (waits && r->refusal)) {
+    if (c->surplus || (waits && r->refusal) || is_long_refused(c)) {
         c->close = true;
         deliver(c);
     } else if (waits) {
@@ -267,6 +288,7 @@ static bool feed(Conn *c)
     enum HttpStep step =
         http_parse(&c->r->parse, (const char *)evbuffer_pullup(in, (ev_ssize_t)n), n, &used);
     evbuffer_drain(in, used);
+    c->body_bytes += used;
     take_step(c, step);
     /* A request without a body is complete with its head. */
     if (step == HTTP_HEAD && is_reading(c))
@@ -276,10 +298,10 @@ static bool feed(Conn *c)
 
 static void work(Conn *c)
 {
-    if (c->phase == CONN_BODY)
-        arm(c, c->h->rules.body_ms);
     while (is_reading(c) && feed(c))
         ;
+    if (!c->dead && c->phase == CONN_BODY)
+        arm_body(c);
     /* What came before the end was answered; a rest is of no use. */
     if (c->eof && !c->dead && c->phase != CONN_FLUSH && c->phase != CONN_LINGER)
         conn_lose(c, "client_gone");

@@ -70,6 +70,8 @@ struct Conn {
     bool eof;     /* the client will send no more */
     bool local;   /* a Unix socket */
     bool dead;
+    int64_t body_ns;     /* when its body began */
+    uint64_t body_bytes; /* of it that came, with the frames of chunks */
     int64_t progress_ns; /* when the client last took a byte of what was waiting */
     char peer[64];
 };
