@@ -33,6 +33,14 @@ size_t scratch_of_many(int rows, int active, int n_experts, int dim, int ff);
 /* experts.cu: y = or += the sum of the row's pairs of part [pairs][dim], in ascending expert */
 void add_pairs(Cuda *c, const Moe *m, const float *part);
 
+/* Bytes of shared memory that a block can have: 227 KB on Hopper, 99 on smaller GPUs. */
+static inline size_t shared_most(Cuda *c)
+{
+    int n = 0;
+    NOTE(c, cudaDeviceGetAttribute(&n, cudaDevAttrMaxSharedMemoryPerBlockOptin, c->device));
+    return (size_t)n;
+}
+
 #ifdef __CUDACC__
 /* Written so that NaN stays NaN. */
 __device__ static inline float swiglu(float g, float u, float limit, float weight)

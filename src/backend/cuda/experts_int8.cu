@@ -400,19 +400,24 @@ template <int TYPE, int T> static void launch(Cuda *c, const Job &j)
     LAUNCH(c, (few_tiles<TYPE, T>), grid, THREADS, bytes, j, (const uint2 *)c->iq2_grid);
 }
 
+template <int TYPE, int T> static bool has_room(Cuda *c, const Job &j)
+{
+    return Space<TYPE, T>::bytes(j.w[0].cols / CHUNK, j.pairs) <= shared_most(c);
+}
+
 /* One row: an expert has one pair. Of a few rows it rarely has more than two, but the shared
  * expert has them all. */
 template <int TYPE> static void run(Cuda *c, const Job &j)
 {
-    if (j.rows == 1)
-        launch<TYPE, 1>(c, j);
-    else
+    if (j.rows > 1 && has_room<TYPE, 2>(c, j))
         launch<TYPE, 2>(c, j);
+    else
+        launch<TYPE, 1>(c, j);
 }
 
 static void run_q8(Cuda *c, const Job &j)
 {
-    if (j.rows > 2 && !j.ids && j.w[0].cols <= MOST_COLS / 2)
+    if (j.rows > 2 && !j.ids && has_room<QUANT_Q8_0, 8>(c, j))
         launch<QUANT_Q8_0, 8>(c, j);
     else
         run<QUANT_Q8_0>(c, j);

@@ -627,18 +627,20 @@ template <int TYPE> static void launch_down(Cuda *c, const Down &a, const Order 
            (const uint2 *)c->iq2_grid);
 }
 
-/* The formats that the published files have experts in; others go as they come. */
-static int packed_type(const DevWeight &w)
+/* The formats that the published files have experts in; others, and those for whose tables
+ * there is no room, go as they come. */
+static int packed_type(Cuda *c, const DevWeight &w)
 {
     const int t = w.type;
     const bool packed =
-        t == QUANT_IQ2_XXS || t == QUANT_Q2_K || t == QUANT_Q4_K || t == QUANT_MXFP4;
+        (t == QUANT_IQ2_XXS && Space<QUANT_IQ2_XXS>::BYTES + 1024 <= shared_most(c)) ||
+        t == QUANT_Q2_K || t == QUANT_Q4_K || t == QUANT_MXFP4;
     return packed && w.cols % CHUNK == 0 ? t : ANY;
 }
 
 static void run_up(Cuda *c, const Up &a, const Order &o, int tiles)
 {
-    switch (a.gate.type == a.up.type ? packed_type(a.gate) : ANY) {
+    switch (a.gate.type == a.up.type ? packed_type(c, a.gate) : ANY) {
     case QUANT_IQ2_XXS: launch_up<QUANT_IQ2_XXS>(c, a, o, tiles); break;
     case QUANT_Q4_K: launch_up<QUANT_Q4_K>(c, a, o, tiles); break;
     case QUANT_MXFP4: launch_up<QUANT_MXFP4>(c, a, o, tiles); break;
@@ -648,7 +650,7 @@ static void run_up(Cuda *c, const Up &a, const Order &o, int tiles)
 
 static void run_down(Cuda *c, const Down &a, const Order &o, int tiles)
 {
-    switch (packed_type(a.w)) {
+    switch (packed_type(c, a.w)) {
     case QUANT_Q2_K: launch_down<QUANT_Q2_K>(c, a, o, tiles); break;
     case QUANT_Q4_K: launch_down<QUANT_Q4_K>(c, a, o, tiles); break;
     case QUANT_MXFP4: launch_down<QUANT_MXFP4>(c, a, o, tiles); break;
