@@ -69,7 +69,8 @@ NVCC_SMALL := $(if $(shell $(NVCC) --help | grep -e --compress-mode),--compress-
 NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(NVCC_SMALL) $(CUDA_GENCODE) -MMD -MP \
              -Xcompiler -fPIC,-Wall,-Wextra,-Wno-unused-parameter,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics \
              $(if $(WERROR),-Werror all-warnings)
-CUDA_LIBS = -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) -lcublasLt -lcudart_static -ldl -lrt -lpthread
+# cuBLASLt is loaded when it is needed: see src/backend/cuda/lt.cu.
+CUDA_LIBS = -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) -lcudart_static -ldl -lrt -lpthread
 else ifneq ($(CUDA),0)
 $(error CUDA=$(CUDA): it is 1 or 0)
 endif
@@ -254,7 +255,7 @@ comma := ,
 # What a GPU can do: the numbers that decide how its kernels are made.
 tools-cuda: $(B)/cuda_limits
 $(B)/cuda_limits: tools/cuda_limits.cu $(B)/cuda-flags
-	$(NVCC) $(NVCC_FLAGS) -MF $@.d -o $@ $< $(CUDA_LIBS:-Wl$(comma)%=-Xlinker %)
+	$(NVCC) $(NVCC_FLAGS) -MF $@.d -o $@ $< -lcublasLt $(CUDA_LIBS:-Wl$(comma)%=-Xlinker %)
 
 # What the CPU kernels reach of what the machine can do.
 $(B)/bench_kernels: tools/bench_kernels.c $(call libs,base quant backend/cpu)
