@@ -35,9 +35,9 @@ typedef struct {
  * until it is answered or its connection is gone. */
 typedef void (*HttpHandler)(void *user, HttpRequest *r);
 /* Renders an error that the transport itself gives (401, 404, 413, ...) in the
- * shape of the API that the path belongs to. */
-typedef void (*HttpErrorFn)(void *user, const char *path, int status, const char *code,
-                            const char *message, const char *request_id, Bytes *out);
+ * shape of the API that the path belongs to. Of r only what is known of it may be asked. */
+typedef void (*HttpErrorFn)(void *user, const HttpRequest *r, int status, const char *code,
+                            const char *message, Bytes *out);
 
 Http *http_open(const HttpOptions *opt, HttpHandler handler, HttpErrorFn error, void *user,
                 ds4_err *err);

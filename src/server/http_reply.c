@@ -191,7 +191,7 @@ void reply_error(HttpRequest *r, int status, const char *code, const char *messa
     if (status == 503)
         http_set(r, "retry-after", "1");
     if (h->error)
-        h->error(h->user, http_path(r), status, code, message, r->id, &body);
+        h->error(h->user, r, status, code, message, &body);
     else
         bytes_printf(&body, "%s\n", message);
     http_reply(r, status, h->error ? "application/json" : "text/plain", bytes_view(&body));

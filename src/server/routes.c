@@ -121,15 +121,35 @@ static const Dialect *dialect_of(const char *path)
     return &dialect_chat;
 }
 
-void routes_error(void *server, const char *path, int status, const char *code, const char *message,
-                  const char *request_id, Bytes *out)
+/* Who tries keys does so thousands of times a second. */
+static void log_refused(Server *s, const HttpRequest *r, int status, const char *code)
+{
+    int64_t now = clock_ns();
+    if (s->refused_ns && now - s->refused_ns < 1000000000) {
+        s->refused++;
+        return;
+    }
+    server_log(s, "refused: %d %s to %s, and %d more before", status, code, http_peer(r),
+               s->refused);
+    s->refused_ns = now;
+    s->refused = 0;
+}
+
+void routes_error(void *server, const HttpRequest *r, int status, const char *code,
+                  const char *message, Bytes *out)
 {
     ApiError e = { 0 };
-    (void)server;
+    Server *s = server;
+    const char *path = http_path(r);
+    metrics_request_began(s->metrics);
+    metrics_request_ended(s->metrics, METRICS_NO_API, client_of(http_header(r, "user-agent")),
+                          status, 0);
+    if (status == 401 || status == 403)
+        log_refused(s, r, status, code);
     /* The sentence that Anthropic's clients know. */
     bool key = status == 401 && dialect_of(path) == &dialect_messages;
     api_fail(&e, status, code, NULL, "%s", key ? "invalid x-api-key" : message);
-    dialect_of(path)->error(&e, request_id, out);
+    dialect_of(path)->error(&e, http_request_id(r), out);
 }
 
 static void refuse(HttpRequest *r, int status, const char *code, const char *message)

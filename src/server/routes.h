@@ -12,8 +12,9 @@ typedef struct {
 
 /* An HttpHandler; user: the Server. */
 void routes_handle(void *server, HttpRequest *r);
-/* An HttpErrorFn: in the form of the API that the path belongs to. */
-void routes_error(void *server, const char *path, int status, const char *code, const char *message,
-                  const char *request_id, Bytes *out);
+/* An HttpErrorFn: in the form of the API that the path belongs to. It is counted, and
+ * who had no right to ask is named in the log, once a second. */
+void routes_error(void *server, const HttpRequest *r, int status, const char *code,
+                  const char *message, Bytes *out);
 
 #endif

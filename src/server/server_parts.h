@@ -42,6 +42,8 @@ struct Server {
     Exchange *exchanges;
     size_t preparing; /* bytes of bodies that workers have, or wait for them */
     bool welcomed, draining, stopping;
+    int64_t refused_ns; /* when the log last named one without a right to ask */
+    int refused;        /* since then */
     int64_t drain_until_ns;
 
     /* written by the engine's thread before ended */

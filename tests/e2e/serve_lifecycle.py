@@ -303,7 +303,22 @@ def claim_keys(folder):
         claim("OpenAI's error", error == {"error": {
             "message": "Incorrect API key provided", "type": "invalid_request_error",
             "param": None, "code": "invalid_api_key"}}, error)
+        refusals(server)
         reload_keys(server, file)
+
+
+def refusals(server):
+    """Who guesses keys is seen, and cannot fill the log."""
+    def count():
+        text = server.get("/metrics", key_of("bearer", "given-key")).body.decode()
+        return sum(int(n) for n in re.findall(r'requests_total{api="other".*"401"} (\d+)', text))
+    before = count()
+    lines = server.log().count("refused: 401")
+    for _ in range(50):
+        server.get("/v1/models", key_of("bearer", "guess"))
+    claim("refusals are counted", count() == before + 50)
+    claim("and named in the log", "refused: 401 invalid_api_key to 127.0.0.1:" in server.log())
+    claim("at most once a second", server.log().count("refused: 401") - lines <= 10)
 
 
 def reload_keys(server, file):

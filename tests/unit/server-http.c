@@ -136,13 +136,13 @@ static void handler(void *user, HttpRequest *r)
         echo(r);
 }
 
-static void error_body(void *user, const char *path, int status, const char *code,
-                       const char *message, const char *id, Bytes *out)
+static void error_body(void *user, const HttpRequest *r, int status, const char *code,
+                       const char *message, Bytes *out)
 {
     (void)user;
     bytes_printf(out,
                  "{\"path\":\"%s\",\"status\":%d,\"code\":\"%s\",\"message\":\"%s\",\"id\":\"%s\"}",
-                 path, status, code, message, id);
+                 http_path(r), status, code, message, http_request_id(r));
 }
 
 static void *network(void *arg)
