@@ -47,10 +47,8 @@ endif
 ifeq ($(origin NVCC),undefined)
 NVCC := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 endif
-cuda_parts := open upload step dense hc attn_in compress select attend attn_out route experts
-cuda_parts_missing := $(filter-out $(wildcard src/backend/cuda/*.cu),$(cuda_parts:%=src/backend/cuda/%.cu))
 # Not on Macs, and not where a sanitizer watches.
-CUDA ?= $(if $(NVCC),$(if $(SAN)$(filter-out Linux,$(OS))$(cuda_parts_missing),0,1),0)
+CUDA ?= $(if $(NVCC),$(if $(SAN)$(filter-out Linux,$(OS)),0,1),0)
 ifeq ($(CUDA),1)
 CUDA_HOME ?= $(abspath $(dir $(realpath $(NVCC)))..)
 CUDA_LIB  ?= $(CUDA_HOME)/lib64

@@ -48,7 +48,7 @@ def fails(result, status, *words):
     lines = result.stderr.decode().splitlines()
     assert result.returncode == status, (result.returncode, lines)
     assert result.stdout == b"", result.stdout[:200]
-    lines = [line for line in lines if "bundled" not in line]
+    lines = [line for line in lines if "bundled" not in line and "running on" not in line]
     assert len(lines) == 1 and lines[0].startswith("ds4: "), lines
     for word in words:
         assert word in lines[0], (word, lines[0])
@@ -106,6 +106,9 @@ def claim_wrong_values_are_usage_errors():
 def claim_a_device_that_is_not_there_is_an_error():
     fails(ds4("run", "-m", MODEL, "-p", "x", "--device", "abacus"), 1, "abacus")
     fails(ds4("run", "-m", MODEL, "-p", "x", "--cpu", "--device", "null"), 1, "--cpu")
+    fails(ds4("run", "-m", MODEL, "-p", "x", "--cpu", "--cuda"), 1, "--cuda")
+    fails(ds4("run", "-m", MODEL, "-p", "x", "--cuda", "--threads", "2"), 1, "--threads")
+    fails(ds4("run", "-m", MODEL, "-p", "x", "--device", "timed:cuda:1", "--isa", "avx2"), 1, "--isa")
 
 
 # ---- files that are no models ------------------------------------------------------------
@@ -214,6 +217,14 @@ def claim_plan_adds_up_and_commands_obey_it():
     huge = ["-m", MODEL, "--sessions", "4096", "-c", "1048576"]
     assert not json.loads(works(ds4("plan", "--json", *huge)))["fits"]
     fails(ds4("bench", *huge, "--ctx-max", "1000000"), 1, "are needed")
+
+
+def claim_a_gpu_that_is_not_there_is_one_line_before_loading():
+    for command in (["plan"], ["run", "-p", "x"], ["bench"], ["logits", "--tokens", "x", "--out", "x"]):
+        fails(ds4(*command, "-m", MODEL, "--device", "cuda:77"), 1)
+    fails(ds4("plan", "-m", MODEL, "--device", "cuda:x"), 1, "unknown device", "cuda:N")
+    plan = json.loads(works(ds4("plan", "--json", "-m", MODEL, "--cpu")))
+    assert plan["device"] == "cpu" and plan["mapped"]
 
 
 # ---- run ------------------------------------------------------------------------------------------
