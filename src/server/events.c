@@ -17,7 +17,7 @@ void event_node_free(EventNode *n)
     if (!n)
         return;
     bytes_release(&n->bytes);
-    arena_release(&n->arena);
+    free(n->kept);
     free(n);
 }
 
@@ -31,39 +31,46 @@ void events_release(EventQueue *q)
     pthread_mutex_destroy(&q->mutex);
 }
 
-/* ---- copying ------------------------------------------------------------------ */
+/* ---- copying ------------------------------------------------------------------
+ *
+ * Nearly every piece of a call's arguments comes with an id: what an event has
+ * beside its text goes into one block of just its size. */
 
-static bool keep(EventNode *n, Str *s)
+static size_t size_kept(const Event *e)
 {
-    if (!s->p)
-        return true;
-    s->p = arena_str(&n->arena, *s);
-    return s->p != NULL;
-}
-
-static bool keep_string(EventNode *n, const char **s)
-{
-    Str view = str_of(*s);
-    if (!*s)
-        return true;
-    *s = arena_str(&n->arena, view);
-    return *s != NULL;
-}
-
-static bool keep_logprobs(EventNode *n, size_t width)
-{
-    size_t count = n->event.n_logprobs * width;
-    if (!n->event.logprobs)
-        return true;
-    TokenLogprob *copy = arena_array(&n->arena, count, sizeof *copy);
-    if (!copy)
-        return false;
-    memcpy(copy, n->event.logprobs, count * sizeof *copy);
+    size_t count = e->logprobs ? e->n_logprobs * e->logprob_width : 0;
+    size_t n = count * sizeof *e->logprobs + e->name.n + e->stop_sequence.n;
+    n += e->call_id ? strlen(e->call_id) + 1 : 0;
+    n += e->handle ? strlen(e->handle) + 1 : 0;
     for (size_t i = 0; i < count; i++)
-        if (!keep(n, &copy[i].token))
-            return false;
-    n->event.logprobs = copy;
-    return true;
+        n += e->logprobs[i].token.n;
+    return n;
+}
+
+/* Copies n bytes to *to, which moves behind them; what is not there stays so. */
+static const void *keep(char **to, const void *p, size_t n)
+{
+    char *copy = *to;
+    if (!p)
+        return NULL;
+    memcpy(copy, p, n);
+    *to += n;
+    return copy;
+}
+
+static void keep_all(EventNode *n)
+{
+    Event *e = &n->event;
+    char *to = n->kept;
+    size_t count = e->logprobs ? e->n_logprobs * e->logprob_width : 0;
+    TokenLogprob *copy = (TokenLogprob *)(void *)to; /* first, where malloc has aligned it */
+    e->logprobs = keep(&to, e->logprobs, count * sizeof *copy);
+    for (size_t i = 0; i < count; i++)
+        copy[i].token.p = keep(&to, copy[i].token.p, copy[i].token.n);
+    e->name.p = keep(&to, e->name.p, e->name.n);
+    e->stop_sequence.p = keep(&to, e->stop_sequence.p, e->stop_sequence.n);
+    e->call_id = keep(&to, e->call_id, e->call_id ? strlen(e->call_id) + 1 : 0);
+    e->handle = keep(&to, e->handle, e->handle ? strlen(e->handle) + 1 : 0);
 }
 
 static EventNode *copy(const Event *e)
@@ -78,10 +85,12 @@ static EventNode *copy(const Event *e)
         n->error = *e->error;
         n->event.error = &n->error;
     }
-    if (!n->bytes.failed && keep(n, &n->event.name) && keep(n, &n->event.stop_sequence) &&
-        keep_string(n, &n->event.call_id) && keep_string(n, &n->event.handle) &&
-        keep_logprobs(n, e->logprob_width))
+    n->n_kept = size_kept(e);
+    n->kept = malloc(n->n_kept + 1);
+    if (n->kept && !n->bytes.failed) {
+        keep_all(n);
         return n;
+    }
     event_node_free(n);
     return NULL;
 }
@@ -105,7 +114,7 @@ static bool join(EventNode *last, const Event *e)
 }
 
 /* What a node takes: of an event with logprobs, the text is the least part. */
-static size_t size_of(const EventNode *n) { return sizeof *n + n->bytes.n + n->arena.used; }
+static size_t size_of(const EventNode *n) { return sizeof *n + n->bytes.n + n->n_kept; }
 
 static bool append(EventQueue *q, const Event *e)
 {

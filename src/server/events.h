@@ -11,7 +11,8 @@ struct EventNode {
     EventNode *next;
     Event event; /* its texts are the node's own */
     Bytes bytes;
-    Arena arena;
+    char *kept; /* its other texts, and logprobs */
+    size_t n_kept;
     ApiError error;
 };
 

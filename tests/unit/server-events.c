@@ -45,6 +45,38 @@ static void texts_that_wait_become_few_and_keep_their_order(void **state)
     events_release(&q);
 }
 
+static void what_an_event_has_is_the_copys_own(void **state)
+{
+    char name[] = "look", id[] = "call_1", handle[] = "h-1", stop[] = "END", text[] = "{",
+         token[] = "t";
+    TokenLogprob row[2] = { { { token, 1 }, -1 }, { { NULL, 0 }, -2 } };
+    const Event e = { .kind = EV_TOOL_ARGS,
+                      .bytes = { text, 1 },
+                      .name = { name, 4 },
+                      .stop_sequence = { stop, 3 },
+                      .call_id = id,
+                      .handle = handle,
+                      .logprobs = row,
+                      .n_logprobs = 1,
+                      .logprob_width = 2 };
+    EventQueue q;
+    (void)state;
+    events_init(&q, 1 << 20);
+    assert_true(events_put(&q, &e));
+    assert_in_range(q.bytes, 1, sizeof(EventNode) + 200);
+    name[0] = id[0] = handle[0] = stop[0] = text[0] = token[0] = '?';
+    row[0].token.n = 0;
+    EventNode *n = events_take(&q);
+    assert_true(str_eq(n->event.bytes, STR("{")) && str_eq(n->event.name, STR("look")));
+    assert_true(str_eq(n->event.stop_sequence, STR("END")));
+    assert_string_equal(n->event.call_id, "call_1");
+    assert_string_equal(n->event.handle, "h-1");
+    assert_true(str_eq(n->event.logprobs[0].token, STR("t")));
+    assert_null(n->event.logprobs[1].token.p);
+    event_node_free(n);
+    events_release(&q);
+}
+
 static void what_comes_with_a_text_counts(void **state)
 {
     enum { WIDTH = 21, MOST = 1 << 20 };
@@ -81,6 +113,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_that_wait_become_few_and_keep_their_order),
+        cmocka_unit_test(what_an_event_has_is_the_copys_own),
         cmocka_unit_test(what_comes_with_a_text_counts),
         cmocka_unit_test(ends_are_taken_however_much_waits),
     };
