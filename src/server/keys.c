@@ -1,13 +1,21 @@
 /* keys.c - a file of keys, line by line. */
 #include "keys.h"
 #include "../base/file.h"
+#include <openssl/crypto.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #define MOST_BYTES ((size_t)1 << 20)
 
+/* # within a key is one of its characters. */
 static char *trim(char *line)
 {
-    line[strcspn(line, "#\r")] = 0;
+    line[strcspn(line, "\r")] = 0;
+    for (char *at = line; (at = strchr(at, '#')); at++)
+        if (at == line || at[-1] == ' ' || at[-1] == '\t') {
+            *at = 0;
+            break;
+        }
     line += strspn(line, " \t");
     size_t n = strlen(line);
     while (n && (line[n - 1] == ' ' || line[n - 1] == '\t'))
@@ -39,9 +47,11 @@ static void split(Keys *k)
 
 bool keys_read(Keys *k, const char *path, const char *const *given, size_t n, ds4_err *err)
 {
+    struct stat file;
     *k = (Keys){ 0 };
     if (path && !file_read(&k->text, path, MOST_BYTES, err))
         return false;
+    k->shared = path && stat(path, &file) == 0 && (file.st_mode & (S_IRGRP | S_IROTH));
     bytes_byte(&k->text, 0);
     k->key = calloc(n + count_lines(&k->text) + 1, sizeof *k->key);
     if (!k->key || k->text.failed) {
@@ -60,6 +70,8 @@ bool keys_read(Keys *k, const char *path, const char *const *given, size_t n, ds
 void keys_release(Keys *k)
 {
     free(k->key);
+    if (k->text.p)
+        OPENSSL_cleanse(k->text.p, k->text.cap);
     bytes_release(&k->text);
     *k = (Keys){ 0 };
 }

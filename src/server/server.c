@@ -56,6 +56,12 @@ static void set_info(Server *s)
                             .responses = s->responses };
 }
 
+static void warn_of(Server *s, const Keys *keys)
+{
+    if (keys->shared)
+        server_log(s, "other users can read %s: better chmod 600", s->opt.key_file);
+}
+
 static bool open_http(Server *s, ds4_err *err)
 {
     HttpOptions http = s->opt.http;
@@ -65,6 +71,7 @@ static bool open_http(Server *s, ds4_err *err)
         http.keys = keys.key;
         http.n_keys = keys.n;
         s->http = http_open(&http, routes_handle, routes_error, s, err);
+        warn_of(s, &keys);
     }
     keys_release(&keys);
     return s->http && (http_every(s->http, TICK_MS, tick, s) ||
@@ -220,6 +227,7 @@ static void reload_keys(Server *s)
         server_log(s, "%zu API keys are valid now", keys.n);
     else
         server_log(s, "the API keys stay as they were: %s", err.msg);
+    warn_of(s, &keys);
     keys_release(&keys);
 }
 
