@@ -46,7 +46,7 @@ static void print_log(void *user, const char *line)
     char when[32] = "";
     struct tm t;
     time_t now = time(NULL);
-    if (o->quiet)
+    if (o->quiet && strncmp(line, "req_", 4) == 0)
         return;
     if (localtime_r(&now, &t))
         strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &t);

@@ -18,7 +18,8 @@ typedef struct {
 
     /* Called on the engine's thread, once. */
     ds4_engine *(*open)(void *user, ds4_err *err);
-    /* A line for people: without a line end; from any thread. */
+    /* A line for people: without a line end; from any thread. One about a request begins
+     * with its id, "req_...". */
     void (*log)(void *user, const char *line);
     /* The model is loaded: the settings of clients, for people. */
     void (*welcome)(void *user, const char *text);

@@ -281,14 +281,14 @@ def key_of(kind, key):
 
 def claim_keys(folder):
     file = folder / "keys"
-    file.write_text("# ours\n  first-key  # of the first\n\nsecond-key\r\n")
+    file.write_text("# ours\n  first-key  # of the first\n\nsecond-key\r\nthe#key#x #c\n")
     with Server(BUILD, AT_ONCE, "--api-key", "given-key", "--api-key-file", str(file)) as server:
-        for key in ("given-key", "first-key", "second-key"):
+        for key in ("given-key", "first-key", "second-key", "the#key#x"):
             for kind in ("bearer", "x-api-key"):
                 claim(f"{key} as {kind} is right",
                       server.get("/v1/models", key_of(kind, key)).status == 200)
         for headers in ([], key_of("bearer", "first-ke"), key_of("x-api-key", "first-key "
-                        "# of the first"), key_of("bearer", ""), [("Authorization", "first-key")]):
+                        "# of the first"), key_of("bearer", ""), key_of("bearer", "the"), [("Authorization", "first-key")]):
             claim(f"{headers} is wrong", server.get("/v1/models", headers).status == 401)
         for method, path in [("GET", "/"), ("GET", "/status"), ("GET", "/metrics"),
                              ("GET", "/props"), ("GET", "/nowhere"), ("DELETE", "/v1/requests/x"),
@@ -303,6 +303,7 @@ def claim_keys(folder):
         claim("OpenAI's error", error == {"error": {
             "message": "Incorrect API key provided", "type": "invalid_request_error",
             "param": None, "code": "invalid_api_key"}}, error)
+        claim("that others can read them is said", "better chmod 600" in server.log())
         refusals(server)
         reload_keys(server, file)
 
@@ -520,6 +521,9 @@ def claim_traces(folder):
             claim("it is its owner's", stat.S_IMODE(file.stat().st_mode) == 0o600)
         claim("there is one file a request", len(os.listdir(traces)) == len(ids))
         claim("--quiet says nothing of requests", "req_" not in server.log(), server.log())
+        server.child.send_signal(signal.SIGTERM)
+        server.child.wait(10)
+        claim("but that it ends", until(lambda: "ending: " in server.log(), "it is said", 5))
 
 
 def main():
