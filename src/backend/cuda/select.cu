@@ -9,13 +9,12 @@
  *      scores   a warp: 32 index rows of 68 bytes, straight from memory into the registers
  *               that tensor cores want; queries of all heads lie in shared memory in the
  *               order in which lanes read them
- *      choose   the smallest score that gets in, by a radix descent over the scores' bits
- *               (11, 11, 10), then counts and ranks: a block a row, or several where
- *               contexts are long
+ *      choose   choose.cu
  *
  * Grids depend on the number of rows and on the longest context only. */
 #include "kvrow.cuh"
 #include "mma.cuh"
+#include "select.cuh"
 
 enum {
     DIM = 128, /* of an index row on tensor cores */
@@ -25,33 +24,22 @@ enum {
     TILE_HEADS = 16,
     MOST_TILE_HEADS = 64,
     PREPARE_WARPS = 4,
-    CHOOSE = 1024, /* threads */
-    CHOOSE_WARPS = CHOOSE / WARP,
-    DIGITS = 2048,
-    COPIES = 4,     /* of a histogram: neighbours meet less */
-    HELD = 16,      /* keys that a thread keeps in registers */
-    LONG = 1 << 16, /* index rows of a context for which a row gets several blocks */
-    SLICES = 16
+    MOST_X = 4096 /* columns of idx_w that the preparing kernel takes */
 };
 static const size_t most_scores = (size_t)256 << 20; /* bytes; more rows go in batches */
 
 /* ---- scratch --------------------------------------------------------------------------- */
 
 struct Select {
-    const StepBlock *b;
+    Choose choice;
     float *q, *w;       /* [rows][heads][dim], [rows][heads] */
     const half *w_rows; /* few rows: idx_w [heads][x_dim]; NULL: w is there, unscaled */
     const float *x;     /* [rows][x_dim] */
     half *frag;         /* q as tensor cores want it: [rows][heads / 16][dim / 16][lane][8] */
     float *power;       /* [rows][heads]: what a head's halfs are to be multiplied with */
-    float *score;       /* [batch][cap] */
-    int *count;         /* long: [batch][3][DIGITS] */
-    int *taken;         /* long: [batch][SLICES][2]: greater, equal */
-    int *pick;          /* [rows][topk] */
     const uint8_t *idx;
     IdxRowFormat row;
-    int comp_rows, ratio, cap, heads, topk, first; /* first row of the batch */
-    int pairs, n_rows, x_dim;
+    int comp_rows, heads, pairs, n_rows, x_dim;
     float scale;
     bool rounding, tiles;
 };
@@ -77,8 +65,7 @@ static size_t lay_out(Select *a, const Shape *s, int rows, int cap, char *base)
                              tiles_fit(s) ? heads * s->idx_dim * sizeof(half) : 0,
                              heads * sizeof(float),
                              batch * cap * sizeof(float),
-                             cap > LONG ? batch * 3 * DIGITS * sizeof(int) : 0,
-                             cap > LONG ? batch * SLICES * 2 * sizeof(int) : 0 };
+                             choose_bytes(NULL, (int)batch, cap, NULL) };
     void *at[COUNT(bytes)];
     size_t used = 0;
     for (size_t i = 0; i < COUNT(bytes); i++) {
@@ -90,9 +77,8 @@ static size_t lay_out(Select *a, const Shape *s, int rows, int cap, char *base)
         a->w = (float *)at[1];
         a->frag = (half *)at[2];
         a->power = (float *)at[3];
-        a->score = (float *)at[4];
-        a->count = (int *)at[5];
-        a->taken = (int *)at[6];
+        a->choice.score = (float *)at[4];
+        choose_bytes(&a->choice, (int)batch, cap, (char *)at[5]);
     }
     return used;
 }
@@ -163,20 +149,36 @@ __device__ static float lower_by(unsigned n)
     return n < 100 ? __uint_as_float((127 - n) << 23) : 0;
 }
 
-/* The weight of head h of a row: by a warp, from 8 KB of matrix and 16 of x for Flash. */
-__device__ static float head_weight(const Select &a, int row, int h)
+/* Eights of a row of idx_w, as a lane has them. */
+struct WeightRow {
+    uint4 w[MOST_X / 8 / WARP];
+};
+
+__device__ static WeightRow load_weights(const half *row, int n)
 {
-    const uint4 *w = (const uint4 *)(a.w_rows + (size_t)h * a.x_dim);
-    const float4 *x = (const float4 *)(a.x + (size_t)row * a.x_dim);
+    WeightRow r;
+#pragma unroll
+    for (int i = 0; i < MOST_X / 8 / WARP; i++) {
+        const int at = i * WARP + threadIdx.x % WARP;
+        r.w[i] = at < n / 8 ? __ldg((const uint4 *)row + at) : make_uint4(0, 0, 0, 0);
+    }
+    return r;
+}
+
+/* The weight of a head: by a warp, from 8 KB of matrix and 16 of x for Flash. */
+__device__ static float head_weight(const WeightRow &r, const float *row, int n)
+{
+    const float4 *x = (const float4 *)row;
     float sum = 0;
-#pragma unroll 4
-    for (int i = threadIdx.x % WARP; i < a.x_dim / 8; i += WARP) {
-        const uint4 v = __ldg(w + i);
-        const float4 x0 = x[2 * i], x1 = x[2 * i + 1];
-        const float2 w0 = __half22float2(*(const half2 *)&v.x),
-                     w1 = __half22float2(*(const half2 *)&v.y),
-                     w2 = __half22float2(*(const half2 *)&v.z),
-                     w3 = __half22float2(*(const half2 *)&v.w);
+#pragma unroll
+    for (int i = 0; i < MOST_X / 8 / WARP; i++) {
+        const int at = i * WARP + threadIdx.x % WARP;
+        if (at >= n / 8)
+            continue;
+        const float4 x0 = x[2 * at], x1 = x[2 * at + 1];
+        const half2 *h = (const half2 *)&r.w[i];
+        const float2 w0 = __half22float2(h[0]), w1 = __half22float2(h[1]);
+        const float2 w2 = __half22float2(h[2]), w3 = __half22float2(h[3]);
         sum += w0.x * x0.x + w0.y * x0.y + w1.x * x0.z + w1.y * x0.w;
         sum += w2.x * x1.x + w2.y * x1.y + w3.x * x1.z + w3.y * x1.w;
     }
@@ -187,13 +189,17 @@ __device__ static float head_weight(const Select &a, int row, int h)
 __global__ void prepare_queries(Select a, const float *turns, int rope)
 {
     extern __shared__ __align__(16) float shared[];
-    let_others_start();
-    wait_for_others();
     const int lane = threadIdx.x % WARP, dim = a.row.dim;
     const int u = blockIdx.x * PREPARE_WARPS + threadIdx.x / WARP;
+    const int row = u / a.heads, h = u % a.heads;
+    WeightRow r;
+
+    let_others_start();
+    if (a.w_rows)
+        r = load_weights(a.w_rows + (size_t)h * a.x_dim, a.x_dim);
+    wait_for_others();
     if (u >= a.n_rows * a.heads)
         return;
-    const int row = u / a.heads, h = u % a.heads;
     float *x = shared + threadIdx.x / WARP * dim, *q = a.q + (size_t)u * dim;
     const float *turn = turns + (size_t)row * rope;
     const int nope = dim - 2 * a.pairs;
@@ -206,7 +212,7 @@ __global__ void prepare_queries(Select a, const float *turns, int rope)
         x[nope + 2 * i + 1] = r.y;
     }
     hadamard_warp(x, dim);
-    const float weight = a.w_rows ? head_weight(a, row, h) : a.w[u];
+    const float weight = a.w_rows ? head_weight(r, a.x + (size_t)row * a.x_dim, a.x_dim) : a.w[u];
     if (lane == 0)
         a.w[u] = weight * a.scale;
     if (!a.tiles) {
@@ -229,14 +235,9 @@ __global__ void prepare_queries(Select a, const float *turns, int rope)
 
 /* ---- scores -------------------------------------------------------------------------------- */
 
-__device__ static int visible_to(const Select &a, int row)
-{
-    return (a.b->row[row].pos + 1) / a.ratio;
-}
-
 __device__ static const uint8_t *index_rows(const Select &a, int row)
 {
-    return a.idx + (size_t)a.b->row[row].slot * a.comp_rows * a.row.bytes;
+    return a.idx + (size_t)a.choice.b->row[row].slot * a.comp_rows * a.row.bytes;
 }
 
 /* Eight rows: a lane's block of one of them as pairs for the eight steps of a dot. */
@@ -334,14 +335,6 @@ __device__ static float add_heads(float sum, const uint4 *frag, const unsigned b
     return sum;
 }
 
-/* Of a long context's row: the counts start at zero. */
-__device__ static void clear_counts(const Select &a, int batch_row)
-{
-    int *count = a.count + (size_t)batch_row * 3 * DIGITS;
-    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < 3 * DIGITS; i += gridDim.x * blockDim.x)
-        count[i] = 0;
-}
-
 /* Block (x, y): a share of the index rows of row y of the batch. */
 __global__ void __launch_bounds__(WARPS *WARP) score_rows(Select a)
 {
@@ -350,13 +343,12 @@ __global__ void __launch_bounds__(WARPS *WARP) score_rows(Select a)
     __shared__ float power[MOST_TILE_HEADS], w[MOST_TILE_HEADS];
     let_others_start();
     wait_for_others();
-    const int row = a.first + blockIdx.y, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const int n = visible_to(a, row), groups = (n + GROUP - 1) / GROUP;
+    const int row = a.choice.first + blockIdx.y, warp = threadIdx.x / WARP,
+              lane = threadIdx.x % WARP;
+    const int n = visible_to(a.choice, row), groups = (n + GROUP - 1) / GROUP;
     const int per_tile = DIM / 16 * WARP; /* uint4 of 16 heads */
 
-    if (a.cap > LONG)
-        clear_counts(a, blockIdx.y);
-    if (n <= a.topk || blockIdx.x * WARPS >= groups)
+    if (n <= a.choice.topk || blockIdx.x * WARPS >= groups)
         return;
     const uint4 *from = (const uint4 *)(a.frag + (size_t)row * a.heads * DIM);
     for (int i = threadIdx.x; i < a.heads / TILE_HEADS * per_tile; i += blockDim.x)
@@ -367,7 +359,7 @@ __global__ void __launch_bounds__(WARPS *WARP) score_rows(Select a)
     }
     __syncthreads();
     const uint8_t *rows = index_rows(a, row);
-    float *score = a.score + (size_t)blockIdx.y * a.cap;
+    float *score = a.choice.score + (size_t)blockIdx.y * a.choice.cap;
     for (int k = blockIdx.x * WARPS + warp; k < groups; k += gridDim.x * WARPS) {
         unsigned b[GROUP / 8][8][2];
         const float mine = unpack_rows(b, rows, GROUP * k, n, a.row.bytes);
@@ -385,14 +377,13 @@ __global__ void __launch_bounds__(WARPS *WARP) score_rows_plain(Select a)
 {
     let_others_start();
     wait_for_others();
-    const int row = a.first + blockIdx.y, lane = threadIdx.x % WARP, n = visible_to(a, row);
+    const int row = a.choice.first + blockIdx.y, lane = threadIdx.x % WARP,
+              n = visible_to(a.choice, row);
     const uint8_t *rows = index_rows(a, row);
     const float *q = a.q + (size_t)row * a.heads * a.row.dim, *w = a.w + (size_t)row * a.heads;
-    float *score = a.score + (size_t)blockIdx.y * a.cap;
+    float *score = a.choice.score + (size_t)blockIdx.y * a.choice.cap;
 
-    if (a.cap > LONG)
-        clear_counts(a, blockIdx.y);
-    if (n <= a.topk)
+    if (n <= a.choice.topk)
         return;
     for (int k = blockIdx.x * WARPS + threadIdx.x / WARP; k < n; k += gridDim.x * WARPS) {
         float sum = 0;
@@ -407,316 +398,13 @@ __global__ void __launch_bounds__(WARPS *WARP) score_rows_plain(Select a)
     }
 }
 
-/* ---- the best k of n scores -------------------------------------------------------------------- */
-
-/* Unsigned order is the order of scores; both zeros are one, NaN is least. */
-__device__ static unsigned order_key(float x)
-{
-    if (isnan(x))
-        return 0;
-    const unsigned u = __float_as_uint(x + 0.0f);
-    return u & 0x80000000u ? ~u : u | 0x80000000u;
-}
-
-/* The three digits of a key, and what is above each. */
-__device__ static unsigned digit_of(unsigned key, int p)
-{
-    return p == 0 ? key >> 21 : p == 1 ? key >> 10 & 2047 : key & 1023;
-}
-__device__ static unsigned above(unsigned key, int p)
-{
-    return p == 0 ? 0 : p == 1 ? key >> 21 : key >> 10;
-}
-
-/* Scores of a warp, [begin, end): in memory, or as keys in registers, 32 a round. */
-template <bool IN_REGISTERS> struct Keys {
-    const float *score;
-    int begin, end;
-    unsigned held[IN_REGISTERS ? HELD : 1];
-};
-
-/* Scores [from, to) dealt out to the block's warps; registers have room for HELD * CHOOSE. */
-template <bool IN_REGISTERS>
-__device__ static Keys<IN_REGISTERS> keys_of(const float *score, int from, int to)
-{
-    const int lane = threadIdx.x % WARP, per = (to - from + CHOOSE - 1) / CHOOSE * WARP;
-    Keys<IN_REGISTERS> k;
-    k.score = score;
-    k.begin = min(from + (int)threadIdx.x / WARP * per, to);
-    k.end = min(k.begin + per, to);
-    if (IN_REGISTERS) {
-#pragma unroll
-        for (int i = 0; i < HELD; i++) {
-            const int at = k.begin + WARP * i + lane;
-            k.held[IN_REGISTERS ? i : 0] = at < k.end ? order_key(score[at]) : 0;
-        }
-    }
-    return k;
-}
-
-/* visit(index, is there one, key) by all lanes of the warp, in order of the index. */
-template <bool IN_REGISTERS, class Visit>
-__device__ static void each_key(const Keys<IN_REGISTERS> &k, Visit visit)
-{
-    const int lane = threadIdx.x % WARP;
-    if (IN_REGISTERS) {
-#pragma unroll
-        for (int i = 0; i < HELD; i++) {
-            const int at = k.begin + WARP * i + lane;
-            if (at - lane < k.end)
-                visit(at, at < k.end, k.held[IN_REGISTERS ? i : 0]);
-        }
-    } else {
-#pragma unroll 4
-        for (int at = k.begin + lane; at - lane < k.end; at += WARP)
-            visit(at, at < k.end, at < k.end ? order_key(k.score[at]) : 0);
-    }
-}
-
-/* How many of the block's keys that agree with prefix above digit p have which digit.
- * count: [DIGITS][COPIES], cleared here. */
-template <bool IN_REGISTERS>
-__device__ static void count_digits(int *count, const Keys<IN_REGISTERS> &k, unsigned prefix, int p)
-{
-    for (int i = threadIdx.x; i < DIGITS * COPIES; i += CHOOSE)
-        count[i] = 0;
-    __syncthreads();
-    each_key(k, [&](int, bool there, unsigned key) {
-        if (there && above(key, p) == above(prefix, p))
-            atomicAdd(&count[digit_of(key, p) * COPIES + threadIdx.x % COPIES], 1);
-    });
-    __syncthreads();
-}
-
-/* Where the descent stands: the digits found, and the rank among those that agree. */
-struct Descent {
-    unsigned prefix;
-    int k;
-};
-
-/* The sum of `mine` of the threads before this one. */
-__device__ static int before_mine(int mine, int *part)
-{
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    int sum = mine;
-    for (int d = 1; d < WARP; d *= 2) {
-        const int up = __shfl_up_sync(~0u, sum, d);
-        sum += lane >= d ? up : 0;
-    }
-    __syncthreads();
-    if (lane == WARP - 1)
-        part[warp] = sum;
-    __syncthreads();
-    return __reduce_add_sync(~0u, lane < warp ? part[lane] : 0) + sum - mine;
-}
-
-/* Digit p of the k-th largest, from counts [DIGITS][N]; k becomes its rank there. A thread
- * has two digits, the first thread the largest. */
-template <int N> __device__ static void settle(Descent *at, const int *count, int p, int *part)
-{
-    __shared__ Descent found;
-    const int low = DIGITS - 2 - 2 * threadIdx.x, high = low + 1;
-    int n_high = 0, n_low = 0;
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        n_low += count[low * N + i];
-        n_high += count[high * N + i];
-    }
-    const int before = before_mine(n_high + n_low, part);
-    const int shift = p == 0 ? 21 : p == 1 ? 10 : 0;
-    if (before < at->k && at->k <= before + n_high)
-        found = Descent{ at->prefix | (unsigned)high << shift, at->k - before };
-    else if (before + n_high < at->k && at->k <= before + n_high + n_low)
-        found = Descent{ at->prefix | (unsigned)low << shift, at->k - before - n_high };
-    __syncthreads();
-    *at = found;
-    __syncthreads();
-}
-
-/* Keys of the warp above the least that gets in, and those equal to it. */
-template <bool IN_REGISTERS>
-__device__ static int2 count_warp(const Keys<IN_REGISTERS> &k, unsigned least)
-{
-    int2 n = make_int2(0, 0);
-    each_key(k, [&](int, bool there, unsigned key) {
-        n.x += there && key > least;
-        n.y += there && key == least;
-    });
-    n.x = __reduce_add_sync(~0u, n.x);
-    n.y = __reduce_add_sync(~0u, n.y);
-    return n;
-}
-
-/* Writes the warp's picks in order; before: what is in front, ties: how many of those equal
- * to the least get in. */
-template <bool IN_REGISTERS>
-__device__ static void write_warp(int *pick, const Keys<IN_REGISTERS> &k, unsigned least,
-                                  int2 before, int ties)
-{
-    const unsigned lane = threadIdx.x % WARP, lower = (1u << lane) - 1;
-    each_key(k, [&](int at, bool there, unsigned key) {
-        const unsigned more = __ballot_sync(~0u, there && key > least);
-        const unsigned same = __ballot_sync(~0u, there && key == least);
-        const int n_same = before.y + __popc(same & lower);
-        if ((more | (n_same < ties ? same : 0)) >> lane & 1)
-            pick[before.x + __popc(more & lower) + min(n_same, ties)] = at;
-        before.x += __popc(more);
-        before.y += __popc(same);
-    });
-}
-
-/* The block's picks; before: what other blocks have in front of them. */
-template <bool IN_REGISTERS>
-__device__ static void write_block(int *pick, const Keys<IN_REGISTERS> &k, const Descent &d,
-                                   int2 before)
-{
-    __shared__ int2 counts[CHOOSE_WARPS];
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const int2 mine = count_warp(k, d.prefix);
-    if (lane == 0)
-        counts[warp] = mine;
-    __syncthreads();
-    const int2 other = lane < warp ? counts[lane] : make_int2(0, 0);
-    before.x += __reduce_add_sync(~0u, other.x);
-    before.y += __reduce_add_sync(~0u, other.y);
-    if (mine.x || (mine.y && before.y < d.k))
-        write_warp(pick, k, d.prefix, before, d.k);
-}
-
-__device__ static void pick_all(int *pick, int n, int topk)
-{
-    for (int i = threadIdx.x; i < topk; i += blockDim.x)
-        pick[i] = i < n ? i : -1;
-}
-
-/* Shared memory of a block that chooses. */
-struct Counts {
-    int digit[DIGITS * COPIES], part[CHOOSE_WARPS];
-};
-
-template <bool IN_REGISTERS>
-__device__ static void choose_of(int *pick, const float *score, int n, int topk, Counts *sh)
-{
-    const Keys<IN_REGISTERS> k = keys_of<IN_REGISTERS>(score, 0, n);
-    Descent at = { 0, topk };
-    for (int p = 0; p < 3; p++) {
-        count_digits(sh->digit, k, at.prefix, p);
-        settle<COPIES>(&at, sh->digit, p, sh->part);
-    }
-    write_block(pick, k, at, make_int2(0, 0));
-}
-
-/* A block a row of the batch; those that see more than LONG are left to others. */
-__global__ void __launch_bounds__(CHOOSE) choose(Select a)
-{
-    __shared__ __align__(16) Counts sh;
-    let_others_start();
-    wait_for_others();
-    const int row = a.first + blockIdx.x, n = visible_to(a, row);
-    const float *score = a.score + (size_t)blockIdx.x * a.cap;
-    int *pick = a.pick + (size_t)row * a.topk;
-
-    if (n <= a.topk)
-        pick_all(pick, n, a.topk);
-    else if (n <= HELD * CHOOSE)
-        choose_of<true>(pick, score, n, a.topk, &sh);
-    else if (n <= LONG)
-        choose_of<false>(pick, score, n, a.topk, &sh);
-}
-
-/* ---- the same with several blocks a row ---------------------------------------------------------- */
-
-/* Scores of a slice: [from, to) of n. */
-__device__ static int2 slice_of(int n, int slice)
-{
-    const int per = (n + SLICES - 1) / SLICES;
-    return make_int2(min(slice * per, n), min((slice + 1) * per, n));
-}
-
-/* The first `digits` digits, from what all slices counted. */
-__device__ static Descent descent_of(const Select &a, int batch_row, int digits, int *part)
-{
-    Descent at = { 0, a.topk };
-    for (int p = 0; p < digits; p++)
-        settle<1>(&at, a.count + ((size_t)batch_row * 3 + p) * DIGITS, p, part);
-    return at;
-}
-
-/* Block (x, y): slice x of row y. Counts are added up as integers: order does not matter. */
-__global__ void __launch_bounds__(CHOOSE) count_slice(Select a, int p)
-{
-    __shared__ __align__(16) Counts sh;
-    let_others_start();
-    wait_for_others();
-    const int n = visible_to(a, a.first + blockIdx.y);
-    if (n <= LONG)
-        return;
-    const int2 at = slice_of(n, blockIdx.x);
-    const Descent d = descent_of(a, blockIdx.y, p, sh.part);
-    count_digits(sh.digit, keys_of<false>(a.score + (size_t)blockIdx.y * a.cap, at.x, at.y),
-                 d.prefix, p);
-    int *all = a.count + ((size_t)blockIdx.y * 3 + p) * DIGITS;
-    for (int i = threadIdx.x; i < DIGITS; i += CHOOSE) {
-        int sum = 0;
-        for (int k = 0; k < COPIES; k++)
-            sum += sh.digit[i * COPIES + k];
-        if (sum)
-            atomicAdd(&all[i], sum);
-    }
-}
-
-/* How many of a slice get in. */
-__global__ void __launch_bounds__(CHOOSE) count_taken(Select a)
-{
-    __shared__ int2 counts[CHOOSE_WARPS];
-    __shared__ int part[CHOOSE_WARPS];
-    let_others_start();
-    wait_for_others();
-    const int n = visible_to(a, a.first + blockIdx.y), warp = threadIdx.x / WARP;
-    if (n <= LONG)
-        return;
-    const int2 at = slice_of(n, blockIdx.x);
-    const Descent d = descent_of(a, blockIdx.y, 3, part);
-    const int2 mine =
-        count_warp(keys_of<false>(a.score + (size_t)blockIdx.y * a.cap, at.x, at.y), d.prefix);
-    if (threadIdx.x % WARP == 0)
-        counts[warp] = mine;
-    __syncthreads();
-    if (threadIdx.x < 2) {
-        int sum = 0;
-        for (int i = 0; i < CHOOSE_WARPS; i++)
-            sum += threadIdx.x ? counts[i].y : counts[i].x;
-        a.taken[((size_t)blockIdx.y * SLICES + blockIdx.x) * 2 + threadIdx.x] = sum;
-    }
-}
-
-__global__ void __launch_bounds__(CHOOSE) write_slice(Select a)
-{
-    __shared__ int part[CHOOSE_WARPS];
-    let_others_start();
-    wait_for_others();
-    const int row = a.first + blockIdx.y, n = visible_to(a, row);
-    int *pick = a.pick + (size_t)row * a.topk;
-    if (n <= LONG)
-        return;
-    const Descent d = descent_of(a, blockIdx.y, 3, part);
-    const int *taken = a.taken + (size_t)blockIdx.y * SLICES * 2;
-    const int2 at = slice_of(n, blockIdx.x);
-    int2 before = make_int2(0, 0);
-    for (int i = 0; i < (int)blockIdx.x; i++) {
-        before.x += taken[2 * i];
-        before.y += taken[2 * i + 1];
-    }
-    write_block(pick, keys_of<false>(a.score + (size_t)blockIdx.y * a.cap, at.x, at.y), d, before);
-}
-
 /* ---- the op ------------------------------------------------------------------------------------- */
 
 /* Shares of a row's scores: enough blocks to fill the device whatever the rows' number. */
 static int shares_of(const Cuda *c, const Select *a, int rows)
 {
     const int per_block = a->tiles ? GROUP * WARPS : WARPS;
-    const int most = (a->cap + per_block - 1) / per_block, want = 4 * c->sm_count / rows;
+    const int most = (a->choice.cap + per_block - 1) / per_block, want = 4 * c->sm_count / rows;
     return MAX(1, MIN(most, MAX(want, 1)));
 }
 
@@ -730,30 +418,19 @@ static void score_batch(Cuda *c, const Select *a, int rows)
         LAUNCH(c, score_rows_plain, grid, WARPS * WARP, 0, *a);
 }
 
-static void choose_batch(Cuda *c, const Select *a, int rows)
-{
-    LAUNCH(c, choose, rows, CHOOSE, 0, *a);
-    if (a->cap <= LONG)
-        return;
-    for (int p = 0; p < 3; p++)
-        LAUNCH(c, count_slice, dim3(SLICES, rows), CHOOSE, 0, *a, p);
-    LAUNCH(c, count_taken, dim3(SLICES, rows), CHOOSE, 0, *a);
-    LAUNCH(c, write_slice, dim3(SLICES, rows), CHOOSE, 0, *a);
-}
-
 static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick, Buf x, const Layer *l)
 {
     const Shape *s = c->be.shape;
     const DevWeight *w = weight_of(&l->idx_w);
 
-    a->b = c->block;
-    a->pick = at<int>(pick);
+    a->choice.b = c->block;
+    a->choice.pick = at<int>(pick);
     a->idx = at<const uint8_t>(kv->idx);
     a->row = kv->idx_row;
     a->comp_rows = kv->comp_rows;
-    a->ratio = kv->ratio;
+    a->choice.ratio = kv->ratio;
     a->heads = s->idx_heads;
-    a->topk = s->idx_topk;
+    a->choice.topk = s->idx_topk;
     a->pairs = MIN(s->rope_dim, s->idx_dim) / 2;
     a->n_rows = c->n_rows;
     a->scale = 1 / sqrtf((float)s->idx_dim * (float)s->idx_heads);
@@ -761,7 +438,7 @@ static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick, Buf x, const L
     a->x = at<const float>(x);
     a->x_dim = s->dim;
     /* A matrix so small is not worth a launch. */
-    if (c->few && w->type == QUANT_F16 && w->cols % 8 == 0)
+    if (c->few && w->type == QUANT_F16 && w->cols % 8 == 0 && w->cols <= MOST_X)
         a->w_rows = (const half *)w->q;
     a->tiles = tiles_fit(s) && kv->idx_row.packed;
 }
@@ -776,21 +453,21 @@ void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, B
     Select a = {};
 
     fill(&a, c, kv, pick, x, l);
-    a.cap = most_visible(s, c->max_context);
-    char *scratch = (char *)op_scratch(c, &used, lay_out(NULL, s, n, a.cap, NULL));
+    a.choice.cap = most_visible(s, c->max_context);
+    char *scratch = (char *)op_scratch(c, &used, lay_out(NULL, s, n, a.choice.cap, NULL));
     if (!scratch)
         return;
-    lay_out(&a, s, n, a.cap, scratch);
+    lay_out(&a, s, n, a.choice.cap, scratch);
     dense(c, a.q, (size_t)all, &l->idx_q, 0, at<const float>(qr), s->q_rank, n);
     if (!a.w_rows)
         dense(c, a.w, (size_t)s->idx_heads, &l->idx_w, 0, a.x, s->dim, n);
     LAUNCH(c, prepare_queries, (n * s->idx_heads + PREPARE_WARPS - 1) / PREPARE_WARPS,
            PREPARE_WARPS * WARP, PREPARE_WARPS * s->idx_dim * sizeof(float), a,
            (const float *)c->host.turn[1], s->rope_dim);
-    const int batch = batch_rows(n, a.cap);
-    for (a.first = 0; a.first < n; a.first += batch) {
-        const int rows = MIN(batch, n - a.first);
+    const int batch = batch_rows(n, a.choice.cap);
+    for (a.choice.first = 0; a.choice.first < n; a.choice.first += batch) {
+        const int rows = MIN(batch, n - a.choice.first);
         score_batch(c, &a, rows);
-        choose_batch(c, &a, rows);
+        choose_batch(c, &a.choice, rows);
     }
 }
