@@ -387,7 +387,8 @@ class Claims:
         """A claim that holds when the function returns."""
         try:
             function(*args)
-        except (AssertionError, OSError, EOFError, LookupError, ValueError, TypeError) as error:
+        except (AssertionError, OSError, EOFError, LookupError, ValueError, TypeError,
+                subprocess.SubprocessError) as error:
             return self(name, False, f"{type(error).__name__}: {error}")
         return self(name, True)
 
