@@ -152,14 +152,25 @@ static void refuse(HttpRequest *r, int status, const char *code, const char *mes
     r->message = message;
 }
 
-/* Only browsers send Sec-Fetch-Site. A page of another site can send us a POST
- * whose answer it may not read, but whose work we would do. */
+/* Of a page on the web, or one that hides where it is from, and not of ours. */
+static bool is_other_origin(const char *origin, const char *host)
+{
+    const char *name = origin ? strstr(origin, "://") : NULL;
+    bool web = origin && (strncasecmp(origin, "http", 4) == 0 || strcasecmp(origin, "null") == 0);
+    return web && !(name && host && strcasecmp(name + 3, host) == 0);
+}
+
+/* Browsers say where a page is from. One of another site, or of another port here,
+ * can send us a POST whose answer it may not read, but whose work we would do. */
 static bool is_foreign_page(const HttpRequest *r)
 {
     const char *site = http_header(r, "sec-fetch-site"), *method = http_method(r);
+    const char *origin = http_header(r, "origin");
     bool reads = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-    return site && strcasecmp(site, "cross-site") == 0 && !reads &&
-           !access_origin(&r->c->h->access, http_header(r, "origin"));
+    bool own = site && strcasecmp(site, "same-origin") == 0;
+    bool foreign = (site && strcasecmp(site, "cross-site") == 0) ||
+                   (!own && is_other_origin(origin, http_header(r, "host")));
+    return foreign && !reads && !access_origin(&r->c->h->access, origin);
 }
 
 static bool needs_key(const HttpRequest *r)

@@ -558,6 +558,12 @@ static void without_origins_nothing_is_said_of_them(void **state)
     reply_release(&r);
     assert_int_equal(with_field(s, "POST", "/", HOST "Sec-Fetch-Site: cross-site\r\n"), 403);
     assert_int_equal(with_field(s, "POST", "/", HOST "Sec-Fetch-Site: same-origin\r\n"), 200);
+    /* A page of another port here is of the same site. */
+    assert_int_equal(with_field(s, "POST", "/", HOST "Origin: http://localhost:3000\r\n"), 403);
+    assert_int_equal(with_field(s, "DELETE", "/", HOST "Origin: null\r\n"), 403);
+    assert_int_equal(with_field(s, "GET", "/", HOST "Origin: http://localhost:3000\r\n"), 200);
+    assert_int_equal(with_field(s, "POST", "/", HOST "Origin: http://localhost\r\n"), 200);
+    assert_int_equal(with_field(s, "POST", "/", HOST "Origin: app://window\r\n"), 200);
     assert_int_equal(with_field(s, "GET", "/", HOST "Sec-Fetch-Site: cross-site\r\n"), 200);
     assert_int_equal(with_field(s, "POST", "/", HOST "Content-Encoding: gzip\r\n"), 415);
     stop(s);
