@@ -6,6 +6,7 @@
 #include "server_parts.h"
 #include "thinking.h"
 #include "welcome.h"
+#include "wire.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,14 +31,11 @@ void server_log(Server *s, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(line, sizeof line, fmt, args);
     va_end(args);
+    wire_printable(line); /* names and prompts are others' */
     s->opt.log(s->opt.user, line);
 }
 
-static void log_line(void *server, const char *line)
-{
-    Server *s = server;
-    s->opt.log(s->opt.user, line);
-}
+static void log_line(void *server, const char *line) { server_log(server, "%s", line); }
 
 /* ---- opening ------------------------------------------------------------------------- */
 

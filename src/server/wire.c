@@ -136,3 +136,37 @@ void wire_stop_reason(Bytes *out, const Event *e)
     bytes_str(out, ",\"stop_reason\":");
     wire_str(out, e->finish == FINISH_LOOP ? STR("repetition") : e->stop_sequence);
 }
+
+/* ---- for people ------------------------------------------------------------------------- */
+
+/* Of n bytes; the marks of direction and what has no width are all of two and three. */
+static bool is_unseen(const unsigned char *c, int n)
+{
+    if (n == 1)
+        return c[0] < ' ' || c[0] == 0x7f;
+    if (n == 2)
+        return c[0] == 0xc2 && c[1] < 0xa0; /* U+0080..009F */
+    if (n != 3 || c[0] != 0xe2)
+        return false;
+    return (c[1] == 0x80 && ((c[2] >= 0x8b && c[2] <= 0x8f) || (c[2] >= 0xa8 && c[2] <= 0xae))) ||
+           (c[1] == 0x81 && c[2] >= 0xa0 && c[2] <= 0xaf);
+}
+
+void wire_printable(char *text)
+{
+    char *to = text;
+    size_t left = strlen(text);
+    for (const char *at = text; left;) {
+        int n = utf8_char(at, left);
+        size_t step = n ? (size_t)n : 1;
+        if (n == 0 || is_unseen((const unsigned char *)at, n)) {
+            *to++ = '?';
+        } else {
+            memmove(to, at, step);
+            to += step;
+        }
+        at += step;
+        left -= step;
+    }
+    *to = 0;
+}

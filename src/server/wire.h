@@ -28,6 +28,10 @@ const char *wire_finish(enum Finish f);
 /* ,"stop_reason":"..." for what finish_reason does not tell apart; else nothing. */
 void wire_stop_reason(Bytes *out, const Event *e);
 
+/* What a terminal would act on, or show in another order, and what is no UTF-8
+ * becomes "?", in place. */
+void wire_printable(char *text);
+
 /* Characters of s. */
 int wire_count(Str s);
 
