@@ -5,6 +5,7 @@
  * references are not for threads. An entry holds the link of its answer, a link
  * the one before it. */
 #include "responses_store.h"
+#include <openssl/rand.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <xxhash.h>
@@ -17,6 +18,7 @@ typedef struct Item Item;
 /* An item that can be pointed to: it has an id. */
 struct Item {
     Str id, text; /* in the link */
+    bool ours;    /* of an answer: its id is none that a client chose */
     Link *link;
     Item *next, **at; /* in its bucket */
 };
@@ -43,14 +45,17 @@ struct ResponseStore {
     Entry entries[MOST_RESPONSES];
     size_t n;
     uint64_t clock;
+    uint64_t seed; /* so that nobody can choose ids of one bucket */
     Item *buckets[BUCKETS];
 };
 
 ResponseStore *responses_store_new(size_t max_bytes)
 {
     ResponseStore *s = calloc(1, sizeof *s);
-    if (!s)
+    if (!s || RAND_bytes((unsigned char *)&s->seed, sizeof s->seed) != 1) {
+        free(s);
         return NULL;
+    }
     pthread_mutex_init(&s->mutex, NULL);
     s->max_bytes = max_bytes;
     return s;
@@ -98,7 +103,7 @@ static void drop_link(ResponseStore *s, Link *l)
 
 /* Appends list[from..] to the link: of the views only the lengths, while the
  * texts may still move. */
-static void put_items(Link *l, const Json *list, size_t from)
+static void put_items(Link *l, const Json *list, size_t from, bool ours)
 {
     for (size_t i = from; i < json_length(list); i++) {
         Item *item = &l->items[l->n_items++];
@@ -112,6 +117,7 @@ static void put_items(Link *l, const Json *list, size_t from)
         bytes_put(&l->ids, id.p, id.n);
         bytes_byte(&l->ids, 0);
         item->link = l;
+        item->ours = ours;
     }
 }
 
@@ -136,8 +142,8 @@ static Link *new_link(const KeptResponse *k, Link *before)
         return NULL;
     l->items = calloc(n + 1, sizeof *l->items);
     if (l->items) {
-        put_items(l, k->input, skip);
-        put_items(l, k->output, 0);
+        put_items(l, k->input, skip, false);
+        put_items(l, k->output, 0, true);
     }
     if (!l->items || l->text.failed || l->ids.failed) {
         free_link(l);
@@ -153,7 +159,7 @@ static Link *new_link(const KeptResponse *k, Link *before)
 
 static Item **bucket_of(ResponseStore *s, Str id)
 {
-    return &s->buckets[XXH3_64bits(id.p, id.n) % BUCKETS];
+    return &s->buckets[XXH3_64bits_withSeed(id.p, id.n, s->seed) % BUCKETS];
 }
 
 /* The newest of two with one id is found first. */
@@ -312,12 +318,20 @@ static void touch(ResponseStore *s, const Link *l)
             s->entries[i].used = ++s->clock;
 }
 
+/* An answer's, else the newest: who sends items could give one the id of another. */
+static const Item *find_item(ResponseStore *s, Str id)
+{
+    const Item *found = NULL;
+    for (const Item *i = *bucket_of(s, id); i && !(found && found->ours); i = i->next)
+        if (str_eq(i->id, id) && (!found || i->ours))
+            found = i;
+    return found;
+}
+
 bool responses_item(ResponseStore *s, Str id, Bytes *out)
 {
     pthread_mutex_lock(&s->mutex);
-    const Item *item = *bucket_of(s, id);
-    while (item && !str_eq(item->id, id))
-        item = item->next;
+    const Item *item = find_item(s, id);
     if (item) {
         bytes_put(out, item->text.p, item->text.n);
         touch(s, item->link);

@@ -216,6 +216,19 @@ static void finds(ResponseStore *s, const char *id, const char *want)
     json_free(list);
 }
 
+static void an_answers_item_is_not_hidden_by_a_clients(void **state)
+{
+    (void)state;
+    ResponseStore *s = responses_store_new(1 << 20);
+    Bytes got = { 0 };
+    assert_true(keep(s, "r0", "", "[]", "[{\"id\": \"i\", \"n\": 1}]"));
+    assert_true(keep(s, "r1", "", "[{\"id\": \"i\", \"n\": 2}]", "[]"));
+    assert_true(responses_item(s, STR("i"), &got));
+    assert_true(str_eq(bytes_view(&got), STR("{\"id\": \"i\", \"n\": 1}")));
+    bytes_release(&got);
+    responses_store_free(s);
+}
+
 static void what_was_used_least_lately_goes_first(void **state)
 {
     (void)state;
@@ -410,6 +423,7 @@ int main(void)
         cmocka_unit_test(pointers_cannot_stand_for_more_than_a_body),
         cmocka_unit_test(a_response_can_be_asked_for_and_taken_away),
         cmocka_unit_test(what_is_not_to_be_stored_is_not),
+        cmocka_unit_test(an_answers_item_is_not_hidden_by_a_clients),
         cmocka_unit_test(what_was_used_least_lately_goes_first),
         cmocka_unit_test(a_conversation_outlives_its_first_answers),
         cmocka_unit_test(what_goes_on_from_an_answer_that_has_gone_is_kept_in_full),
