@@ -161,9 +161,10 @@ static void refuse(HttpRequest *r, int status, const char *code, const char *mes
 
 static void no_route(HttpRequest *r, const char *allowed)
 {
-    char text[MOST_PATH + 64];
+    char text[MOST_PATH + 64], all[80];
     if (*allowed) {
-        http_set(r, "allow", allowed);
+        snprintf(all, sizeof all, "%s, OPTIONS", allowed);
+        http_set(r, "allow", all);
         snprintf(text, sizeof text, "%.16s is not for %.*s: only %s", http_method(r), MOST_PATH,
                  http_path(r), allowed);
         refuse(r, 405, "method_not_allowed", text);
@@ -188,7 +189,9 @@ void routes_handle(void *server, HttpRequest *r)
             return;
         }
         size_t n = strlen(allowed);
-        snprintf(allowed + n, sizeof allowed - n, "%s%s", n ? ", " : "", routes[i].method);
+        bool get = strcmp(routes[i].method, "GET") == 0;
+        snprintf(allowed + n, sizeof allowed - n, "%s%s", n ? ", " : "",
+                 get ? "GET, HEAD" : routes[i].method);
     }
     no_route(r, allowed);
 }

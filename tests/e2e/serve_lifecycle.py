@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 
-from _asked import (CHAT, COMPLETIONS, MESSAGES, PATHS, RESPONSES, body_of, plain, streamed_text,
-                    whole_text, words)
+from _asked import (CHAT, COMPLETIONS, MESSAGES, PATHS, body_of, plain, streamed_text, whole_text,
+                    words)
 from _serve import Claims, Connection, MODEL, ROOT, Server, events, until
 
 BUILD = pathlib.Path(sys.argv[1]).resolve()
@@ -57,7 +57,7 @@ def refused(port):
     return False
 
 
-# ---- how it starts ----------------------------------------------------------------------------
+# ---- how it starts ---------------------------------------------------------------------------
 
 def fails(status, words_of, *options):
     """It ends so, and says why in one line, before a model was loaded."""
@@ -170,7 +170,7 @@ def claim_load_fails(folder):
     child.stderr.close()
 
 
-# ---- how it ends ------------------------------------------------------------------------------
+# ---- how it ends -----------------------------------------------------------------------------
 
 def end_in_peace():
     with Server(BUILD, SLOWLY, "--drain-timeout", "30") as server:
@@ -227,7 +227,7 @@ def claim_ends():
     claim.run("a second SIGINT ends it at once", end_at_once)
 
 
-# ---- a Unix socket ------------------------------------------------------------------------------
+# ---- a Unix socket ---------------------------------------------------------------------------
 
 class UnixConnection(Connection):
     def __init__(self, path):
@@ -273,7 +273,7 @@ def claim_unix_socket(folder):
     claim("it is left alone", path.read_text() == "a file")
 
 
-# ---- who may use it -------------------------------------------------------------------------------
+# ---- who may use it --------------------------------------------------------------------------
 
 def key_of(kind, key):
     return [("Authorization", f"Bearer {key}")] if kind == "bearer" else [("x-api-key", key)]
@@ -288,7 +288,8 @@ def claim_keys(folder):
                 claim(f"{key} as {kind} is right",
                       server.get("/v1/models", key_of(kind, key)).status == 200)
         for headers in ([], key_of("bearer", "first-ke"), key_of("x-api-key", "first-key "
-                        "# of the first"), key_of("bearer", ""), key_of("bearer", "the"), [("Authorization", "first-key")]):
+                        "# of the first"), key_of("bearer", ""), key_of("bearer", "the"),
+                        [("Authorization", "first-key")]):
             claim(f"{headers} is wrong", server.get("/v1/models", headers).status == 401)
         for method, path in [("GET", "/"), ("GET", "/status"), ("GET", "/metrics"),
                              ("GET", "/props"), ("GET", "/nowhere"), ("DELETE", "/v1/requests/x"),
@@ -365,7 +366,7 @@ def claim_origins():
               server.get("/health", [("Host", "evil.example")]).status == 403)
 
 
-# ---- queues ---------------------------------------------------------------------------------------
+# ---- queues ----------------------------------------------------------------------------------
 
 def claim_queue():
     with Server(BUILD, SLOWLY, "--max-queue", "1", sessions=1) as server:
@@ -409,7 +410,7 @@ def claim_longest_wait():
         running.close()
 
 
-# ---- about itself ------------------------------------------------------------------------------------
+# ---- about itself ----------------------------------------------------------------------------
 
 SAMPLE = re.compile(r'(ds4x_\w+)(\{(?:[a-z_]+="[^"\\]*",?)*\})? (-?[\d.e+-]+)')
 
@@ -476,6 +477,9 @@ def claim_pages(server):
             head = connection.ask("HEAD", path)
             claim(f"HEAD {path} is its head", head.status == 200 and head.body == b"" and
                   connection.ask("GET", "/health").status == 200, head)
+    wrong = server.ask("DELETE", "/health")
+    claim("a wrong method is told the right ones", wrong.status == 405 and
+          wrong.headers["allow"] == "GET, HEAD, OPTIONS", wrong)
 
 
 def claim_connection_goes_on(server):
