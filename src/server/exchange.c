@@ -574,7 +574,10 @@ void exchanges_tick(Server *s)
 void exchanges_end(Server *s)
 {
     ApiError e = { 0 };
-    api_fail(&e, 503, "shutting_down", NULL, "The server is shutting down");
+    if (atomic_load(&s->ended) && s->failed)
+        api_fail(&e, 503, "engine_failed", NULL, "The engine has failed: %s", s->failure.msg);
+    else
+        api_fail(&e, 503, "shutting_down", NULL, "The server is shutting down");
     for (Exchange *x = s->exchanges, *next; x; x = next) {
         next = x->next;
         end_with(x, &e, "shutdown");
