@@ -31,6 +31,7 @@ struct Scheduler {
     bool finishing, over;
     Job **shown; /* [n_shown] by slot: what it is busy with */
     int n_shown;
+    double answer_s;    /* that an answer had its slot, lately; 0: not known */
     const Job *running; /* for whose sake the step that runs is long; NULL: nobody's */
 
     /* the engine's thread's */
@@ -109,14 +110,25 @@ void scheduler_free(Scheduler *s)
     free(s);
 }
 
-/* Without a speed known, a second for each that waits. */
-static int wait_seconds(int waiting) { return MIN(MAX(waiting, 1), 30); }
+/* Answers at one time. */
+static int most_active(const Scheduler *s)
+{
+    return s->opt.max_active > 0 ? MIN(s->opt.max_active, s->n_shown) : s->n_shown;
+}
+
+/* Until so many have gone into slots, under the mutex. Before the first answer has
+ * ended, a second each. */
+static int wait_seconds(const Scheduler *s, int waiting)
+{
+    double each = s->answer_s > 0 ? s->answer_s / MAX(most_active(s), 1) : 1;
+    return (int)MIN(MAX(ceil(waiting * each), 1), 86400);
+}
 
 /* Slots that nobody is in, under the mutex: who comes for one passes through the
  * queue, but does not wait. */
 static int free_slots(const Scheduler *s)
 {
-    int most = s->opt.max_active > 0 ? MIN(s->opt.max_active, s->n_shown) : s->n_shown;
+    int most = most_active(s);
     for (int i = 0; i < s->n_shown; i++)
         most -= s->shown[i] != NULL;
     return MAX(most, 0);
@@ -125,7 +137,7 @@ static int free_slots(const Scheduler *s)
 bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
 {
     pthread_mutex_lock(&s->mutex);
-    int waiting = MAX(s->n_queue - free_slots(s), 0);
+    int waiting = MAX(s->n_queue - free_slots(s), 0), wait_s = wait_seconds(s, waiting);
     bool closed = s->finishing || s->over, full = waiting >= s->opt.max_queue;
     if (!closed && !full) {
         job_hold(j);
@@ -142,7 +154,7 @@ bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
         return api_fail(e, 503, "shutting_down", NULL, "The server is shutting down");
     if (full) {
         api_fail(e, 429, "queue_full", NULL, "%d requests are waiting already", waiting);
-        e->retry_after = wait_seconds(waiting);
+        e->retry_after = MIN(wait_s, 30);
         return false;
     }
     return true;
@@ -250,7 +262,7 @@ void scheduler_status(Scheduler *s, Bytes *out)
     for (const Job *j = s->queue; j; j = j->next, i++) {
         bytes_printf(out, "%s{\"place\":%d", i ? "," : "", i);
         put_job(out, j);
-        bytes_printf(out, ",\"eta_s\":%d}", wait_seconds(i + 1));
+        bytes_printf(out, ",\"eta_s\":%d}", wait_seconds(s, i + 1));
     }
     bytes_byte(out, ']');
     pthread_mutex_unlock(&s->mutex);
@@ -282,6 +294,10 @@ static void count_slots(Scheduler *s)
 
 static void leave(Scheduler *s, Slot *slot)
 {
+    double seconds = (double)(clock_ns() - slot->job->started_ns) / 1e9;
+    pthread_mutex_lock(&s->mutex);
+    s->answer_s += (seconds - s->answer_s) * (s->answer_s > 0 ? 0.2 : 1);
+    pthread_mutex_unlock(&s->mutex);
     atomic_store(&slot->job->stage, STAGE_OVER);
     show(s, slot, NULL);
     slot_leave(slot);
