@@ -7,6 +7,7 @@
    next request is answered.
 2. Requests that are canceled by their id, and responses by theirs.
 3. Many requests whose clients leave at any time: nothing of them stays.
+4. An answer beside clients that send long prompts and leave at once keeps its speed, nearly.
 """
 import itertools
 import json
@@ -40,7 +41,7 @@ claim = Claims()
 took_ms = []
 
 
-# ---- ways to leave ----------------------------------------------------------------------------
+# ---- ways to leave ---------------------------------------------------------------------------
 
 def close(connection):
     connection.close()
@@ -68,7 +69,7 @@ def read_to_end(connection):
     connection.close()
 
 
-# ---- one that leaves --------------------------------------------------------------------------
+# ---- one that leaves -------------------------------------------------------------------------
 
 class Monitor:
     """What the server says of itself, over a connection that stays."""
@@ -177,7 +178,7 @@ def claim_leaving_slow():
     print(f"on a slow machine: {', '.join(f'{ms:.0f}' for ms in took_ms[-3:])} ms", flush=True)
 
 
-# ---- by id ------------------------------------------------------------------------------------
+# ---- by id -----------------------------------------------------------------------------------
 
 def last_event(path, reply):
     """The form in which a stream says that it failed."""
@@ -258,7 +259,7 @@ def claim_cancel_by_id(server):
     monitor.connection.close()
 
 
-# ---- at any time ------------------------------------------------------------------------------
+# ---- at any time -----------------------------------------------------------------------------
 
 def claim_storm():
     """Requests that are left between their first byte and their end."""
@@ -284,12 +285,32 @@ def claim_storm():
         print(f"storm: {server.metric('ds4x_cancelled_total'):.0f} of 300 were canceled")
 
 
+def claim_speed_beside_leavers():
+    """Their steps are canceled, over and over: the answer's tokens are in them."""
+    play = dict(PLAY, decode_tps=50, prefill_tps=400)
+    with Server(BUILD, play, "--quiet", ctx=8192, sessions=4) as server:
+        answer = ask(server, CHAT, request_for(CHAT, "text", True))
+        until(lambda: server.metric("ds4x_decode_tokens_total") > 0, "it is answered", 10)
+        before, start = server.metric("ds4x_decode_tokens_total"), time.monotonic()
+        while time.monotonic() - start < 3:
+            leavers = [ask(server, CHAT, request_for(CHAT, "prefill", True)) for _ in range(3)]
+            time.sleep(0.04)
+            for connection in leavers:
+                connection.close()
+        seconds = time.monotonic() - start
+        speed = (server.metric("ds4x_decode_tokens_total") - before) / seconds
+        print(f"beside clients that leave: {speed:.1f} of 50 tokens a second")
+        claim("an answer goes on beside clients that leave", speed >= 10, speed)
+        answer.close()
+
+
 def main():
     with Server(BUILD, PLAY, "--quiet", ctx=8192, sessions=1) as server:
         claim.run("clients that leave", claim_leaving, server)
         claim.run("requests that are canceled", claim_cancel_by_id, server)
     claim.run("clients that leave a slow machine", claim_leaving_slow)
     claim.run("clients that leave at any time", claim_storm)
+    claim.run("an answer beside clients that leave", claim_speed_beside_leavers)
     return claim.end()
 
 
