@@ -29,7 +29,7 @@ SLOW_S = 2                          # --slow-timeout
 claim = Claims()
 
 
-# ---- many replies at once ------------------------------------------------------------------------
+# ---- many replies at once --------------------------------------------------------------------
 
 class Recorded(Connection):
     """A reply that has come already, to be read and checked."""
@@ -105,7 +105,7 @@ def percentile(values, p):
     return sorted(values)[min(len(values) - 1, int(len(values) * p / 100))]
 
 
-# ---- streams, alone and in bad company --------------------------------------------------------------
+# ---- streams, alone and in bad company -------------------------------------------------------
 
 def script():
     rules = [{"last": [f"stream {i}."], "say": "</think>" * (i % 2) + words(f"s{i}", WORDS)}
@@ -266,7 +266,7 @@ def claim_streams():
             claim("company costs no memory that stays", grown < 16, grown)
 
 
-# ---- one after the other ---------------------------------------------------------------------------
+# ---- one after the other ---------------------------------------------------------------------
 
 def ask_and_check(connection, i):
     """The i-th request: kinds take turns. Returns whether it went as it should."""
