@@ -51,33 +51,42 @@ __device__ static int column_of(const Pooling &a, const Tokens &t, int pos, int 
     return a.overlap && pos >= t.own ? a.dim + d : d;
 }
 
-__device__ static float score_at(const Pooling &a, const Span &s, const Tokens &t, int pos, int d)
+/* A token of the ring, and one of the step. */
+__device__ static float old_score(const Pooling &a, const Span &s, const Tokens &t, int pos, int d)
 {
-    const int i = column_of(a, t, pos, d);
-    if (pos < s.pos)
-        return a.state_score[state_at(a, s, pos) + i];
-    return a.in_score[input_at(a, s, pos) + i] + a.ape[(size_t)(pos % a.ratio) * a.width + i];
+    return a.state_score[state_at(a, s, pos) + column_of(a, t, pos, d)];
 }
 
-__device__ static float value_at(const Pooling &a, const Span &s, const Tokens &t, int pos, int d)
+__device__ static float new_score(const Pooling &a, const Span &s, const Tokens &t, int pos, int d)
 {
     const int i = column_of(a, t, pos, d);
-    return pos < s.pos ? a.state_kv[state_at(a, s, pos) + i] : a.in_kv[input_at(a, s, pos) + i];
+    return a.in_score[input_at(a, s, pos) + i] + a.ape[(size_t)(pos % a.ratio) * a.width + i];
 }
 
 /* ---- one pooled row ---------------------------------------------------------------------- */
 
+/* Loops have no branches, so that several tokens' loads are on their way at once. */
 __device__ static float pooled(const Pooling &a, const Span &s, const Tokens &t, int d)
 {
-    float max = score_at(a, s, t, t.from, d), sum = 0, out = 0;
+    const int here = min(max(s.pos, t.from), t.end); /* the step's tokens */
+    float most = -INFINITY, sum = 0, out = 0;
 #pragma unroll 8
-    for (int pos = t.from + 1; pos < t.end; pos++)
-        max = fmaxf(max, score_at(a, s, t, pos, d));
+    for (int pos = t.from; pos < here; pos++)
+        most = fmaxf(most, old_score(a, s, t, pos, d));
 #pragma unroll 8
-    for (int pos = t.from; pos < t.end; pos++) {
-        const float e = expf(score_at(a, s, t, pos, d) - max);
+    for (int pos = here; pos < t.end; pos++)
+        most = fmaxf(most, new_score(a, s, t, pos, d));
+#pragma unroll 8
+    for (int pos = t.from; pos < here; pos++) {
+        const float e = expf(old_score(a, s, t, pos, d) - most);
         sum += e;
-        out += e * value_at(a, s, t, pos, d);
+        out += e * a.state_kv[state_at(a, s, pos) + column_of(a, t, pos, d)];
+    }
+#pragma unroll 8
+    for (int pos = here; pos < t.end; pos++) {
+        const float e = expf(new_score(a, s, t, pos, d) - most);
+        sum += e;
+        out += e * a.in_kv[input_at(a, s, pos) + column_of(a, t, pos, d)];
     }
     return out / sum;
 }

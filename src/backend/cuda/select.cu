@@ -461,9 +461,11 @@ void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, B
     dense(c, a.q, (size_t)all, &l->idx_q, 0, at<const float>(qr), s->q_rank, n);
     if (!a.w_rows)
         dense(c, a.w, (size_t)s->idx_heads, &l->idx_w, 0, a.x, s->dim, n);
+    const int bytes = PREPARE_WARPS * s->idx_dim * (int)sizeof(float);
+    NOTE(c,
+         cudaFuncSetAttribute(prepare_queries, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     LAUNCH(c, prepare_queries, (n * s->idx_heads + PREPARE_WARPS - 1) / PREPARE_WARPS,
-           PREPARE_WARPS * WARP, PREPARE_WARPS * s->idx_dim * sizeof(float), a,
-           (const float *)c->host.turn[1], s->rope_dim);
+           PREPARE_WARPS * WARP, bytes, a, (const float *)c->host.turn[1], s->rope_dim);
     const int batch = batch_rows(n, a.choice.cap);
     for (a.choice.first = 0; a.choice.first < n; a.choice.first += batch) {
         const int rows = MIN(batch, n - a.choice.first);
