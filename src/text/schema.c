@@ -771,6 +771,8 @@ static NodeId object_of(Members *m)
         NodeId id = named_member(m, member_name(m, i));
         bytes_put(&m->rules, &id, sizeof id);
     }
+    if (s->failed || m->rules.failed) /* then there are fewer rules than names */
+        return too_large(s);
     bool *required = arena_array(&s->p->arena, n, sizeof *required);
     ObjectNode o = { .member = program_ids(s->p, (const NodeId *)(const void *)m->rules.p, n),
                      .required = required,
@@ -781,7 +783,7 @@ static NodeId object_of(Members *m)
                      .max = f->max_members };
     if (s->failed)
         return NODE_NONE;
-    if (!o.member || !required || m->rules.failed)
+    if (!o.member || !required)
         return too_large(s);
     for (size_t i = 0; i < n; i++)
         required[i] = m->required.p[i] != 0;
