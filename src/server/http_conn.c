@@ -336,9 +336,24 @@ void conn_replied(Conn *c)
     conn_watch(c);
 }
 
+/* Not by a high watermark: with one libevent 2.1.12 sometimes loses the connection's memory. */
+static void pause_reading(Conn *c)
+{
+    c->full = true;
+    bufferevent_disable(c->bev, EV_READ);
+}
+
+static void resume_reading(Conn *c)
+{
+    if (c->full)
+        bufferevent_enable(c->bev, EV_READ);
+    c->full = false;
+}
+
 static void next_request(Conn *c)
 {
     evtimer_del(c->timer);
+    resume_reading(c);
     if (c->close || c->h->draining) {
         linger(c);
         return;
@@ -358,6 +373,8 @@ static void on_read(struct bufferevent *bev, void *arg)
         evbuffer_drain(in, evbuffer_get_length(in));
     else if (is_reading(c))
         work(c);
+    else if (evbuffer_get_length(in) >= MOST_AHEAD)
+        pause_reading(c);
 }
 
 /* Called when what waits has fallen to half of the soft limit, or less. */
@@ -457,7 +474,6 @@ void conn_open(Http *h, int fd, const char *peer, bool local, bool surplus)
     h->open++;
     bufferevent_setcb(c->bev, on_read, on_written, on_event, c);
     bufferevent_setwatermark(c->bev, EV_WRITE, h->rules.soft / 2, 0);
-    bufferevent_setwatermark(c->bev, EV_READ, 0, MOST_AHEAD);
     bufferevent_set_max_single_read(c->bev, READ_PIECE);
     evbuffer_add_cb(output_of(c), on_drained, c);
     arm(c, h->rules.idle_ms);

@@ -68,6 +68,7 @@ struct Conn {
     bool surplus; /* beyond the limit: gets a 503 */
     bool close;   /* after this reply */
     bool eof;     /* the client will send no more */
+    bool full;    /* it sent so much ahead that nothing is read */
     bool local;   /* a Unix socket */
     bool dead;
     int64_t body_ns;     /* when its body began */

@@ -909,6 +909,30 @@ static void finish_held(void *arg)
     s->held = NULL;
 }
 
+/* What waited in the kernel is read when its turn comes. */
+static void what_was_sent_ahead_is_answered(void **state)
+{
+    (void)state;
+    static char piece[1 << 20];
+    Server *s = start(&(HttpOptions){ 0 });
+    Client c = client_tcp(s->port);
+    memset(piece, 'x', sizeof piece);
+    client_say(&c, "GET /hold HTTP/1.1\r\n" HOST "\r\n"
+                   "POST /a HTTP/1.1\r\n" HOST "Content-Length: 1048576\r\n\r\n");
+    client_send(&c, piece, sizeof piece);
+    assert_true(reaches(&s->n_held, 1));
+    nap_ms(50);
+    assert_true(http_post(s->h, finish_held, s));
+    Reply r = client_reply(&c, false), a = client_reply(&c, false);
+    assert_int_equal(r.status, 200);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(a.body.n, strlen("POST /a? ") + sizeof piece);
+    reply_release(&r);
+    reply_release(&a);
+    client_close(&c);
+    stop(s);
+}
+
 static void other_threads_answer_through_posts(void **state)
 {
     (void)state;
@@ -1238,6 +1262,7 @@ int main(void)
         cmocka_unit_test(a_long_body_that_is_refused_is_not_waited_for),
         cmocka_unit_test(a_client_that_goes_is_noticed_at_once),
         cmocka_unit_test(little_is_read_ahead_of_a_reply),
+        cmocka_unit_test(what_was_sent_ahead_is_answered),
         cmocka_unit_test(other_threads_answer_through_posts),
         cmocka_unit_test(a_client_that_does_not_read_is_cut_at_the_hard_limit),
         cmocka_unit_test(a_client_that_stops_reading_is_cut_in_time),
