@@ -144,16 +144,19 @@ static void put_forms(Bytes *out, const ChatCall *calls, size_t n)
         call_form(out, &calls[i]);
 }
 
-/* A conversation, heard from its start. */
+/* A conversation, heard from its start: each message is hashed with what was said
+ * before it, so that who knows that may go on from there. */
 typedef struct {
     XXH3_state_t *hash;
+    uint64_t seed;
+    XXH128_hash_t said;
     Bytes forms; /* of the last message's calls */
 } Heard;
 
 static bool hear_nothing(Heard *h, const Recall *r)
 {
-    *h = (Heard){ .hash = XXH3_createState() };
-    return h->hash && XXH3_128bits_reset_withSeed(h->hash, r->seed) == XXH_OK;
+    *h = (Heard){ .hash = XXH3_createState(), .seed = r->seed };
+    return h->hash != NULL;
 }
 
 static void heard_release(Heard *h)
@@ -175,6 +178,8 @@ static void hear(Heard *h, const ChatMessage *m)
     char role = (char)m->role;
     bytes_clear(&h->forms);
     put_forms(&h->forms, m->calls, m->n_calls);
+    XXH3_128bits_reset_withSeed(h->hash, h->seed);
+    XXH3_128bits_update(h->hash, &h->said, sizeof h->said);
     hear_part(h, (Str){ &role, 1 });
     hear_part(h, trimmed(m->content));
     hear_part(h, bytes_view(&h->forms));
@@ -182,6 +187,7 @@ static void hear(Heard *h, const ChatMessage *m)
     XXH3_128bits_update(h->hash, &m->n_tools, sizeof m->n_tools);
     for (size_t i = 0; i < m->n_tools; i++)
         hear_part(h, m->tools[i]);
+    h->said = XXH3_128bits_digest(h->hash);
 }
 
 /* Names of different kinds are hashed with different seeds. */
@@ -197,17 +203,19 @@ static XXH128_hash_t name_of_call(const Recall *r, Str id)
 
 /* ---- keeping --------------------------------------------------------------------------- */
 
-/* The text of the conversation up to the end of the answer. */
+/* The text of the conversation up to the end of the answer. That before it has
+ * been heard on a worker: here other answers wait. */
 static bool name_of_text(const Recall *r, const Turn *t, const ChatMessage *answer,
                          XXH128_hash_t *name, Bytes *forms)
 {
     Heard h;
     bool ok = hear_nothing(&h, r);
-    for (size_t i = 0; i < t->n_messages && ok; i++)
+    h.said = (XXH128_hash_t){ t->said[0], t->said[1] };
+    for (size_t i = 0; i < t->n_messages && ok && !t->heard; i++)
         hear(&h, &t->messages[i]);
     if (ok) {
         hear(&h, answer);
-        *name = XXH3_128bits_digest(h.hash);
+        *name = h.said;
         bytes_put(forms, h.forms.p, h.forms.n);
         ok = !h.forms.failed && !forms->failed;
     }
@@ -337,7 +345,6 @@ static void apply(Recall *r, Turn *t, size_t i, const Heard *h, RecallCount *cou
 {
     ChatMessage *m = &t->messages[i];
     Shown s = { .r = r, .m = m, .forms = bytes_view(&h->forms) };
-    XXH128_hash_t by_text = XXH3_128bits_digest(h->hash);
     size_t *counter = &count->by_handle;
     pthread_mutex_lock(&r->mutex);
     Kept *k = find_by_handle(&s, t->handles[i]);
@@ -347,7 +354,7 @@ static void apply(Recall *r, Turn *t, size_t i, const Heard *h, RecallCount *cou
     }
     if (!k) {
         counter = &count->by_text;
-        k = find(&s, by_text, false);
+        k = find(&s, h->said, false);
     }
     if (k && put_back(&t->arena, m, k)) {
         recall_store_use(&r->store, k);
@@ -369,5 +376,8 @@ void recall_apply(Recall *r, Turn *t, RecallCount *count)
         if (ok && t->messages[i].role == CHAT_ASSISTANT && !t->messages[i].n_ids)
             apply(r, t, i, &h, count);
     }
+    t->heard = ok;
+    t->said[0] = ok ? h.said.low64 : 0;
+    t->said[1] = ok ? h.said.high64 : 0;
     heard_release(&h);
 }

@@ -36,7 +36,8 @@ typedef struct {
     size_t n_calls;
 } Sampled;
 
-/* Keeps copies; t is the request that was answered. False: not kept, since t's
+/* Keeps copies; t is the request that was answered, best after recall_apply, which has
+ * done the part that grows with the conversation. False: not kept, since t's
  * prompt is no conversation or ends within an answer (which will come back as
  * one with it), nothing was sampled, it is larger than the bound, or there is no
  * memory. */

@@ -51,6 +51,8 @@ typedef struct {
     /* [n_messages]: what came with a message's reasoning (signature,
      * encrypted_content); empty: nothing. */
     Str *handles;
+    uint64_t said[2]; /* all messages as a digest: recall_apply's */
+    bool heard;       /* that is known */
     bool raw;
     Str raw_text;
     const int32_t *raw_ids;
