@@ -53,6 +53,7 @@ __device__ static void weigh(float *z, float *max, float *sum, float *shrink, in
     const float mine = lane < n ? z[h * MOST_TILE + lane] : -INFINITY;
     const float old = max[h], now = fmaxf(old, warp_max(mine));
     const float e = lane < n ? expf(mine - now) : 0, total = warp_sum(e);
+    __syncwarp(); /* all have read max */
     z[h * MOST_TILE + lane] = e;
     if (lane == 0) {
         shrink[h] = expf(old - now);

@@ -1,16 +1,18 @@
 /* dense.cu - weight matrices times rows.
  *
  * Few rows: every weight is read once and multiplied with all rows, activations in
- * F32. A warp owns output rows; its lanes walk along them, 16 (or 32) values each
- * at a time, the inputs lie in shared memory in the order in which the lanes read
+ * F32. A warp owns two output rows, or a share of their columns where there are not
+ * enough rows to keep the machine busy; its lanes walk along them, 16 (or 32) values
+ * each at a time, the inputs lie in shared memory in the order in which the lanes read
  * them. An output is summed in an order of its own, whatever other rows there are.
+ * Weights are asked for before the inputs are there.
  *
  * Many rows: the matrix is expanded to F16, a slice at a time, the inputs are
  * rounded to F16, and cuBLASLt multiplies with F32 sums. F32 matrices stay F32. */
 #include "formats.cuh"
 
-enum { WARPS = 8, MOST_JOBS = 4 };
-static const int shared_most = 48 << 10; /* of inputs; more blocks fit an SM */
+enum { WARPS = 8, MOST_JOBS = 4, MOST_SPLIT = 4 };
+static const int shared_most = 64 << 10; /* of inputs; more blocks fit an SM */
 
 /* ---- values of 16 at a time ------------------------------------------------------- */
 
@@ -74,11 +76,19 @@ template <int R, int V>
 __device__ static void fill_inputs(float *sh, const float *x, size_t ld, int n, int k0, int k1)
 {
     const int width = k1 - k0, padded = (width + 32 * V - 1) / (32 * V) * (32 * V);
-    for (int i = threadIdx.x; i < R * padded; i += blockDim.x) {
-        const int r = i / padded, k = i % padded, piece = k / V, v = k % V;
-        const int p = piece / 32, lane = piece % 32;
-        const float value = r < n && k < width ? x[r * ld + k0 + k] : 0;
-        sh[((p * R + r) * (V / 4) + v / 4) * 128 + 4 * lane + v % 4] = value;
+    const bool whole = ld % 4 == 0 && (uintptr_t)x % 16 == 0;
+    for (int r = 0; r < R; r++) {
+        const float *row = x + r * ld + k0;
+#pragma unroll 4
+        for (int i = threadIdx.x; i < padded / 4; i += WARPS * WARP) {
+            const int piece = 4 * i / V, p = piece / 32, lane = piece % 32, v = i % (V / 4);
+            float4 value = {};
+            if (r < n && 4 * i < width)
+                value =
+                    whole ? __ldcg((const float4 *)row + i)
+                          : make_float4(row[4 * i], row[4 * i + 1], row[4 * i + 2], row[4 * i + 3]);
+            ((float4 *)sh)[((p * R + r) * (V / 4) + v) * 32 + lane] = value;
+        }
     }
 }
 
@@ -99,14 +109,17 @@ __device__ static void add_piece(float *sum, const float *w, const float *sh, in
     }
 }
 
-/* sums: [2 output rows][R], what earlier columns gave. */
+/* sums: [2 output rows][R], what earlier columns gave. Of the pieces of all columns those
+ * that are share modulo split. */
 template <int TYPE, int R, int V>
 __device__ static void walk(float sum[2][R], const DevWeight &a, size_t ra, const DevWeight &b,
-                            size_t rb, const float *sh, int k0, int k1, const Iq2Table *t)
+                            size_t rb, const float *sh, int k0, int k1, int share, int split,
+                            const Iq2Table *t)
 {
     const int lane = threadIdx.x % WARP, from = k0 / V, n = (k1 - k0) / V;
+    const int first = (share + split - from / 32 % split) % split;
 #pragma unroll 4
-    for (int p = 0; p * 32 + lane < n; p++) {
+    for (int p = first; p * 32 + lane < n; p += split) {
         float wa[V], wb[V];
         const int i = p * 32 + lane;
         Piece<TYPE>::get(a, ra, from + i, wa, t);
@@ -124,40 +137,86 @@ __device__ static int job_of(const FewJobs &j, int row)
     return k;
 }
 
-template <int R>
-__device__ static void put_sums(const FewJobs &j, int k, int row, float *sum, int n)
+/* Adds the shares' sums in order: sum of a warp with share 0 is the whole then. */
+template <int R> __device__ static void join(float sum[2][R], float (*part)[2 * R], int split)
 {
-    const int lane = threadIdx.x % WARP, at = row - (k ? j.end[k - 1] : 0);
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
 #pragma unroll
-    for (int r = 0; r < R; r++) {
-        const float s = warp_sum(sum[r]);
-        if (lane == 0 && r < n)
-            j.out[k][r * j.ld_out[k] + at] = s;
+    for (int i = 0; i < 2 * R; i++)
+        sum[i / R][i % R] = warp_sum(sum[i / R][i % R]);
+    if (split == 1)
+        return;
+    if (lane == 0)
+#pragma unroll
+        for (int i = 0; i < 2 * R; i++)
+            part[warp][i] = sum[i / R][i % R];
+    __syncthreads();
+    for (int k = 1; k < split && warp % split == 0; k++)
+#pragma unroll
+        for (int i = 0; i < 2 * R; i++)
+            sum[i / R][i % R] += part[warp + k][i];
+    __syncthreads();
+}
+
+template <int R>
+__device__ static void put_sums(const FewJobs &j, int k, int row, const float *sum, int n)
+{
+    const int at = row - (k ? j.end[k - 1] : 0);
+#pragma unroll
+    for (int r = 0; r < R; r++)
+        if (r < n)
+            j.out[k][r * j.ld_out[k] + at] = sum[r];
+}
+
+/* Asks for the weights of a row that begin at piece `share` of `split`: by one warp. */
+template <int TYPE>
+__device__ static void ask_for_row(const DevWeight &w, size_t row, int share, int split)
+{
+    constexpr int wide = TYPE == QUANT_Q8_0 ? 1 : TYPE == QUANT_F32 ? 4 : 2;
+    constexpr bool plain =
+        TYPE == QUANT_Q8_0 || TYPE == QUANT_F16 || TYPE == QUANT_BF16 || TYPE == QUANT_F32;
+    if constexpr (plain) {
+        const int bytes = w.cols * wide, lane = threadIdx.x % WARP;
+        for (int i = (lane + share * WARP) * 128; i < bytes; i += split * WARP * 128)
+            ask_for_line(w.q + row * bytes + i);
+        for (int i = lane * 128; TYPE == QUANT_Q8_0 && share == 0 && i < bytes / 16;
+             i += WARP * 128)
+            ask_for_line((const char *)(w.d + row * (w.cols / 32)) + i);
     }
 }
 
-/* A warp takes two output rows at a time. tile: columns of the inputs that shared
- * memory holds; where that is not all of them each warp has rows once only. */
+/* A warp takes two output rows at a time, or its share of `split` of their columns. tile:
+ * columns of the inputs that shared memory holds; where that is not all of them each warp
+ * has rows once only. */
 template <int TYPE, int R>
 __global__ void __launch_bounds__(WARPS *WARP)
-    few_rows(FewJobs j, const float *x, size_t ld_x, int n, int cols, int tile, const uint2 *grid)
+    few_rows(FewJobs j, const float *x, size_t ld_x, int n, int cols, int tile, int split,
+             const uint2 *grid)
 {
     extern __shared__ __align__(16) float sh[];
     __shared__ Iq2Table table;
+    __shared__ float part[WARPS][2 * R];
     enum { V = Piece<TYPE>::V };
-    const int warp = blockIdx.x * WARPS + threadIdx.x / WARP, warps = gridDim.x * WARPS;
+    const int per = WARPS / split, share = threadIdx.x / WARP % split;
+    const int pair = blockIdx.x * per + threadIdx.x / WARP / split, pairs = gridDim.x * per;
+    const bool once = tile >= cols;
 
     let_others_start();
+    if (2 * pair < j.rows) {
+        const int ra = 2 * pair, rb = min(ra + 1, j.rows - 1), ka = job_of(j, ra),
+                  kb = job_of(j, rb);
+        ask_for_row<TYPE>(j.w[ka], j.first[ka] + ra - (ka ? j.end[ka - 1] : 0), share, split);
+        ask_for_row<TYPE>(j.w[kb], j.first[kb] + rb - (kb ? j.end[kb - 1] : 0), share, split);
+    }
     if (TYPE == QUANT_IQ2_XXS)
         iq2_fill(&table, grid);
     wait_for_others();
-    const bool once = tile >= cols;
     if (once)
         fill_inputs<R, V>(sh, x, ld_x, n, 0, cols);
     __syncthreads();
-    const int rounds = (j.rows + 2 * warps - 1) / (2 * warps);
+    const int rounds = (j.rows + 2 * pairs - 1) / (2 * pairs);
     for (int round = 0; round < rounds; round++) {
-        const int row = 2 * (warp + round * warps);
+        const int row = 2 * (pair + round * pairs);
         const bool works = row < j.rows;
         const int ra = works ? row : 0, rb = works && row + 1 < j.rows ? row + 1 : ra;
         const int ka = job_of(j, ra), kb = job_of(j, rb);
@@ -172,9 +231,10 @@ __global__ void __launch_bounds__(WARPS *WARP)
                 __syncthreads();
             }
             if (works)
-                walk<TYPE, R, V>(sum, j.w[ka], fa, j.w[kb], fb, sh, k, end, &table);
+                walk<TYPE, R, V>(sum, j.w[ka], fa, j.w[kb], fb, sh, k, end, share, split, &table);
         }
-        if (works) {
+        join<R>(sum, part, split);
+        if (works && share == 0 && threadIdx.x % WARP == 0) {
             put_sums<R>(j, ka, ra, sum[0], n);
             if (rb != ra)
                 put_sums<R>(j, kb, rb, sum[1], n);
@@ -210,20 +270,33 @@ __global__ void plain_rows(FewJobs j, const float *x, size_t ld_x, int n, int co
     }
 }
 
+/* So many warps share an output row that 132 SMs have about 16 warps each: of the matrices'
+ * shape alone, as sums must not depend on the number of rows. */
+static int split_of(int rows, int cols, int unit)
+{
+    int split = 1;
+    while (split < MOST_SPLIT && rows / 2 * split <= 2112 && cols >= 2 * split * unit)
+        split *= 2;
+    return split;
+}
+
 template <int TYPE, int R>
 static void launch_few(Cuda *c, const FewJobs &j, const float *x, size_t ld_x, int n, int cols)
 {
     enum { V = Piece<TYPE>::V, UNIT = 32 * V };
-    const int padded = (cols + UNIT - 1) / UNIT * UNIT;
+    const int padded = (cols + UNIT - 1) / UNIT * UNIT, split = split_of(j.rows, cols, UNIT);
     int tile = cols, bytes = R * padded * (int)sizeof(float);
     if (bytes > shared_most) {
         tile = shared_most / (R * (int)sizeof(float)) / UNIT * UNIT;
         bytes = R * tile * (int)sizeof(float);
     }
-    const int pairs = (j.rows + 1) / 2, blocks = (pairs + WARPS - 1) / WARPS;
+    const int per = WARPS / split, pairs = (j.rows + 1) / 2, blocks = (pairs + per - 1) / per;
     /* Inputs that are there once serve several rounds; tiles are filled in each. */
     const int grid = tile >= cols ? MIN(blocks, 4 * c->sm_count) : blocks;
-    LAUNCH(c, (few_rows<TYPE, R>), grid, WARPS * WARP, bytes, j, x, ld_x, n, cols, tile,
+    if (bytes > 48 << 10)
+        NOTE(c, cudaFuncSetAttribute(few_rows<TYPE, R>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     shared_most));
+    LAUNCH(c, (few_rows<TYPE, R>), grid, WARPS * WARP, bytes, j, x, ld_x, n, cols, tile, split,
            (const uint2 *)c->iq2_grid);
 }
 
@@ -240,16 +313,14 @@ static void few_of(Cuda *c, const FewJobs &j, const float *x, size_t ld_x, int n
         launch_few<TYPE, 16>(c, j, x, ld_x, n, cols);
 }
 
-static bool pieces_fit(const DevWeight *d)
-{
-    return d->cols % 32 == 0;
-}
+static bool pieces_fit(const DevWeight *d) { return d->cols % 32 == 0; }
 
 static void run_few(Cuda *c, const FewJobs &j, const float *x, size_t ld_x, int n)
 {
     const DevWeight *d = &j.w[0];
     if (!pieces_fit(d)) {
-        LAUNCH(c, plain_rows, (j.rows + WARPS - 1) / WARPS, WARPS * WARP, 0, j, x, ld_x, n, d->cols);
+        LAUNCH(c, plain_rows, (j.rows + WARPS - 1) / WARPS, WARPS * WARP, 0, j, x, ld_x, n,
+               d->cols);
         return;
     }
     switch (d->type) {
@@ -356,8 +427,9 @@ static void multiply(Cuda *c, float *out, size_t ld_out, const void *w, const vo
         lt_ok(c, cublasLtMatrixLayoutCreate(&b, type, k, n, ld_x), "inputs") &&
         lt_ok(c, cublasLtMatrixLayoutCreate(&d, CUDA_R_32F, rows, n, ld_out), "outputs") &&
         lt_ok(c, cublasLtMatmulPreferenceCreate(&want), "preference") &&
-        lt_ok(c, cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                      &c->lt_bytes, sizeof c->lt_bytes),
+        lt_ok(c,
+              cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                   &c->lt_bytes, sizeof c->lt_bytes),
               "workspace") &&
         tell_alignment(c, want, w, x, out) &&
         lt_ok(c, cublasLtMatmulAlgoGetHeuristic(c->lt, op, a, b, d, d, want, 1, &how, &found),
@@ -398,18 +470,15 @@ static void run_many(Cuda *c, float *out, size_t ld_out, const DevWeight *d, siz
 static void round_inputs(Cuda *c, const float *x, size_t ld_x, int n, int cols)
 {
     const size_t blocks = ((size_t)n * cols + 255) / 256;
-    round_rows<<<(unsigned)MIN(blocks, (size_t)c->sm_count * 16), 256, 0, c->stream>>>(c->x16, x,
-                                                                                      ld_x, n, cols);
+    round_rows<<<(unsigned)MIN(blocks, (size_t)c->sm_count * 16), 256, 0, c->stream>>>(
+        c->x16, x, ld_x, n, cols);
     launched(c, "round_rows");
 }
 
 /* ---- both ---------------------------------------------------------------------------------- */
 
 /* cuBLAS wants 16-byte rows of halfs; toys have others, and go in small groups. */
-static bool is_few(const DevWeight *d, int n)
-{
-    return n <= FEW_ROWS || d->cols % 32 != 0;
-}
+static bool is_few(const DevWeight *d, int n) { return n <= FEW_ROWS || d->cols % 32 != 0; }
 
 static void add_job(FewJobs *j, const DenseJob *job)
 {

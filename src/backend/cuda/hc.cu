@@ -3,15 +3,15 @@
  *
  * hc_pre is two launches. The first splits the flattened streams into parts: a
  * block has a part of some rows, and all outputs' weights for it, and leaves 24
- * partial dots and a sum of squares. The second has a block a row: it adds the
- * parts in order, makes the mixture (20 rounds of Sinkhorn in one warp's
- * registers), and norms the row. */
+ * partial dots and a sum of squares. The second has two blocks a row, which both add
+ * the parts in one order: one sums and norms the row, one makes the mixture (20 rounds
+ * of Sinkhorn in one warp's registers). */
 #include "formats.cuh"
 
 enum { PARTS = 64, MIX_OUT = N_MIX + 1, PRE_THREADS = 256, ROW_THREADS = 1024, MANY_AT_ONCE = 4 };
 
-/* Values of a row beyond the threads': kept in registers between the two passes. */
-enum { MOST_KEPT = 8 };
+/* Dimensions of a row that a thread keeps in registers: all of 4,096 with 1,024 threads. */
+enum { KEPT = 4 };
 
 size_t scratch_of_hc(const Shape *s, int rows)
 {
@@ -174,85 +174,130 @@ __device__ static float rms_of(float sum_sq, int n, float eps)
     return (float)(1 / sqrt((double)sum_sq / n + (double)eps));
 }
 
-/* A warp: m [MIX_OUT] of a row from its parts, times the row's 1 / rms. */
-__device__ static void add_parts(float *m, const float *part, int n_out, int cols, float eps)
+/* m [n_out + 1] of a row from its parts, the last a sum of squares: eight threads an output,
+ * who each add some neighbours, then each other. A block that is too small takes turns. */
+__device__ static void add_parts(float *m, const float *part, int n_out)
 {
-    const int lane = threadIdx.x;
-    float sum = 0;
-    if (lane <= n_out)
-        for (int p = 0; p < PARTS; p++)
-            sum += part[p * MIX_OUT + lane];
-    const float r = rms_of(__shfl_sync(~0u, sum, n_out), cols, eps);
-    if (lane < n_out)
-        m[lane] = sum * r;
-    __syncwarp();
+    enum { EACH = PARTS / 8 };
+    const int lane = threadIdx.x % 8;
+    for (int o = threadIdx.x / 8; o <= n_out; o += blockDim.x / 8) {
+        float v[EACH], sum = 0;
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            v[i] = part[(lane * EACH + i) * MIX_OUT + o];
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            sum += v[i];
+        const unsigned eight = 0xffu << threadIdx.x % WARP / 8 * 8;
+        for (int d = 4; d; d >>= 1)
+            sum += __shfl_xor_sync(eight, sum, d);
+        if (lane == 0)
+            m[o] = sum;
+    }
+    __syncthreads();
+}
+
+/* The streams' values of a thread's dimensions, where they fit: asked for before anything
+ * that the weights need. */
+struct Streams {
+    float v[KEPT][N_STREAMS];
+};
+__device__ static bool keeps(const Mixing &a) { return a.dim <= KEPT * (int)blockDim.x; }
+
+__device__ static void keep(Streams *s, const float *streams, const Mixing &a)
+{
+#pragma unroll
+    for (int k = 0; k < KEPT; k++) {
+        const int i = threadIdx.x + k * blockDim.x;
+#pragma unroll
+        for (int j = 0; j < N_STREAMS; j++)
+            s->v[k][j] = keeps(a) && i < a.dim ? streams[(size_t)j * a.dim + i] : 0;
+    }
 }
 
 /* x = rms(sum_k weight_k stream_k) * norm; all threads of the block. */
-__device__ static void collapse(float *x, const float *streams, const float *weight,
-                                const Mixing &a, float *part)
+__device__ static void collapse(float *x, const Streams &kept, const float *streams,
+                                const float *weight, const Mixing &a, float *part)
 {
-    float kept[MOST_KEPT], sum = 0;
-    const bool keeps = a.dim <= MOST_KEPT * (int)blockDim.x;
+    float v[KEPT], sum = 0;
 #pragma unroll
-    for (int k = 0; k < MOST_KEPT; k++) {
-        const int i = threadIdx.x + k * blockDim.x;
-        kept[k] = 0;
-        if (i < a.dim && keeps) {
-            float v = weight[0] * streams[i];
-            for (int j = 1; j < N_STREAMS; j++)
-                v += weight[j] * streams[(size_t)j * a.dim + i];
-            kept[k] = v;
-            sum += v * v;
-        }
-    }
-    for (int i = threadIdx.x; i < a.dim && !keeps; i += blockDim.x) {
-        float v = weight[0] * streams[i];
+    for (int k = 0; k < KEPT; k++) {
+        v[k] = weight[0] * kept.v[k][0];
         for (int j = 1; j < N_STREAMS; j++)
-            v += weight[j] * streams[(size_t)j * a.dim + i];
-        x[i] = v;
-        sum += v * v;
+            v[k] += weight[j] * kept.v[k][j];
+        sum += v[k] * v[k];
+    }
+    for (int i = threadIdx.x; i < a.dim && !keeps(a); i += blockDim.x) {
+        float one = weight[0] * streams[i];
+        for (int j = 1; j < N_STREAMS; j++)
+            one += weight[j] * streams[(size_t)j * a.dim + i];
+        x[i] = one;
+        sum += one * one;
     }
     const float r = rms_of(block_sum(sum, part), a.dim, a.norm_eps);
 #pragma unroll
-    for (int k = 0; k < MOST_KEPT; k++) {
+    for (int k = 0; k < KEPT; k++) {
         const int i = threadIdx.x + k * blockDim.x;
-        if (i < a.dim && keeps)
-            x[i] = kept[k] * r * a.norm[i];
+        if (i < a.dim && keeps(a))
+            x[i] = v[k] * r * a.norm[i];
     }
-    for (int i = threadIdx.x; i < a.dim && !keeps; i += blockDim.x)
+    for (int i = threadIdx.x; i < a.dim && !keeps(a); i += blockDim.x)
         x[i] *= r * a.norm[i];
 }
 
+/* What hc_post will need, from m times the row's 1 / rms: by the first warp. */
+__device__ static void put_mix(float *mix, const float *m, float r, const Mixing &a)
+{
+    const int lane = threadIdx.x, post = N_STREAMS + lane % N_STREAMS;
+    const int i = 2 * N_STREAMS + lane % 16;
+    if (lane < N_STREAMS)
+        mix[lane] = 2 * sigmoid(m[post] * r * a.scale[1] + a.base[post]);
+    const float comb = sinkhorn(m[i] * r * a.scale[2] + a.base[i], a.iterations, a.hc_eps);
+    if (lane < 16)
+        mix[N_STREAMS + lane] = comb;
+}
+
+/* What the collapse needs: one thread a stream. */
+__device__ static void put_weight(float *weight, const float *m, float r, const Mixing &a)
+{
+    const int k = threadIdx.x;
+    if (k < N_STREAMS)
+        weight[k] = sigmoid(m[k] * r * a.scale[0] + a.base[k]) + a.hc_eps;
+    __syncthreads();
+}
+
+/* A block a row, and one more whose first warp makes the streams' mixture meanwhile. */
 __global__ void __launch_bounds__(ROW_THREADS)
     mix_rows(float *x, float *mix, const float *streams, const float *part, Mixing a)
 {
     __shared__ float m[MIX_OUT], weight[N_STREAMS], sums[32];
     let_others_start();
     wait_for_others();
-    const int row = blockIdx.x, lane = threadIdx.x, flat = N_STREAMS * a.dim;
-    mix += (size_t)row * (N_STREAMS + N_STREAMS * N_STREAMS);
-    if (threadIdx.x < WARP) {
-        add_parts(m, part + (size_t)row * PARTS * MIX_OUT, N_MIX, flat, a.norm_eps);
-        if (lane < N_STREAMS) {
-            const int post = N_STREAMS + lane;
-            weight[lane] = sigmoid(m[lane] * a.scale[0] + a.base[lane]) + a.hc_eps;
-            mix[lane] = 2 * sigmoid(m[post] * a.scale[1] + a.base[post]);
-        }
-        const int i = 2 * N_STREAMS + lane % 16;
-        const float comb = sinkhorn(m[i] * a.scale[2] + a.base[i], a.iterations, a.hc_eps);
-        if (lane < 16)
-            mix[N_STREAMS + lane] = comb;
+    const int row = blockIdx.x, flat = N_STREAMS * a.dim;
+    const bool mixes = blockIdx.y == 1;
+    Streams kept;
+    if (!mixes)
+        keep(&kept, streams + (size_t)row * flat, a);
+    add_parts(m, part + (size_t)row * PARTS * MIX_OUT, N_MIX);
+    const float r = rms_of(m[N_MIX], flat, a.norm_eps);
+    if (mixes) {
+        if (threadIdx.x < WARP)
+            put_mix(mix + (size_t)row * (N_STREAMS + N_STREAMS * N_STREAMS), m, r, a);
+        return;
     }
-    __syncthreads();
-    collapse(x + (size_t)row * a.dim, streams + (size_t)row * flat, weight, a, sums);
+    put_weight(weight, m, r, a);
+    collapse(x + (size_t)row * a.dim, kept, streams + (size_t)row * flat, weight, a, sums);
 }
 
 static Mixing mixing(const Cuda *c, const HcWeights *hc, Buf norm)
 {
     const Shape *s = c->be.shape;
-    return Mixing{ s->dim,    s->sinkhorn_iters,       s->norm_eps,
-                   s->hc_eps, at<const float>(hc->scale), at<const float>(hc->base),
+    return Mixing{ s->dim,
+                   s->sinkhorn_iters,
+                   s->norm_eps,
+                   s->hc_eps,
+                   at<const float>(hc->scale),
+                   at<const float>(hc->base),
                    at<const float>(norm) };
 }
 
@@ -268,7 +313,7 @@ void cuda_hc_pre(Backend *be, const Step *step, Buf x, Buf mix, Buf streams, con
     if (!part)
         return;
     parts(c, part, streams, hc, N_MIX, n, NULL);
-    LAUNCH(c, mix_rows, n, row_threads(be->shape->dim), 0, at<float>(x), at<float>(mix),
+    LAUNCH(c, mix_rows, dim3(n, 2), row_threads(be->shape->dim), 0, at<float>(x), at<float>(mix),
            at<const float>(streams), (const float *)part, mixing(c, hc, norm));
 }
 
@@ -370,15 +415,12 @@ __global__ void __launch_bounds__(ROW_THREADS)
     __shared__ float m[MIX_OUT], weight[N_STREAMS], sums[32];
     wait_for_others();
     const int flat = N_STREAMS * a.dim;
-    if (threadIdx.x < WARP) {
-        add_parts(m, part + (size_t)blockIdx.x * PARTS * MIX_OUT, N_STREAMS, flat, a.norm_eps);
-        if (threadIdx.x < N_STREAMS)
-            weight[threadIdx.x] =
-                sigmoid(m[threadIdx.x] * a.scale[0] + a.base[threadIdx.x]) + a.hc_eps;
-    }
-    __syncthreads();
-    collapse(x + (size_t)blockIdx.x * a.dim, streams + (size_t)rows[blockIdx.x] * flat, weight, a,
-             sums);
+    const float *mine = streams + (size_t)rows[blockIdx.x] * flat;
+    Streams kept;
+    keep(&kept, mine, a);
+    add_parts(m, part + (size_t)blockIdx.x * PARTS * MIX_OUT, N_STREAMS);
+    put_weight(weight, m, rms_of(m[N_STREAMS], flat, a.norm_eps), a);
+    collapse(x + (size_t)blockIdx.x * a.dim, kept, mine, weight, a, sums);
 }
 
 void cuda_logits(Backend *be, const Step *step, Buf out, Buf streams, const HcWeights *hc, Buf norm,

@@ -67,40 +67,43 @@ struct Cuda {
     int max_rows, max_out, max_context, max_slots;
 
     /* the step */
-    StepBlock *block;      /* device */
-    StepBlock host;        /* its copy, whose pointers are the device's */
-    char *staging;         /* pinned: what is copied at begin */
+    StepBlock *block; /* device */
+    StepBlock host;   /* its copy, whose pointers are the device's */
+    char *staging;    /* pinned: what is copied at begin */
     size_t block_bytes;
     int n_rows, n_out, n_spans; /* of this step, host side */
-    bool few;              /* n_rows <= FEW_ROWS */
-    float *freq[2];        /* device [rope_dim / 2] */
+    bool few;                   /* n_rows <= FEW_ROWS */
+    float *freq[2];             /* device [rope_dim / 2] */
     float *host_freq[2];
 
     /* scratch, device; what an op's file says it holds */
-    half *x16;             /* activations rounded, [max_rows][widest input] */
-    half *w16;             /* a matrix expanded */
+    half *x16; /* activations rounded, [max_rows][widest input] */
+    half *w16; /* a matrix expanded */
     size_t w16_bytes;
     void *lt_work;
     size_t lt_bytes;
-    char *scratch;         /* of the op that runs, [scratch_bytes] */
+    char *scratch; /* of the op that runs, [scratch_bytes] */
     size_t scratch_bytes;
 
     struct Recording *recordings;
     bool recording, replaying;
-    bool eager;            /* nothing is recorded: somebody looks between ops */
-    int ops;               /* encoded in this step */
+    bool eager; /* nothing is recorded: somebody looks between ops */
+    int ops;    /* encoded in this step */
 
-    uint2 *iq2_grid; /* device [256], see formats.cuh */
-    DevWeight **weights;   /* all of them: freed at close */
+    uint2 *iq2_grid;     /* device [256], see formats.cuh */
+    DevWeight **weights; /* all of them: freed at close */
     size_t n_weights, cap_weights;
     struct Uploader *up;
-    ds4_err err;           /* the first failure; told by end */
-    int *bad;              /* device: an expert id out of range, or -1 */
+    ds4_err err; /* the first failure; told by end */
+    int *bad;    /* device: an expert id out of range, or -1 */
     char name[128];
 };
 
 static inline Cuda *cuda_of(Backend *be) { return (Cuda *)(void *)be; }
-static inline const DevWeight *weight_of(const Weight *w) { return (const DevWeight *)w->data.base; }
+static inline const DevWeight *weight_of(const Weight *w)
+{
+    return (const DevWeight *)w->data.base;
+}
 
 /* Device memory of a Buf. */
 template <class T> static inline T *at(Buf b) { return (T *)((char *)b.base + b.off); }
@@ -144,6 +147,12 @@ __device__ static inline void let_others_start()
 #if __CUDA_ARCH__ >= 900
     cudaTriggerProgrammaticLaunchCompletion();
 #endif
+}
+
+/* Has a cache line of weights fetched to L2; they never change, so at any time. */
+__device__ static inline void ask_for_line(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
 /* Sums in one fixed order, whatever the launch. */
