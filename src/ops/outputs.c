@@ -150,7 +150,14 @@ void outputs_route(OutputFn fn, void *user, const Shape *s, const Step *step, Bu
     const Sink k = { fn, user };
 
     ints(k, "ids", ids, step->n_rows, s->n_active);
-    floats(k, "gates", gates, step->n_rows, s->n_active);
+    const size_t n = (size_t)step->n_rows * (size_t)s->n_active;
+    k.fn(k.user, &(Output){ .name = "gates",
+                            .kind = OUT_F32,
+                            .buf = gates,
+                            .n = n,
+                            .width = (size_t)s->n_active,
+                            .bytes = n * 4,
+                            .chosen = true });
 }
 
 void outputs_experts(OutputFn fn, void *user, const Shape *s, const Step *step, Buf y, Buf x,

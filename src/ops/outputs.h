@@ -14,6 +14,7 @@ typedef struct {
     size_t width; /* numbers a row of the step */
     size_t bytes;
     const KvLayer *kv; /* of rows: their formats */
+    bool chosen;       /* of what a choice fell on: a near tie changes it */
 } Output;
 
 typedef void (*OutputFn)(void *user, const Output *o);
