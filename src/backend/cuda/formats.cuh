@@ -136,8 +136,8 @@ template <> struct Block32<QUANT_IQ2_XXS> {
     __device__ static void get(const DevWeight &d, size_t r, int b, float *w, const Iq2Table *t)
     {
         const uint2 g = ((const uint2 *)d.q)[r * (d.cols / 32) + b];
-        const float scale = __half2float(d.d[r * (d.cols / 256) + b / 8]) *
-                            (0.5f + (float)(g.y >> 28)) * 0.25f;
+        const float scale =
+            __half2float(d.d[r * (d.cols / 256) + b / 8]) * (0.5f + (float)(g.y >> 28)) * 0.25f;
 #pragma unroll
         for (int k = 0; k < 4; k++) {
             const unsigned seven = g.y >> 7 * k & 127;
@@ -157,7 +157,11 @@ template <> struct Block32<QUANT_MXFP4> {
         for (int i = 0; i < 32; i++) {
             const unsigned code = u[i % 16 / 4] >> (8 * (i % 4) + 4 * (i / 16)) & 15, m = code & 7;
             /* 0 .5 1 1.5 2 3 4 6 */
-            const float a = m < 4 ? 0.5f * (float)m : m == 4 ? 2.f : m == 5 ? 3.f : m == 6 ? 4.f : 6.f;
+            const float a = m < 4    ? 0.5f * (float)m
+                            : m == 4 ? 2.f
+                            : m == 5 ? 3.f
+                            : m == 6 ? 4.f
+                                     : 6.f;
             w[i] = scale * (code & 8 ? -a : a);
         }
     }
@@ -165,7 +169,8 @@ template <> struct Block32<QUANT_MXFP4> {
 
 /* For a switch over all formats: FORMATS(X) calls X(type) for each. */
 #define FORMATS(X) \
-    X(QUANT_F32) X(QUANT_F16) X(QUANT_BF16) X(QUANT_Q8_0) X(QUANT_Q2_K) X(QUANT_Q4_K) \
-    X(QUANT_IQ2_XXS) X(QUANT_MXFP4)
+    X(QUANT_F32) \
+    X(QUANT_F16) X(QUANT_BF16) X(QUANT_Q8_0) X(QUANT_Q2_K) X(QUANT_Q4_K) X(QUANT_IQ2_XXS) \
+        X(QUANT_MXFP4)
 
 #endif

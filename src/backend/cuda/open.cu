@@ -157,8 +157,8 @@ static void cuda_read(Backend *be, void *dst, Buf src, size_t bytes)
 static void cuda_copy(Backend *be, Buf dst, Buf src, size_t bytes)
 {
     Cuda *c = cuda_of(be);
-    NOTE(c, cudaMemcpyAsync(at<char>(dst), at<char>(src), bytes, cudaMemcpyDeviceToDevice,
-                            c->stream));
+    NOTE(c,
+         cudaMemcpyAsync(at<char>(dst), at<char>(src), bytes, cudaMemcpyDeviceToDevice, c->stream));
 }
 
 /* ---- open and close ------------------------------------------------------------------ */

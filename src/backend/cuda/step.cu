@@ -122,8 +122,8 @@ static void fill(Cuda *c, const Step *step)
     }
     memcpy(c->staging + span, step->span, step->n_spans * sizeof(Span));
     memcpy(c->staging + out, step->out, step->n_out * sizeof(int));
-    NOTE(c, cudaMemcpyAsync(c->block, c->staging, c->block_bytes, cudaMemcpyHostToDevice,
-                            c->stream));
+    NOTE(c,
+         cudaMemcpyAsync(c->block, c->staging, c->block_bytes, cudaMemcpyHostToDevice, c->stream));
 }
 
 /* ---- begin and end ---------------------------------------------------------------- */
@@ -201,10 +201,7 @@ bool cuda_begin(Backend *be, const Step *step)
 
 /* All ops of a forward pass were encoded: hc_post is called twice a layer, the logits
  * last. A step that was given up half-way is none to keep. */
-static bool is_whole(const Cuda *c)
-{
-    return c->ops == 2 * c->be.shape->n_layers + (c->n_out > 0);
-}
+static bool is_whole(const Cuda *c) { return c->ops == 2 * c->be.shape->n_layers + (c->n_out > 0); }
 
 static void end_recording(Cuda *c)
 {

@@ -155,8 +155,8 @@ static void send_plain(Cuda *c, DevWeight *d, const char *host, size_t bytes)
         int which;
         size_t n = MIN(stage_bytes, bytes - at);
         char *from = stage(c, host + at, n, &which);
-        NOTE(c, cudaMemcpyAsync((char *)d->memory + at, from, n, cudaMemcpyDeviceToDevice,
-                                c->stream));
+        NOTE(c,
+             cudaMemcpyAsync((char *)d->memory + at, from, n, cudaMemcpyDeviceToDevice, c->stream));
         NOTE(c, cudaEventRecord(c->up->done[which], c->stream));
     }
 }
