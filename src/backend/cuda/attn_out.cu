@@ -156,20 +156,6 @@ __device__ static void put_sums(const Groups &a, float sum[][N], size_t first, i
     }
 }
 
-/* Bytes of weights to the L2 cache: by one thread. */
-__device__ static void ask_for(const void *p, size_t bytes)
-{
-#if __CUDA_ARCH__ >= 900
-    if ((uintptr_t)p % 16 == 0)
-        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p),
-                     "r"((unsigned)(bytes / 16 * 16))
-                     : "memory");
-#else
-    (void)p;
-    (void)bytes;
-#endif
-}
-
 template <int TYPE> __device__ static void ask_for_rows(const Groups &a, size_t row, int rows)
 {
     if (TYPE == QUANT_Q8_0 && rows > 0) {

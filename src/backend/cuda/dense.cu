@@ -16,16 +16,19 @@ static const int shared_most = 64 << 10; /* of inputs; more blocks fit an SM */
 
 /* ---- values of 16 at a time ------------------------------------------------------- */
 
+/* get() returns what all values are to be multiplied with, which where there is one
+ * number for all of them costs less after they are summed. */
 template <int TYPE> struct Piece {
     enum { V = 32 }; /* values a lane takes at once */
-    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *t)
+    __device__ static float get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *t)
     {
         Block32<TYPE>::get(d, r, i, w, t);
+        return 1;
     }
 };
 template <> struct Piece<QUANT_Q8_0> {
     enum { V = 16 };
-    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
+    __device__ static float get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
     {
         const int4 v = __ldg((const int4 *)((const int8_t *)d.q + r * d.cols) + i);
         const float scale = __half2float(d.d[r * (d.cols / 32) + i / 2]);
@@ -34,12 +37,13 @@ template <> struct Piece<QUANT_Q8_0> {
         for (int k = 0; k < 4; k++)
 #pragma unroll
             for (int j = 0; j < 4; j++)
-                w[4 * k + j] = scale * (float)(int8_t)(u[k] >> 8 * j);
+                w[4 * k + j] = (float)(int8_t)(u[k] >> 8 * j);
+        return scale;
     }
 };
 template <> struct Piece<QUANT_F16> {
     enum { V = 8 };
-    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
+    __device__ static float get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
     {
         const uint4 v = __ldg((const uint4 *)((const half *)d.q + r * d.cols) + i);
         const half2 *h = (const half2 *)&v;
@@ -48,14 +52,16 @@ template <> struct Piece<QUANT_F16> {
             const float2 f = __half22float2(h[k]);
             w[2 * k] = f.x, w[2 * k + 1] = f.y;
         }
+        return 1;
     }
 };
 template <> struct Piece<QUANT_F32> {
     enum { V = 4 };
-    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
+    __device__ static float get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
     {
         const float4 v = __ldg((const float4 *)((const float *)d.q + r * d.cols) + i);
         w[0] = v.x, w[1] = v.y, w[2] = v.z, w[3] = v.w;
+        return 1;
     }
 };
 
@@ -93,19 +99,22 @@ __device__ static void fill_inputs(float *sh, const float *x, size_t ld, int n, 
 }
 
 template <int TYPE, int R, int V>
-__device__ static void add_piece(float *sum, const float *w, const float *sh, int p, int lane)
+__device__ static void add_piece(float *total, float scale, const float *w, const float *sh, int p,
+                                 int lane)
 {
 #pragma unroll
     for (int r = 0; r < R; r++) {
         const float4 *x = (const float4 *)sh + (p * R + r) * (V / 4) * 32 + lane;
+        float sum = TYPE == QUANT_Q8_0 ? 0 : total[r];
 #pragma unroll
         for (int j = 0; j < V / 4; j++) {
             const float4 v = x[j * 32];
-            sum[r] += w[4 * j] * v.x;
-            sum[r] += w[4 * j + 1] * v.y;
-            sum[r] += w[4 * j + 2] * v.z;
-            sum[r] += w[4 * j + 3] * v.w;
+            sum += w[4 * j] * v.x;
+            sum += w[4 * j + 1] * v.y;
+            sum += w[4 * j + 2] * v.z;
+            sum += w[4 * j + 3] * v.w;
         }
+        total[r] = TYPE == QUANT_Q8_0 ? fmaf(scale, sum, total[r]) : sum;
     }
 }
 
@@ -122,10 +131,10 @@ __device__ static void walk(float sum[2][R], const DevWeight &a, size_t ra, cons
     for (int p = first; p * 32 + lane < n; p += split) {
         float wa[V], wb[V];
         const int i = p * 32 + lane;
-        Piece<TYPE>::get(a, ra, from + i, wa, t);
-        Piece<TYPE>::get(b, rb, from + i, wb, t);
-        add_piece<TYPE, R, V>(sum[0], wa, sh, p, lane);
-        add_piece<TYPE, R, V>(sum[1], wb, sh, p, lane);
+        const float sa = Piece<TYPE>::get(a, ra, from + i, wa, t);
+        const float sb = Piece<TYPE>::get(b, rb, from + i, wb, t);
+        add_piece<TYPE, R, V>(sum[0], sa, wa, sh, p, lane);
+        add_piece<TYPE, R, V>(sum[1], sb, wb, sh, p, lane);
     }
 }
 
@@ -185,11 +194,21 @@ __device__ static void ask_for_row(const DevWeight &w, size_t row, int share, in
     }
 }
 
+/* The same of output rows row and row + 1 of all jobs. */
+template <int TYPE>
+__device__ static void ask_for_pair(const FewJobs &j, int row, int share, int split)
+{
+    for (int r = row; r < min(row + 2, j.rows); r++) {
+        const int k = job_of(j, r);
+        ask_for_row<TYPE>(j.w[k], j.first[k] + r - (k ? j.end[k - 1] : 0), share, split);
+    }
+}
+
 /* A warp takes two output rows at a time, or its share of `split` of their columns. tile:
  * columns of the inputs that shared memory holds; where that is not all of them each warp
  * has rows once only. */
 template <int TYPE, int R>
-__global__ void __launch_bounds__(WARPS *WARP)
+__global__ void __launch_bounds__(WARPS *WARP, R == 1 ? 4 : 2)
     few_rows(FewJobs j, const float *x, size_t ld_x, int n, int cols, int tile, int split,
              const uint2 *grid)
 {
@@ -202,12 +221,7 @@ __global__ void __launch_bounds__(WARPS *WARP)
     const bool once = tile >= cols;
 
     let_others_start();
-    if (2 * pair < j.rows) {
-        const int ra = 2 * pair, rb = min(ra + 1, j.rows - 1), ka = job_of(j, ra),
-                  kb = job_of(j, rb);
-        ask_for_row<TYPE>(j.w[ka], j.first[ka] + ra - (ka ? j.end[ka - 1] : 0), share, split);
-        ask_for_row<TYPE>(j.w[kb], j.first[kb] + rb - (kb ? j.end[kb - 1] : 0), share, split);
-    }
+    ask_for_pair<TYPE>(j, 2 * pair, share, split);
     if (TYPE == QUANT_IQ2_XXS)
         iq2_fill(&table, grid);
     wait_for_others();
@@ -222,6 +236,7 @@ __global__ void __launch_bounds__(WARPS *WARP)
         const int ka = job_of(j, ra), kb = job_of(j, rb);
         const size_t fa = j.first[ka] + ra - (ka ? j.end[ka - 1] : 0);
         const size_t fb = j.first[kb] + rb - (kb ? j.end[kb - 1] : 0);
+        ask_for_pair<TYPE>(j, row + 2 * pairs, share, split);
         float sum[2][R] = {};
         for (int k = 0; k < cols; k += tile) {
             const int end = min(k + tile, cols);

@@ -98,8 +98,8 @@ template <int T> __device__ static void find_units(Units *u, const int *ids, int
     for (int p = threadIdx.x; p < pairs; p += THREADS)
         u->id[p] = ids ? ids[p] : 0;
     __syncthreads();
-    for (int p = threadIdx.x; p < pairs; p += THREADS) {
-        const int mine = u->id[p];
+    for (int from = 0; from < pairs; from += THREADS) {
+        const int p = from + threadIdx.x, mine = u->id[min(p, pairs - 1)];
         int before = 0, next = pairs;
 #pragma unroll 8
         for (int q = 0; q < pairs; q++) {
@@ -107,7 +107,9 @@ template <int T> __device__ static void find_units(Units *u, const int *ids, int
             before += same && q < p;
             next = min(next, same && q > p ? q : pairs);
         }
-        u->next[p] = before % T ? ~next : next; /* negative: no unit begins here */
+        __syncthreads(); /* the unrolled loop may read, in vain, behind the ids */
+        if (p < pairs)
+            u->next[p] = before % T ? ~next : next; /* negative: no unit begins here */
     }
     __syncthreads();
     int n = 0;

@@ -149,6 +149,19 @@ __device__ static inline void let_others_start()
 #endif
 }
 
+/* Has bytes of weights fetched to L2, by one thread. */
+__device__ static inline void ask_for(const void *p, size_t bytes)
+{
+#if __CUDA_ARCH__ >= 900
+    if ((uintptr_t)p % 16 == 0 && bytes >= 16)
+        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p),
+                     "r"((unsigned)(bytes / 16 * 16))
+                     : "memory");
+#else
+    (void)p;
+    (void)bytes;
+#endif
+}
 /* Has a cache line of weights fetched to L2; they never change, so at any time. */
 __device__ static inline void ask_for_line(const void *p)
 {
@@ -177,10 +190,7 @@ __device__ static inline float block_sum(float v, float *part)
     if (lane == 0)
         part[warp] = v;
     __syncthreads();
-    float s = 0;
-    for (int i = 0; i < n; i++)
-        s += part[i];
-    return s;
+    return warp_sum(lane < n ? part[lane] : 0);
 }
 #endif
 
