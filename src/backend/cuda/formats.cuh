@@ -170,7 +170,7 @@ template <> struct Block32<QUANT_MXFP4> {
 /* For a switch over all formats: FORMATS(X) calls X(type) for each. */
 #define FORMATS(X) \
     X(QUANT_F32) \
-    X(QUANT_F16) X(QUANT_BF16) X(QUANT_Q8_0) X(QUANT_Q2_K) X(QUANT_Q4_K) X(QUANT_IQ2_XXS) \
-        X(QUANT_MXFP4)
+    X(QUANT_F16) \
+    X(QUANT_BF16) X(QUANT_Q8_0) X(QUANT_Q2_K) X(QUANT_Q4_K) X(QUANT_IQ2_XXS) X(QUANT_MXFP4)
 
 #endif
