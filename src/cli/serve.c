@@ -160,6 +160,7 @@ static bool choose_context(ServeOptions *o, ds4_err *err)
         return false;
     if (plan.max_context > 0)
         e->context = MIN(DEFAULT_CONTEXT, plan.max_context);
+    e->device = plan.device; /* chosen once, for the context that it was chosen with */
     return true;
 }
 
