@@ -13,7 +13,9 @@
  *      dense.cu     weight matrices times rows
  *      hc.cu        hyper-connections, embedding, output head
  *      attn_in.cu   query, kv_row          compress.cu  pooled rows
- *      select.cu    the indexer            attend.cu    attention
+ *      select.cu    the indexer            choose.cu    the best of its scores
+ *      attend.cu    attention: any shape; attend_few.cu, attend_many.cu: the model's
+ *      lt.cu        cuBLASLt, loaded when it is first needed
  *      attn_out.cu  project
  *      route.cu     the router             experts.cu   routed and shared experts */
 #ifndef INTERNAL_CUH
