@@ -175,7 +175,10 @@ static bool is_foreign_page(const HttpRequest *r)
 
 static bool needs_key(const HttpRequest *r)
 {
-    return strcmp(http_path(r), "/health") != 0 && strcmp(http_path(r), "/health/") != 0;
+    const char *path = http_path(r);
+    if (strncmp(path, "/v1/", 4) == 0)
+        path += 3;
+    return strcmp(path, "/health") != 0 && strcmp(path, "/health/") != 0;
 }
 
 static void check_head(HttpRequest *r)

@@ -439,7 +439,9 @@ static void keys_are_asked_for_everywhere_but_health(void **state)
         const char *path, *fields;
     } cases[] = {
         { 200, "/health", HOST },
+        { 200, "/v1/health", HOST },
         { 401, "/health2", HOST },
+        { 401, "/v1/v1/health", HOST },
         { 401, "//health", HOST },
         { 401, "/", HOST },
         { 401, "/metrics", HOST },
