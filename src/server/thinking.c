@@ -22,7 +22,7 @@ bool thinking_effort(Request *r, const Json *name, const char *param, ThinkWish 
         }
     return request_wrong(r, param,
                          "%s: '%.*s' is no effort; known are none, minimal, low, medium, "
-                         "high, xhigh, max",
+                         "high, xhigh, max, ultra",
                          param, STR_ARG(json_text(name)));
 }
 
