@@ -15,7 +15,8 @@ const Option *cli_model_options(ModelOptions *m)
         { OPT_TITLE, "Model", NULL, NULL, NULL, 0, 0 },
         { OPT_STR, "-m, --model", "FILE", &e->model,
           "the GGUF; default: ./ds4flash.gguf, else the bundled tiny model", 0, 0 },
-        { OPT_INT, "-c, --ctx", "N", &e->context, "tokens of context; default 8192", 1, 1 << 24 },
+        { OPT_INT, "-c, --ctx", "N", &e->context,
+          "tokens of context; default 8192, serve: 131072 or what fits", 1, 1 << 24 },
         { OPT_STR, "--device", "NAME", &e->device,
           "cpu, cuda, cuda:N, null, play:FILE; timed:, trace:, check: before one; default: cuda "
           "where the model fits a GPU, else cpu",
