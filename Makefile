@@ -114,8 +114,13 @@ $(B)/cuda-flags: always
 	@mkdir -p $(@D); echo '$(CUDA) $(NVCC) $(NVCC_FLAGS) $(CUDA_LIBS)' | cmp -s - $@ || \
 	    echo '$(CUDA) $(NVCC) $(NVCC_FLAGS) $(CUDA_LIBS)' >$@
 
+# The same for a file that is new, moved or gone, whatever its date.
+$(B)/objects: always
+	@mkdir -p $(@D); echo '$(sort $(foreach l,$(LAYERS),$(call layer_obj,$l)))' | cmp -s - $@ || \
+	    echo '$(sort $(foreach l,$(LAYERS),$(call layer_obj,$l)))' >$@
+
 define layer_rule
-$(call layer_lib,$(1)): $(call layer_obj,$(1)) $(if $(filter backend/cuda,$(1)),$(B)/cuda-flags)
+$(call layer_lib,$(1)): $(call layer_obj,$(1)) $(B)/objects $(if $(filter backend/cuda,$(1)),$(B)/cuda-flags)
 	@mkdir -p $$(@D); rm -f $$@; $$(AR) rcs $$@ $$(filter %.o,$$^)
 endef
 $(foreach l,$(LAYERS),$(eval $(call layer_rule,$(l))))
@@ -147,13 +152,13 @@ $(B)/ds4: $(call libs,$(LAYERS))
 # Only ds4_* is visible outside the libraries.
 ENGINE_OBJ := $(foreach l,$(ENGINE_LAYERS),$(call layer_obj,$l))
 ifeq ($(OS),Darwin)
-$(B)/libds4.o: $(ENGINE_OBJ)
-	ld -r -exported_symbol '_ds4_*' -o $@ $^
+$(B)/libds4.o: $(ENGINE_OBJ) $(B)/objects
+	ld -r -exported_symbol '_ds4_*' -o $@ $(filter %.o,$^)
 $(B)/libds4.so: $(B)/libds4.o
 	$(CC) -dynamiclib -install_name @rpath/libds4.so.0 -o $@ $< $(ALL_LIBS)
 else
 # C++ has one copy of a function in many objects: here they are merged, too.
-$(B)/libds4.o: $(ENGINE_OBJ) $(B)/cuda-flags
+$(B)/libds4.o: $(ENGINE_OBJ) $(B)/objects $(B)/cuda-flags
 	$(LD) -r $(if $(filter 1,$(CUDA)),--force-group-allocation) -o $@.whole $(filter %.o,$^)
 	objcopy --wildcard --keep-global-symbol='ds4_*' $@.whole $@
 	@rm -f $@.whole
