@@ -56,6 +56,9 @@ typedef struct {
     const int32_t *out;   /* [n_out] rows whose logits are wanted, ascending */
 } Step;
 
+/* Whether a step is within what a backend was opened for; err says what is not. */
+bool step_fits(const Step *step, int max_rows, int max_out, int max_context, ds4_err *err);
+
 /* KV storage of one layer, for all slots. A pooled row is stored at its index
  * j; a window row at pos % ring_rows. ring_rows >= window - 1 + the largest
  * step, so the rows of a whole chunk can be written before any is read. */

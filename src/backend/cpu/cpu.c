@@ -178,28 +178,6 @@ static bool cpu_bind(Backend *be, Weight *w, const void *host, ds4_err *err)
 
 /* ---- the edges of a step ---------------------------------------------------------------------- */
 
-static bool fits(const Cpu *c, const Step *step, ds4_err *err)
-{
-    if (step->n_rows > c->max_rows)
-        return fail(err, DS4_EINVAL, "a step of %d rows: the backend was opened for %d",
-                    step->n_rows, c->max_rows);
-    if (step->n_out > c->max_out)
-        return fail(err, DS4_EINVAL, "%d rows of logits: the backend was opened for %d",
-                    step->n_out, c->max_out);
-    for (int i = 0; i < step->n_spans; i++) {
-        const Span *s = &step->span[i];
-        if (s->pos < 0 || s->n < 0 || s->pos > c->max_context - s->n)
-            return fail(err, DS4_ECONTEXT,
-                        "%d tokens at position %d: the backend was opened for "
-                        "a context of %d",
-                        s->n, s->pos, c->max_context);
-        if (s->row < 0 || s->row > step->n_rows - s->n)
-            return fail(err, DS4_EINVAL, "a span of rows %d to %d in a step of %d", s->row,
-                        s->row + s->n, step->n_rows);
-    }
-    return true;
-}
-
 static bool cpu_begin(Backend *be, const Step *step)
 {
     Cpu *c = cpu_of(be);
@@ -207,7 +185,7 @@ static bool cpu_begin(Backend *be, const Step *step)
 
     c->err = (ds4_err){ 0 };
     atomic_store(&c->bad_expert, -1);
-    if (!fits(c, step, &c->err))
+    if (!step_fits(step, c->max_rows, c->max_out, c->max_context, &c->err))
         return false; /* nothing to replay: end() tells why */
     for (const Span *s = step->span; s < step->span + step->n_spans; s++) {
         for (int i = 0; i < s->n; i++) {

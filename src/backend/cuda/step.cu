@@ -130,23 +130,10 @@ static void fill(Cuda *c, const Step *step)
 
 static bool fits(const Cuda *c, const Step *step, ds4_err *err)
 {
-    if (step->n_rows > c->max_rows || step->n_spans > c->max_rows)
-        return fail(err, DS4_EINVAL, "a step of %d rows: the backend was opened for %d",
-                    step->n_rows, c->max_rows);
-    if (step->n_out > c->max_out)
-        return fail(err, DS4_EINVAL, "%d rows of logits: the backend was opened for %d",
-                    step->n_out, c->max_out);
-    for (int i = 0; i < step->n_spans; i++) {
-        const Span *s = &step->span[i];
-        if (s->pos < 0 || s->n < 0 || s->pos > c->max_context - s->n)
-            return fail(err, DS4_ECONTEXT,
-                        "%d tokens at position %d: the backend was opened for a context of %d",
-                        s->n, s->pos, c->max_context);
-        if (s->row < 0 || s->row > step->n_rows - s->n)
-            return fail(err, DS4_EINVAL, "a span of rows %d to %d in a step of %d", s->row,
-                        s->row + s->n, step->n_rows);
-    }
-    return true;
+    if (step->n_spans > c->max_rows)
+        return fail(err, DS4_EINVAL, "a step of %d spans: the backend was opened for %d rows",
+                    step->n_spans, c->max_rows);
+    return step_fits(step, c->max_rows, c->max_out, c->max_context, err);
 }
 
 /* Every row is a span of its own: the shape is the numbers of rows and of logits. */
