@@ -195,12 +195,6 @@ template <int TYPE, int N> __global__ void __launch_bounds__(WARPS *WARP) group_
 }
 
 /* Columns that are no whole blocks of 32: toys. A warp a row. */
-__device__ static float weight_value(const DevWeight &d, size_t i)
-{
-    return d.type == QUANT_F32   ? ((const float *)d.q)[i]
-           : d.type == QUANT_F16 ? __half2float(((const half *)d.q)[i])
-                                 : __bfloat162float(((const __nv_bfloat16 *)d.q)[i]);
-}
 __global__ void group_rows_plain(Groups a)
 {
     wait_for_others();
@@ -213,7 +207,7 @@ __global__ void group_rows_plain(Groups a)
         const float *o = a.o + ((size_t)r * a.groups + group) * a.w.cols;
         float sum = 0;
         for (int i = lane; i < a.w.cols; i += WARP)
-            sum += weight_value(a.w, row * a.w.cols + i) * o[i];
+            sum += plain_value(a.w, row * a.w.cols + i) * o[i];
         sum = warp_sum(sum);
         if (lane == 0)
             a.low[(size_t)r * a.w.rows + row] = sum;

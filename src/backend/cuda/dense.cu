@@ -258,16 +258,6 @@ __global__ void __launch_bounds__(WARPS *WARP, R == 1 ? 4 : 2)
 }
 
 /* Columns that no piece fits: toys. */
-template <class T> __device__ static float plain_value(const void *p, size_t i)
-{
-    return (float)((const T *)p)[i];
-}
-__device__ static float value_at(const DevWeight &d, size_t i)
-{
-    return d.type == QUANT_F32   ? plain_value<float>(d.q, i)
-           : d.type == QUANT_F16 ? plain_value<half>(d.q, i)
-                                 : plain_value<__nv_bfloat16>(d.q, i);
-}
 __global__ void plain_rows(FewJobs j, const float *x, size_t ld_x, int n, int cols)
 {
     wait_for_others();
@@ -278,7 +268,7 @@ __global__ void plain_rows(FewJobs j, const float *x, size_t ld_x, int n, int co
     for (int r = 0; r < n; r++) {
         float sum = 0;
         for (int i = lane; i < cols; i += WARP)
-            sum += value_at(j.w[k], (j.first[k] + at) * cols + i) * x[r * ld_x + i];
+            sum += plain_value(j.w[k], (j.first[k] + at) * cols + i) * x[r * ld_x + i];
         sum = warp_sum(sum);
         if (lane == 0)
             j.out[k][r * j.ld_out[k] + at] = sum;

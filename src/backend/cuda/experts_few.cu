@@ -28,19 +28,12 @@ __device__ static bool is_first(const int *ids, int pair)
 
 /* ---- any format, any size ------------------------------------------------------------ */
 
-__device__ static float value_at(const DevWeight &d, size_t i)
-{
-    return d.type == QUANT_F32   ? ((const float *)d.q)[i]
-           : d.type == QUANT_F16 ? __half2float(((const half *)d.q)[i])
-                                 : __bfloat162float(((const __nv_bfloat16 *)d.q)[i]);
-}
-
 /* Values 32 b .. of row r; zeros behind its end, which only formats without blocks have. */
 __device__ static void block_of(const DevWeight &d, size_t r, int b, float *w, const Iq2Table *t)
 {
     if (32 * b + 32 > d.cols || d.cols % 32) {
         for (int i = 0; i < 32; i++)
-            w[i] = 32 * b + i < d.cols ? value_at(d, r * d.cols + 32 * b + i) : 0;
+            w[i] = 32 * b + i < d.cols ? plain_value(d, r * d.cols + 32 * b + i) : 0;
         return;
     }
     switch (d.type) {

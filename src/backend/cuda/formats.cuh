@@ -167,6 +167,16 @@ template <> struct Block32<QUANT_MXFP4> {
     }
 };
 
+/* Value i of a matrix of plain numbers, for columns that are no whole blocks: toys. */
+__device__ static inline float plain_value(const DevWeight &w, size_t i)
+{
+    switch (w.type) {
+    case QUANT_F32: return ((const float *)w.q)[i];
+    case QUANT_F16: return __half2float(((const half *)w.q)[i]);
+    default: return __bfloat162float(((const __nv_bfloat16 *)w.q)[i]);
+    }
+}
+
 /* For a switch over all formats: FORMATS(X) calls X(type) for each. */
 #define FORMATS(X) \
     X(QUANT_F32) \

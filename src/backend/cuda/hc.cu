@@ -85,16 +85,6 @@ static void parts_of(Cuda *c, float *part, const float *streams, const DevWeight
                *w, n_out, n, rows, (const uint2 *)c->iq2_grid);
 }
 
-/* Value i of a matrix that is stored plainly. */
-__device__ static float plain_value(const DevWeight &w, size_t i)
-{
-    switch (w.type) {
-    case QUANT_F32: return ((const float *)w.q)[i];
-    case QUANT_F16: return __half2float(((const half *)w.q)[i]);
-    default: return __uint_as_float((unsigned)((const unsigned short *)w.q)[i] << 16);
-    }
-}
-
 /* Columns that are no whole blocks of 32: one thread an output, all of the row. */
 __global__ void hc_plain(float *part, const float *streams, DevWeight w, int n_out, int n,
                          const int *rows)
