@@ -12,6 +12,13 @@ void events_init(EventQueue *q, size_t most_bytes)
     pthread_mutex_init(&q->mutex, NULL);
 }
 
+void events_limit(EventQueue *q, size_t most_bytes)
+{
+    pthread_mutex_lock(&q->mutex);
+    q->most = most_bytes;
+    pthread_mutex_unlock(&q->mutex);
+}
+
 void event_node_free(EventNode *n)
 {
     if (!n)

@@ -2,7 +2,9 @@
 #include "job.h"
 #include <stdlib.h>
 
-#define MOST_WAITING ((size_t)8 << 20) /* bytes of events */
+/* Bytes of events: where somebody reads them, and where nobody does. */
+#define MOST_WAITING ((size_t)8 << 20)
+#define MOST_UNHEARD ((size_t)1 << 20)
 
 Job *job_new(const Dialect *d, enum Api api)
 {
@@ -41,10 +43,37 @@ void job_cancel(Job *j, const char *why)
 
 const char *job_canceled(const Job *j) { return atomic_load(&j->canceled); }
 
+/* Who changes left_ns from a time to -1 has ended it, who changes it to 0 has it back. */
+void job_abandon(Job *j, const char *why, int64_t grace_ns)
+{
+    j->left_why = why;
+    events_limit(&j->events, MOST_UNHEARD);
+    atomic_store(&j->left_ns, clock_ns() + grace_ns);
+}
+
+bool job_adopt(Job *j)
+{
+    long long left = atomic_load(&j->left_ns);
+    if (left <= 0 || !atomic_compare_exchange_strong(&j->left_ns, &left, 0))
+        return false;
+    events_limit(&j->events, MOST_WAITING);
+    return !job_canceled(j);
+}
+
+bool job_is_lost(Job *j, bool wanted)
+{
+    long long left = atomic_load(&j->left_ns);
+    if (left <= 0 || (!wanted && clock_ns() < left) ||
+        !atomic_compare_exchange_strong(&j->left_ns, &left, -1))
+        return false;
+    job_cancel(j, j->left_why);
+    return true;
+}
+
 void job_tell(Job *j, const Event *e)
 {
     if (!events_put(&j->events, e))
-        job_cancel(j, "slow_client");
+        job_cancel(j, atomic_load(&j->left_ns) ? j->left_why : "slow_client");
     if (!atomic_exchange(&j->woken, true))
         j->wake(j->user, j);
 }

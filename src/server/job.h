@@ -35,9 +35,10 @@ struct Job {
 
     /* from the network thread, read-only afterwards */
     const Dialect *dialect;
-    bool count_only; /* count_tokens: prepared, and never run */
-    Bytes body;      /* until it is read */
-    size_t size;     /* its bytes, as it came */
+    bool count_only;  /* count_tokens: prepared, and never run */
+    bool prompt_only; /* /kv/prefetch: over when the prompt is read; usage says how much was new */
+    Bytes body;       /* until it is read */
+    size_t size;      /* its bytes, as it came */
     Arena arena;
     JobHeader *headers;
     size_t n_headers;
@@ -62,6 +63,8 @@ struct Job {
     /* while it runs */
     EventQueue events;
     _Atomic(const char *) canceled; /* why, or NULL */
+    const char *left_why;           /* why nobody listens; before left_ns */
+    atomic_llong left_ns; /* until then it goes on unheard; 0: it is heard; -1: it is over */
     atomic_int stage, cached, processed, generated;
     int64_t started_ns, first_ns; /* in a slot; first token. The engine's */
     Job *next;                    /* in the scheduler's queue */
@@ -76,6 +79,15 @@ void job_drop(Job *j); /* frees it with the last reference; NULL is fine */
 /* The engine looks at this between steps. The first reason counts. */
 void job_cancel(Job *j, const char *why);
 const char *job_canceled(const Job *j); /* NULL: it is not */
+
+/* Its client is gone, and may ask for the same again: for grace_ns it goes on unheard, as
+ * long as nobody waits for its slot and its events are no more than 1 MiB. Then it is
+ * canceled, for why. The network thread's, like job_adopt; the scheduler sees to the rest. */
+void job_abandon(Job *j, const char *why, int64_t grace_ns);
+/* Somebody listens again; what was told meanwhile waits in the queue. False: too late. */
+bool job_adopt(Job *j);
+/* The engine's: is it time to give it up? wanted: others wait for its slot. */
+bool job_is_lost(Job *j, bool wanted);
 
 /* A copy of the event for the client. A client that is too far behind cancels. */
 void job_tell(Job *j, const Event *e);

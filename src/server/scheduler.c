@@ -28,14 +28,16 @@ struct Scheduler {
     /* under the mutex */
     Job *queue, **queue_end;
     int n_queue;
-    bool finishing, over;
+    bool finishing, over, unloaded;
+    int64_t save_until_ns;
     Job **shown; /* [n_shown] by slot: what it is busy with */
     int n_shown;
     double answer_s;    /* that an answer had its slot, lately; 0: not known */
     const Job *running; /* for whose sake the step that runs is long; NULL: nobody's */
 
     /* the engine's thread's */
-    ds4_engine *engine;
+    ds4_engine *engine, *words; /* words: NULL, the vocabulary is the engine's own */
+    Store *store;
     TokenTrie *trie;
     const ds4_vocab *vocab;
     GenerateEnv env;
@@ -81,10 +83,11 @@ Scheduler *scheduler_start(const SchedulerOptions *opt, ds4_err *err)
     return NULL;
 }
 
-void scheduler_finish(Scheduler *s)
+void scheduler_finish(Scheduler *s, int64_t until_ns)
 {
     pthread_mutex_lock(&s->mutex);
     s->finishing = true;
+    s->save_until_ns = until_ns;
     pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->mutex);
 }
@@ -93,7 +96,10 @@ void scheduler_free(Scheduler *s)
 {
     if (!s)
         return;
-    scheduler_finish(s);
+    pthread_mutex_lock(&s->mutex);
+    s->finishing = true;
+    pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->mutex);
     pthread_join(s->thread, NULL);
     while (s->queue) {
         Job *next = s->queue->next;
@@ -102,6 +108,7 @@ void scheduler_free(Scheduler *s)
     }
     ds4_engine_close(s->engine);
     trie_free(s->trie);
+    ds4_engine_close(s->words);
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->mutex);
     free(s->shown);
@@ -182,6 +189,21 @@ void scheduler_cancel(Scheduler *s, Job *j)
     pthread_mutex_unlock(&s->mutex);
     if (found)
         job_drop(j);
+}
+
+void scheduler_wake(Scheduler *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+bool scheduler_is_unloaded(Scheduler *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    bool unloaded = s->unloaded;
+    pthread_mutex_unlock(&s->mutex);
+    return unloaded;
 }
 
 double scheduler_silence(Scheduler *s)
@@ -397,11 +419,27 @@ static void admit(Scheduler *s)
         enter(s, j);
 }
 
+/* Whoever waits has no slot. */
+static bool is_waited_for(Scheduler *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    bool waits = s->queue != NULL;
+    pthread_mutex_unlock(&s->mutex);
+    return waits;
+}
+
 static void drop_canceled(Scheduler *s)
 {
-    for (int i = 0; i < s->slots.n; i++)
-        if (s->slots.slot[i].job && job_canceled(s->slots.slot[i].job))
-            leave(s, &s->slots.slot[i]);
+    bool wanted = is_waited_for(s) && active(s) >= s->max_active;
+    for (int i = 0; i < s->slots.n; i++) {
+        Slot *slot = &s->slots.slot[i];
+        if (!slot->job)
+            continue;
+        if (job_is_lost(slot->job, wanted))
+            wanted = false; /* one slot is enough for now */
+        if (job_canceled(slot->job))
+            leave(s, slot);
+    }
 }
 
 /* ---- steps -------------------------------------------------------------------------------- */
@@ -486,6 +524,16 @@ static void begin_answer(Scheduler *s, Slot *slot, double ms)
     count_slots(s);
 }
 
+/* That the prompt is read was all that was asked for. */
+static void end_prompt(Scheduler *s, Slot *slot)
+{
+    const Event e = { .kind = EV_FINISH,
+                      .finish = FINISH_STOP,
+                      .usage = generation_usage(slot->answer) };
+    job_tell(slot->job, &e);
+    leave(s, slot);
+}
+
 static void end_answer(Scheduler *s, Slot *slot)
 {
     Usage u = generation_usage(slot->answer);
@@ -510,7 +558,9 @@ static void go_on(Scheduler *s, const ds4_work *w, Slot *slot)
             return;
         begin_answer(s, slot, ms);
     }
-    if (!generation_next(slot->answer, slot->session, &slot->next))
+    if (slot->job->prompt_only)
+        end_prompt(s, slot);
+    else if (!generation_next(slot->answer, slot->session, &slot->next))
         end_answer(s, slot);
 }
 
@@ -581,12 +631,14 @@ static void step(Scheduler *s)
 static bool open_engine(Scheduler *s, ds4_err *err)
 {
     const SchedulerOptions *o = &s->opt;
+    if (o->open_words && !(s->words = o->open_words(o->user, err)))
+        return false;
     s->engine = o->open(o->user, err);
     if (!s->engine)
         return false;
     ds4_info info = ds4_engine_info(s->engine);
     int n = info.sessions;
-    s->vocab = ds4_engine_vocab(s->engine);
+    s->vocab = ds4_engine_vocab(s->words ? s->words : s->engine);
     s->max_rows = info.max_rows;
     s->max_active = o->max_active > 0 ? MIN(o->max_active, n) : n;
     s->env = (GenerateEnv){ s->vocab, o->recall, o->metrics, info.context, o->loop_guard };
@@ -603,7 +655,7 @@ static bool open_engine(Scheduler *s, ds4_err *err)
     count_slots(s);
     if (!s->step || !s->of_step || !s->shown)
         return fail(err, DS4_ENOMEM, "no memory for steps of %d", n);
-    return o->ready(o->user, s->engine, s->trie, err);
+    return o->ready(o->user, s->engine, s->vocab, s->trie, &s->store, err);
 }
 
 /* False: all is over. */

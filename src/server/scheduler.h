@@ -8,12 +8,19 @@
 #include "job.h"
 
 typedef struct Scheduler Scheduler;
+typedef struct Store Store;
 
 typedef struct {
-    /* On the engine's thread: opens the engine, and then is told that it is open.
-     * The vocabulary's trie is made between them. */
+    /* On the engine's thread: opens the engine, again after it was unloaded. */
     ds4_engine *(*open)(void *user, ds4_err *err);
-    bool (*ready)(void *user, ds4_engine *e, const TokenTrie *trie, ds4_err *err);
+    /* An engine of the same model that is only asked for its vocabulary (device "null", a
+     * small context), and stays open while the other is unloaded. NULL: never unloaded. */
+    ds4_engine *(*open_words)(void *user, ds4_err *err);
+    /* The engine is open for the first time; vocabulary and trie stay as long as the
+     * scheduler. *store: where states may be kept, NULL: nowhere; it stays the caller's and
+     * is closed after the thread has ended. */
+    bool (*ready)(void *user, ds4_engine *e, const ds4_vocab *v, const TokenTrie *trie,
+                  Store **store, ds4_err *err);
     /* The thread has ended; failed: the engine could not be opened, or its
      * device has failed. */
     void (*ended)(void *user, bool failed, const ds4_err *err);
@@ -25,11 +32,13 @@ typedef struct {
     int max_active; /* answers at one time; 0: one for each session of the engine */
     int max_queue;  /* requests that wait */
     bool loop_guard;
+    int idle_unload_s; /* after so long without work the engine is closed until there is; 0: never */
 } SchedulerOptions;
 
 Scheduler *scheduler_start(const SchedulerOptions *opt, ds4_err *err);
-/* No more is admitted; when all answers are over the thread ends. */
-void scheduler_finish(Scheduler *s);
+/* No more is admitted; when all answers are over and until_ns (of clock_ns) has not come,
+ * states that are not in the store are put there; then the thread ends. Again: another time. */
+void scheduler_finish(Scheduler *s, int64_t until_ns);
 void scheduler_free(Scheduler *s); /* waits for the thread; NULL is fine */
 
 /* Queues a prepared job, and takes a reference to it. False: there are too many. */
@@ -39,6 +48,10 @@ bool scheduler_is_busy(Scheduler *s);
 /* A job was canceled: it is let go of, at once if it waits in the queue. */
 void scheduler_cancel(Scheduler *s, Job *j);
 
+/* The engine is closed for want of work, or is being opened again. */
+/* What was fetched from the store has come: its ready(). Any thread. */
+void scheduler_wake(Scheduler *s);
+bool scheduler_is_unloaded(Scheduler *s);
 /* Seconds since the engine's thread gave a sign of life while it has work. */
 double scheduler_silence(Scheduler *s);
 

@@ -20,7 +20,8 @@ enum { TICK_MS = 100, WORKERS = 2, DEFAULT_QUEUE = 64, DEFAULT_HEARTBEAT_MS = 50
 #define RESPONSES_BYTES ((size_t)256 << 20)
 
 static ds4_engine *open_engine(void *server, ds4_err *err);
-static bool on_ready(void *server, ds4_engine *e, const TokenTrie *trie, ds4_err *err);
+static bool on_ready(void *server, ds4_engine *e, const ds4_vocab *v, const TokenTrie *trie,
+                     Store **store, ds4_err *err);
 static void on_ended(void *server, bool failed, const ds4_err *err);
 static bool tick(void *server);
 
@@ -158,11 +159,13 @@ static ds4_engine *open_engine(void *server, ds4_err *err)
 }
 
 /* All of it is written before others may see that it is there. */
-static bool on_ready(void *server, ds4_engine *e, const TokenTrie *trie, ds4_err *err)
+static bool on_ready(void *server, ds4_engine *e, const ds4_vocab *v, const TokenTrie *trie,
+                     Store **store, ds4_err *err)
 {
     Server *s = server;
     ds4_info info = ds4_engine_info(e);
     (void)err;
+    *store = NULL;
     s->info.context = info.context;
     s->info.max_output = info.context;
     s->sessions = info.sessions;
@@ -170,7 +173,7 @@ static bool on_ready(void *server, ds4_engine *e, const TokenTrie *trie, ds4_err
     snprintf(s->model_name, sizeof s->model_name, "%s", info.name);
     /* Files of the preview carry no mark. */
     s->prepare = (Prepare){ .info = &s->info,
-                            .vocab = ds4_engine_vocab(e),
+                            .vocab = v,
                             .trie = trie,
                             .recall = s->recall,
                             .tools = s->tools,
@@ -245,7 +248,7 @@ static void stop_when_done(Server *s)
         return;
     if (!s->stopping) {
         exchanges_end(s);
-        scheduler_finish(s->scheduler);
+        scheduler_finish(s->scheduler, s->drain_until_ns);
         s->stopping = true;
         return;
     }
