@@ -176,7 +176,7 @@ Version: $(shell sed -n 's/^.define DS4_VERSION "\(.*\)"/\1/p' include/ds4.h)
 Cflags: -I$(1)
 Libs: -L$(2) -lds4
 Libs.private: $(CUDA_LIBS) -lm -pthread
-Requires.private: libpcre2-8 json-c libxxhash
+Requires.private: libpcre2-8 json-c libxxhash libcrypto
 endef
 export BUILT_PC     = $(call ds4_pc,$(abspath include),$(abspath $(B)))
 export INSTALLED_PC = $(call ds4_pc,$(PREFIX)/include,$(PREFIX)/lib)

@@ -74,6 +74,8 @@ typedef struct {
     int sessions;          /* sessions that can be open at once; 0: 1 */
     int max_rows;          /* largest step, in tokens; 0: 512 */
     int max_logits;        /* most rows of logits a step can give; 0: one a session */
+    uint64_t beside;       /* bytes of the host's memory that the program takes for itself, which
+                               the plan leaves free: a store of states, say */
     bool unrounded;        /* leave out the FP8/FP4 rounding of KV rows (tests) */
     ds4_progress progress; /* or NULL */
     ds4_log log;           /* or NULL */
@@ -90,16 +92,21 @@ const char *ds4_engine_describe(const ds4_engine *e); /* one line, for humans */
  * On the CPU the weights are mapped: pages of the file that the system reads
  * when they are touched and drops when memory is short. So there they may
  * exceed the memory (slowly), and `fits` says that everything else is there.
- * A GPU has memory of its own, into which they are copied; logits, tokens and
- * marks stay in the host's. */
+ * A GPU has memory of its own, into which they are copied; logits, tokens, marks
+ * and what is taken beside stay in the host's.
+ *
+ * The plan binds: opening an engine takes all of it, or refuses, and nothing
+ * after that takes more. */
 typedef struct {
     const char *device;   /* opt's, or the one that was picked */
     bool mapped;          /* weights are read where the file is mapped */
     uint64_t weights;     /* mapped or uploaded */
     uint64_t kv_session;  /* one session's KV state at opt->context */
     uint64_t kv;          /* all sessions */
-    uint64_t activations; /* of one step, and what sessions keep beside their KV state */
+    uint64_t marks;       /* what sessions can go back to, all of them */
+    uint64_t activations; /* of one step, and tokens and logits of the sessions */
     uint64_t scratch;     /* the device's own */
+    uint64_t beside;      /* opt->beside */
     uint64_t total;       /* all of the above */
     uint64_t required;    /* of which must be free on the device: all but mapped weights, or
                              all but what stays with the host */
@@ -107,6 +114,7 @@ typedef struct {
                              host's is what is short, both are of that */
     int context, sessions, max_rows; /* with defaults filled in */
     int max_context;                 /* largest context that fits with these sessions */
+    int max_sessions;                /* most sessions that fit with this context */
     bool fits;
 } ds4_plan;
 bool ds4_plan_make(ds4_plan *plan, const ds4_options *opt, ds4_err *err);
@@ -180,6 +188,65 @@ typedef struct {
 } ds4_stream;
 bool ds4_session_save(ds4_session *s, ds4_stream out, ds4_err *err);
 bool ds4_session_load(ds4_session *s, ds4_stream in, ds4_err *err);
+
+/* ---- state in pieces ---------------------------------------------------- */
+
+/* The state of a timeline of n tokens, n a multiple of DS4_STATE_UNIT, is the rows of its
+ * tokens, which are only ever added to, and the mark at n (window rows, pooling inputs),
+ * which is made anew as it grows. So a store keeps the rows of [0, a), [a, b), ... once each,
+ * and a mark at every length that it wants to come back to.
+ *
+ * Their bytes are the same on every device. They depend on the model
+ * (ds4_engine_fingerprint), on ds4_options.unrounded and on DS4_STATE_VERSION, which counts
+ * changes of their layout or of what the same tokens compute to: a state of another version
+ * is of no use. */
+enum { DS4_STATE_UNIT = 128, DS4_STATE_VERSION = 1 };
+
+/* How long a piece is. They read what never changes, so any thread may ask. Multiples of
+ * the unit only; 0 for what is none. */
+uint64_t ds4_rows_bytes(const ds4_engine *e, int first, int last);
+uint64_t ds4_mark_bytes(const ds4_engine *e, int n);
+
+/* The rows of tokens [first, last), multiples of the unit within its length. */
+bool ds4_session_read_rows(const ds4_session *s, int first, int last, void *out, ds4_err *err);
+
+/* The lengths that it can go back to, ascending: writes at most cap and returns how many
+ * there are, DS4_MOST_MARKS at most. Its own is one of them where it is a multiple of the
+ * unit, so the mark at the end of a chunk that a step has just completed can always be
+ * read; later it may have gone, to make room. The ends of prompts and answers (rounded down
+ * to the unit) and every 2,048th token stay longest. */
+enum { DS4_MOST_MARKS = 33 };
+int ds4_session_marks(const ds4_session *s, int *at, int cap);
+/* The mark at one of these that is a multiple of the unit. */
+bool ds4_session_read_mark(const ds4_session *s, int n, void *out, ds4_err *err);
+
+/* Restoring, piece by piece, between steps of other sessions: rows first, in order, and
+ * then the mark, with which the session becomes these tokens.
+ *
+ * write_rows: first is at most its length or the end of the write before. Where it is less
+ * than the length, the session has gone back to a mark at or below first, whatever comes
+ * next; its tokens up to first still count as there. A step of the session's own, or any
+ * other change of it, ends the restoring: what was written is gone.
+ *
+ * enter: its rows [0, n) are the beginning that it has in common with these tokens, or
+ * were written; n is a multiple of the unit, above 0. It has no logits then, so whoever
+ * wants some feeds a token at least. (A session whose rows reach further may enter with
+ * nothing written: a mark from elsewhere takes it back to where it has none itself.)
+ *
+ * What is refused changes nothing, and a session whose restoring is given up is what
+ * write_rows made of it: valid, shorter, or empty. bytes: the size of the piece, checked. */
+bool ds4_session_write_rows(ds4_session *s, int first, int last, const void *rows, size_t bytes,
+                            ds4_err *err);
+bool ds4_session_enter(ds4_session *s, const int32_t *tokens, int n, const void *mark, size_t bytes,
+                       ds4_err *err);
+
+/* `to` becomes the longest beginning of at most n tokens of `from` that a mark allows, or all
+ * of it; *reached (may be NULL): how many. Copies within the device, evaluates nothing. It
+ * has logits if it is all of `from`, which had some. Two sessions of one engine. */
+bool ds4_session_fork(ds4_session *to, const ds4_session *from, int n, int *reached, ds4_err *err);
+
+/* SHA-256 of the model: metadata, tensor table, a sample of each tensor's bytes. */
+bool ds4_engine_fingerprint(ds4_engine *e, uint8_t out[32], ds4_err *err);
 
 /* ---- steps ------------------------------------------------------------- */
 

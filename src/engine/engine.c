@@ -29,12 +29,31 @@ static bool obey_plan(ds4_engine *e, ds4_err *err)
     return true;
 }
 
+/* Every session's part of what was taken for all. */
+static void seat_sessions(ds4_engine *e, uint64_t marks, uint64_t block)
+{
+    for (int i = 0; i < e->set.sessions; i++) {
+        ds4_session *s = &e->seat[i];
+        *s = (ds4_session){ .engine = e, .slot = i };
+        s->token = e->session_token + (size_t)i * (size_t)e->set.context;
+        s->logits = e->session_logits + (size_t)i * (size_t)e->shape.vocab;
+        marks_init(s, e->session_marks + (size_t)i * (size_t)marks, block);
+    }
+}
+
 static bool take_memory(ds4_engine *e, ds4_err *err)
 {
     const size_t sessions = (size_t)e->set.sessions, vocab = (size_t)e->shape.vocab;
     const size_t outs = (size_t)e->set.max_logits;
 
+    const uint64_t block = marks_block(&e->set, &e->shape);
+    const uint64_t marks = marks_bytes(&e->set, &e->shape);
+
     e->session = calloc(sessions, sizeof *e->session);
+    e->seat = calloc(sessions, sizeof *e->seat);
+    e->session_token = calloc(sessions * (size_t)e->set.context, sizeof *e->session_token);
+    e->session_logits = calloc(sessions * vocab, sizeof *e->session_logits);
+    e->session_marks = calloc(sessions, (size_t)marks);
     e->span = calloc(sessions, sizeof *e->span);
     e->first_logits = calloc(sessions + 1, sizeof *e->first_logits);
     e->token = calloc((size_t)e->set.max_rows, sizeof *e->token);
@@ -42,9 +61,13 @@ static bool take_memory(ds4_engine *e, ds4_err *err)
     e->logits = calloc(outs * vocab, sizeof *e->logits);
     e->choices = calloc(vocab, sizeof *e->choices);
     e->adjusted = calloc(vocab, sizeof *e->adjusted);
-    return (e->session && e->span && e->first_logits && e->token && e->out && e->logits &&
-            e->choices && e->adjusted) ||
-           fail(err, DS4_ENOMEM, "no memory for %zu rows of %zu logits", outs, vocab);
+    if (!(e->session && e->seat && e->session_token && e->session_logits && e->session_marks &&
+          e->span && e->first_logits && e->token && e->out && e->logits && e->choices &&
+          e->adjusted))
+        return fail(err, DS4_ENOMEM, "no memory for %zu sessions of %d tokens", sessions,
+                    e->set.context);
+    seat_sessions(e, marks, block);
+    return true;
 }
 
 static bool load_vocab(ds4_engine *e, ds4_err *err)
@@ -132,8 +155,6 @@ void ds4_engine_close(ds4_engine *e)
 {
     if (!e)
         return;
-    for (int i = 0; e->session && i < e->set.sessions; i++)
-        ds4_session_close(e->session[i]);
     if (e->be) {
         run_release(&e->run);
         kv_release(&e->kv, e->be);
@@ -144,6 +165,10 @@ void ds4_engine_close(ds4_engine *e)
     gguf_release(&e->gguf);
     map_close(&e->map);
     free(e->session);
+    free(e->seat);
+    free(e->session_token);
+    free(e->session_logits);
+    free(e->session_marks);
     free(e->span);
     free(e->first_logits);
     free(e->token);

@@ -6,7 +6,9 @@
  *      step.c      rows in, logits out, for any number of sessions
  *      session.c   one timeline: feeding, going back
  *      marks.c     the lengths it can go back to
+ *      pieces.c    its state in pieces: out, in, and from session to session
  *      state.c     a timeline to a stream and back
+ *      fingerprint.c  which model it is
  *      text.c      tokens and sampling */
 #ifndef ENGINE_H
 #define ENGINE_H
@@ -16,20 +18,24 @@
 #include "../text/bpe.h"
 
 /* A mark every so many tokens is cheap: no group of 128 is open there. */
-enum { MARK_UNIT = 128, MARK_SPAN = 2048, MAX_MARKS = 32 };
+enum { MARK_UNIT = DS4_STATE_UNIT, MARK_SPAN = 2048, MAX_MARKS = DS4_MOST_MARKS - 1 };
 
 typedef struct {
     int n;
-    void *state;
-} Mark; /* kv_mark_bytes(n) */
+    bool ends_turn;
+    void *block; /* kv_mark_bytes(n), where n is a multiple of MARK_UNIT */
+} Mark;
 
 struct ds4_session {
     ds4_engine *engine;
     int slot, length;
-    int32_t *token; /* [context] */
-    float *logits;  /* [vocab], of the last token */
+    int kept, filled; /* rows that are there, beyond the length: pieces.c */
+    int32_t *token;   /* [context] */
+    float *logits;    /* [vocab], of the last token */
     bool has_logits;
-    Mark mark[MAX_MARKS + 1]; /* ascending */
+    bool in_prompt;           /* the last step fed several tokens */
+    Mark mark[MAX_MARKS + 1]; /* ascending; their blocks all through */
+    void *odd_mark;           /* the memory of one at a length between multiples */
     int n_marks;
 };
 
@@ -38,6 +44,8 @@ typedef struct {
     const char *device;
     bool mapped;          /* the device reads weights where the file is mapped */
     uint64_t device_free; /* bytes of a device that has memory of its own: not mapped */
+    uint64_t host_free;   /* of the host's memory; 0: unknown */
+    uint64_t beside;      /* of which the program takes so much itself */
     int context, sessions, max_rows, max_logits;
     BackendOptions backend;
 } Settings;
@@ -54,11 +62,18 @@ struct ds4_engine {
     Model model;
     Kv kv;
     Run run;
+    bool has_stepped;
     atomic_bool cancel;
     ds4_progress progress;
     ds4_log log;
     void *user;
     ds4_session **session; /* [sessions], NULL: the slot is free */
+
+    /* of the sessions, open or not */
+    ds4_session *seat;
+    int32_t *session_token;
+    float *session_logits;
+    char *session_marks;
 
     /* of the last step */
     Span *span;        /* [sessions] */
@@ -68,10 +83,10 @@ struct ds4_engine {
     int *first_logits; /* [sessions + 1], by item: its first row of logits */
     int n_items;
 
-    ds4_choice *choices;     /* [vocab], scratch of sampling */
-    float *adjusted;         /* [vocab], the same: logits with bias and mask */
-    uint64_t fingerprint[2]; /* of weights and metadata; made when first asked for */
-    bool has_fingerprint;
+    ds4_choice *choices; /* [vocab], scratch of sampling */
+    float *adjusted;     /* [vocab], the same: logits with bias and mask */
+    unsigned char fingerprint[32];
+    bool has_fingerprint; /* it is made when first asked for */
     char name[128], about[384];
 };
 
@@ -94,15 +109,30 @@ bool fail_of_file(ds4_err *err, const char *path, const ds4_err *inner);
 uint64_t memory_available(void);
 
 bool tokens_check(const ds4_engine *e, const int32_t *tokens, int n, ds4_err *err);
+bool fingerprint_know(ds4_engine *e, ds4_err *err); /* fills e->fingerprint */
+
+/* The session has n tokens from here on, and no more rows than those. */
+void session_at(ds4_session *s, int n);
+void session_jump(ds4_session *s, int n); /* the same, not by a step: it has no logits */
 void session_clear(ds4_session *s);
 
-/* The session has just reached its length: remember the state if it is a good
- * place to come back to. */
-void marks_pass(ds4_session *s);
+/* Memory of a session's marks, all at once, and giving it to the session. */
+int marks_most(const Settings *set);
+uint64_t marks_block(const Settings *set, const Shape *s);
+uint64_t marks_bytes(const Settings *set, const Shape *s);
+void marks_init(ds4_session *s, char *memory, uint64_t block);
+
+/* A step is about to advance the session by a token or, prompt, by several. */
+void marks_pass(ds4_session *s, bool prompt);
+/* It has just reached its length: remember the state if it is a good place to
+ * come back to. */
+void marks_reach(ds4_session *s);
 void marks_take(ds4_session *s); /* at any length */
+/* The bytes of the mark at n; NULL: there is none. */
+const void *marks_find(const ds4_session *s, int n);
+void marks_drop(ds4_session *s, int n); /* those above n */
 /* Go back to the last mark at or below n; returns its length, 0 without one. */
 int marks_back(ds4_session *s, int n);
-void marks_clear(ds4_session *s);
 /* How many of the n tokens that follow the session's to feed at once, so that
  * it comes past the places where marks are taken. */
 int marks_stride(const ds4_session *s, int n);

@@ -15,6 +15,8 @@ bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_er
     *set = (Settings){
         .device = opt->device,
         .mapped = true,
+        .host_free = memory_available(),
+        .beside = opt->beside,
         .context = opt->context ? opt->context : MIN(DEFAULT_CONTEXT, s->context),
         .sessions = opt->sessions ? opt->sessions : 1,
     };
@@ -62,77 +64,99 @@ bool engine_check(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *b
     return ok;
 }
 
-/* All marks of a session whose context is full. */
-static uint64_t marks_bytes(const Settings *set, const Shape *s)
-{
-    const int n = set->context / MARK_UNIT;
-
-    return n ? (uint64_t)MIN(n, (int)MAX_MARKS) * kv_mark_plan(s, n * MARK_UNIT) : 0;
-}
-
 /* What the engine itself keeps: logits of the step, the scratch of sampling,
- * and each session's logits, tokens and marks. */
+ * and each session's logits and tokens. */
 static uint64_t host_bytes(const Settings *set, const Shape *s)
 {
     const uint64_t row = (uint64_t)s->vocab * sizeof(float);
-    const uint64_t session = row + (uint64_t)set->context * sizeof(int32_t) + marks_bytes(set, s);
+    const uint64_t session = row + (uint64_t)set->context * sizeof(int32_t);
 
     return row * (uint64_t)set->max_logits + row + (uint64_t)s->vocab * sizeof(ds4_choice) +
            session * (uint64_t)set->sessions;
 }
 
-/* Does it fit? beside: bytes that are always in the host's memory. */
-static void judge(ds4_plan *p, uint64_t beside)
+/* Does it fit? host_only: bytes that are always in the host's memory. */
+static void judge(ds4_plan *p, const Settings *set, uint64_t host_only)
 {
-    p->required = p->total - (p->mapped ? p->weights : beside);
+    p->available = set->mapped ? set->host_free : set->device_free;
+    p->required = p->total - (p->mapped ? p->weights : host_only);
     p->fits = (p->mapped && !p->available) || p->required <= p->available;
-    if (p->mapped || !p->fits)
-        return;
-    const uint64_t host = memory_available();
-    if (!host || beside <= host)
+    if (p->mapped || !p->fits || !set->host_free || host_only <= set->host_free)
         return;
     p->fits = false; /* the numbers are those of the memory that is short */
-    p->required = beside;
-    p->available = host;
+    p->required = host_only;
+    p->available = set->host_free;
 }
 
 static void fill(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
                  uint64_t file_bytes)
 {
-    const uint64_t beside = host_bytes(set, s);
+    const uint64_t host = host_bytes(set, s);
     /* Tensors may share bytes of the file, but are copied one by one. */
     p->weights = set->mapped ? MIN(bytes->weights, file_bytes) : bytes->weights;
     p->kv_session = kv_slot_bytes(s, set->context, set->max_rows);
     p->kv = p->kv_session * (uint64_t)set->sessions;
-    p->activations = run_bytes(s, set->max_rows, set->max_logits) + beside;
+    p->marks = marks_bytes(set, s) * (uint64_t)set->sessions;
+    p->activations = run_bytes(s, set->max_rows, set->max_logits) + host;
     p->scratch = backend_scratch(set->device, s, &set->backend) + bytes->vectors;
-    p->total = p->weights + p->kv + p->activations + p->scratch;
+    p->beside = set->beside;
+    p->total = p->weights + p->kv + p->marks + p->activations + p->scratch + p->beside;
     p->mapped = set->mapped;
-    judge(p, beside);
+    judge(p, set, host + p->marks + p->beside);
+}
+
+static ds4_plan plan_of(const Settings *set, const Shape *s, const ModelBytes *bytes,
+                        uint64_t file_bytes)
+{
+    ds4_plan p = { .device = set->device,
+                   .context = set->context,
+                   .sessions = set->sessions,
+                   .max_rows = set->max_rows };
+
+    fill(&p, set, s, bytes, file_bytes);
+    return p;
+}
+
+/* The largest value from 1 to most of one of the settings with which all fits; 0: none.
+ * What else depends on it follows. */
+typedef void (*SetFn)(Settings *set, int value);
+
+static int largest(const Settings *set, SetFn fn, int most, const Shape *s, const ModelBytes *bytes,
+                   uint64_t file_bytes)
+{
+    int low = 0, high = most; /* low fits, high + 1 does not */
+
+    while (low < high) {
+        const int middle = low + (high - low + 1) / 2;
+        Settings at = *set;
+        fn(&at, middle);
+        if (plan_of(&at, s, bytes, file_bytes).fits)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+static void set_context(Settings *set, int n) { set->context = set->backend.max_context = n; }
+
+/* Each can have a row and its logits in a step. */
+static void set_sessions(Settings *set, int n)
+{
+    const bool one_each = set->max_logits == MIN(set->sessions, set->max_rows);
+
+    set->max_rows = set->backend.max_rows = MAX(set->max_rows, MIN(n, (int)MOST_ROWS));
+    if (one_each)
+        set->max_logits = set->backend.max_out = MIN(n, set->max_rows);
+    set->sessions = n;
 }
 
 void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
                  uint64_t file_bytes)
 {
-    const ds4_plan empty = { .available = set->mapped ? memory_available() : set->device_free,
-                             .device = set->device,
-                             .context = set->context,
-                             .sessions = set->sessions,
-                             .max_rows = set->max_rows };
-    int low = 0, high = s->context; /* low fits, high + 1 does not */
-    while (low < high) {
-        Settings at = *set;
-        at.context = at.backend.max_context = low + (high - low + 1) / 2;
-        *p = empty;
-        fill(p, &at, s, bytes, file_bytes);
-        if (p->fits)
-            low = at.context;
-        else
-            high = at.context - 1;
-    }
-    *p = empty;
-    p->max_context = low;
-    fill(p, set, s, bytes, file_bytes);
+    *p = plan_of(set, s, bytes, file_bytes);
+    p->max_context = largest(set, set_context, s->context, s, bytes, file_bytes);
+    p->max_sessions = largest(set, set_sessions, MOST_SESSIONS, s, bytes, file_bytes);
 }
 
 /* ---- where ------------------------------------------------------------------ */

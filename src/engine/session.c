@@ -1,6 +1,5 @@
 /* session.c - one timeline of tokens: feeding it, going back in it. */
 #include "engine.h"
-#include <stdlib.h>
 
 ds4_session *ds4_session_open(ds4_engine *e, ds4_err *err)
 {
@@ -12,42 +11,32 @@ ds4_session *ds4_session_open(ds4_engine *e, ds4_err *err)
         fail(err, DS4_EINVAL, "all %d sessions are open", e->set.sessions);
         return NULL;
     }
-    ds4_session *s = calloc(1, sizeof *s);
-    if (s) {
-        *s = (ds4_session){ .engine = e, .slot = slot };
-        s->token = calloc((size_t)e->set.context, sizeof *s->token);
-        s->logits = calloc((size_t)e->shape.vocab, sizeof *s->logits);
-    }
-    if (!s || !s->token || !s->logits) {
-        fail(err, DS4_ENOMEM, "no memory for a session of %d tokens", e->set.context);
-        ds4_session_close(s);
-        return NULL;
-    }
-    e->session[slot] = s;
-    return s;
+    session_clear(&e->seat[slot]);
+    return e->session[slot] = &e->seat[slot];
 }
 
 void ds4_session_close(ds4_session *s)
 {
-    if (!s)
-        return;
-    if (s->engine->session[s->slot] == s)
+    if (s)
         s->engine->session[s->slot] = NULL;
-    marks_clear(s);
-    free(s->token);
-    free(s->logits);
-    free(s);
 }
 
 int ds4_session_length(const ds4_session *s) { return s->length; }
 
 const int32_t *ds4_session_tokens(const ds4_session *s) { return s->token; }
 
+void session_at(ds4_session *s, int n) { s->length = s->kept = s->filled = n; }
+
+void session_jump(ds4_session *s, int n)
+{
+    session_at(s, n);
+    s->has_logits = s->in_prompt = false;
+}
+
 void session_clear(ds4_session *s)
 {
-    marks_clear(s);
-    s->length = 0;
-    s->has_logits = false;
+    marks_drop(s, 0);
+    session_jump(s, 0);
 }
 
 static bool feed_check(const ds4_session *s, int start, const int32_t *tokens, int n, ds4_err *err)
@@ -110,7 +99,6 @@ int ds4_session_rewind(ds4_session *s, int n)
 {
     if (n >= s->length)
         return s->length;
-    s->length = marks_back(s, n);
-    s->has_logits = false;
+    session_jump(s, marks_back(s, n));
     return s->length;
 }

@@ -4,7 +4,7 @@
  *           0      8   "DS4STATE"
  *           8      4   version
  *          12      4   flags: 1 rounding, 2 logits are there
- *          16     16   fingerprint of the model
+ *          16     16   the first bytes of the model's fingerprint
  *          32      4   n, tokens
  *          36      4   vocabulary
  *          40      8   bytes of the pooled rows
@@ -21,41 +21,10 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
-enum { VERSION = 1, ROUNDED = 1, WITH_LOGITS = 2 };
+enum { VERSION = 2, ROUNDED = 1, WITH_LOGITS = 2 };
 enum { HEADER = 64, PIECE = 1 << 18 };
 
 static const char magic[8] = { 'D', 'S', '4', 'S', 'T', 'A', 'T', 'E' };
-
-/* ---- fingerprint ---------------------------------------------------------- */
-
-/* Metadata, the tensor table, and a few bytes of each tensor: reading all of
- * an 80 GB file would take longer than what a saved session spares. */
-static bool make_fingerprint(ds4_engine *e, ds4_err *err)
-{
-    enum { SAMPLE = 256 };
-    const Gguf *g = &e->gguf;
-    XXH3_state_t *h = XXH3_createState();
-
-    if (!h || XXH3_128bits_reset(h) != XXH_OK) {
-        XXH3_freeState(h);
-        return fail(err, DS4_ENOMEM, "no memory for a checksum");
-    }
-    XXH3_128bits_update(h, e->file, (size_t)g->data_offset);
-    for (size_t i = 0; i < g->n_tensors; i++) {
-        const GgufTensor *t = &g->tensor[i];
-        const size_t n = (size_t)MIN(t->bytes, (uint64_t)SAMPLE);
-        if (!t->data)
-            continue; /* of a type we do not know, so not the model's */
-        XXH3_128bits_update(h, t->data, n);
-        XXH3_128bits_update(h, t->data + (t->bytes - n) / 2, n);
-        XXH3_128bits_update(h, t->data + (t->bytes - n), n);
-    }
-    XXH128_hash_t sum = XXH3_128bits_digest(h);
-    XXH3_freeState(h);
-    e->fingerprint[0] = sum.low64;
-    e->fingerprint[1] = sum.high64;
-    return e->has_fingerprint = true;
-}
 
 /* ---- a stream with a running checksum -------------------------------------- */
 
@@ -165,8 +134,7 @@ static void make_header(Bytes *h, const ds4_session *s, int n, uint32_t flags)
     bytes_put(h, magic, sizeof magic);
     bytes_u32(h, VERSION);
     bytes_u32(h, flags | (e->shape.rounding ? ROUNDED : 0));
-    bytes_u64(h, e->fingerprint[0]);
-    bytes_u64(h, e->fingerprint[1]);
+    bytes_put(h, e->fingerprint, 16);
     bytes_u32(h, (uint32_t)n);
     bytes_u32(h, (uint32_t)e->shape.vocab);
     bytes_u64(h, kv_rows_bytes(&e->kv, 0, n));
@@ -229,7 +197,7 @@ bool ds4_session_save(ds4_session *s, ds4_stream out, ds4_err *err)
     Channel c = { 0 };
     Bytes h = { 0 };
 
-    if (!s->engine->has_fingerprint && !make_fingerprint(s->engine, err))
+    if (!fingerprint_know(s->engine, err))
         return false;
     make_header(&h, s, s->length, s->has_logits ? WITH_LOGITS : 0);
     bool ok = !h.failed || fail(err, DS4_ENOMEM, "no memory for a header");
@@ -254,7 +222,7 @@ static bool load(ds4_session *s, Channel *c, ds4_err *err)
     const bool logits = u32_at(h + 12) & WITH_LOGITS;
     if (!sections(c, s, n, logits) || !tokens_check(s->engine, s->token, n, err))
         return false;
-    s->length = n;
+    session_at(s, n);
     s->has_logits = logits;
     return true;
 }
@@ -264,7 +232,7 @@ bool ds4_session_load(ds4_session *s, ds4_stream in, ds4_err *err)
     Channel c = { 0 };
 
     session_clear(s);
-    if (!s->engine->has_fingerprint && !make_fingerprint(s->engine, err))
+    if (!fingerprint_know(s->engine, err))
         return false;
     bool ok = channel_init(&c, s, in, true, err) && load(s, &c, err);
     channel_release(&c);

@@ -59,6 +59,7 @@ static Step layout(ds4_engine *e, const ds4_work *work, int n)
             .slot = w->session->slot, .pos = w->session->length, .n = w->n, .row = step.n_rows
         };
         memcpy(e->token + step.n_rows, w->tokens, (size_t)w->n * sizeof *e->token);
+        session_at(w->session, w->session->length); /* the step writes rows beyond */
         e->first_logits[i] = step.n_out;
         for (int k = w->n - w->n_logits; k < w->n; k++)
             e->out[step.n_out++] = step.n_rows + k;
@@ -76,18 +77,20 @@ static const float *logits_row(const ds4_engine *e, int row)
 
 static void advance(ds4_session *s, const ds4_work *w, const float *last)
 {
+    marks_pass(s, w->n > 1);
     memcpy(s->token + s->length, w->tokens, (size_t)w->n * sizeof *s->token);
-    s->length += w->n;
+    session_at(s, s->length + w->n);
     s->has_logits = last != NULL;
     if (last)
         memcpy(s->logits, last, (size_t)s->engine->shape.vocab * sizeof *last);
-    marks_pass(s);
+    marks_reach(s);
 }
 
 static bool run_step(ds4_engine *e, const Step *step, ds4_err *err)
 {
     ds4_err local = { 0 };
 
+    e->has_stepped = true;
     for (int i = 0; i < step->n_spans; i++)
         kv_protect(&e->kv, e->be, step->span[i].slot, step->span[i].pos, step->span[i].n);
     if (forward(&e->run, step, &local))

@@ -195,19 +195,58 @@ void kv_undo(Kv *kv, Backend *be, int slot, int pos, int n)
     swap_state(kv, be, slot, pos, n, true);
 }
 
+/* ---- what a state consists of ------------------------------------------------ */
+
+/* Rows [first, last) of a part of a layer, which is a ring of n_rows. */
+typedef bool (*RowsFn)(void *user, const KvLayer *l, int part, int first, int last);
+
+static bool each_of_mark(const Kv *kv, int n, RowsFn fn, void *user)
+{
+    for (int i = 0; i < kv->shape->n_layers; i++) {
+        const KvLayer *l = &kv->layer[i];
+        if (!fn(user, l, RING, MAX(0, n - (kv->shape->window - 1)), n))
+            return false;
+        if (!l->ratio)
+            continue;
+        int first = n / l->ratio * l->ratio;
+        if (shape_overlaps(l->ratio))
+            first = MAX(0, first - l->ratio);
+        for (int p = 0; p < N_PARTS; p++)
+            if (parts[p].undo && !fn(user, l, p, first, n))
+                return false;
+    }
+    return true;
+}
+
+static bool each_of_rows(const Kv *kv, int first, int last, RowsFn fn, void *user)
+{
+    for (int i = 0; i < kv->shape->n_layers; i++) {
+        const KvLayer *l = &kv->layer[i];
+        const int a = shape_visible(l->ratio, first - 1), b = shape_visible(l->ratio, last - 1);
+        if (!fn(user, l, COMP, a, b) || !fn(user, l, IDX, a, b))
+            return false;
+    }
+    return true;
+}
+
 /* ---- walking -------------------------------------------------------------- */
 
-/* Rows [first, last) of a part, which is a ring of n_rows. */
-static bool walk_ring(const KvLayer *l, int part, int slot, int first, int last, KvPiece fn,
-                      void *user)
+typedef struct {
+    int slot;
+    KvPiece fn;
+    void *user;
+} Walk;
+
+static bool walk_rows(void *user, const KvLayer *l, int part, int first, int last)
 {
+    const Walk *w = user;
     const uint64_t bytes = row_bytes(l, part);
     const int rows = (int)n_rows(l, part);
-    const Buf b = buf_at(part_at(l, part), (uint64_t)slot * bytes * (uint64_t)rows);
+    const Buf b = buf_at(part_at(l, part), (uint64_t)w->slot * bytes * (uint64_t)rows);
 
     while (bytes && first < last) {
         const int at = first % rows, n = MIN(last - first, rows - at);
-        if (!fn(user, buf_at(b, (uint64_t)at * bytes), (size_t)n * bytes))
+        if (!w->fn(w->user, buf_at(b, (uint64_t)at * bytes), (size_t)n * bytes))
             return false;
         first += n;
     }
@@ -216,37 +255,19 @@ static bool walk_ring(const KvLayer *l, int part, int slot, int first, int last,
 
 bool kv_mark_walk(const Kv *kv, int slot, int n, KvPiece fn, void *user)
 {
-    for (int i = 0; i < kv->shape->n_layers; i++) {
-        const KvLayer *l = &kv->layer[i];
-        if (!walk_ring(l, RING, slot, MAX(0, n - (kv->shape->window - 1)), n, fn, user))
-            return false;
-        if (!l->ratio)
-            continue;
-        int first = n / l->ratio * l->ratio;
-        if (shape_overlaps(l->ratio))
-            first = MAX(0, first - l->ratio);
-        for (int p = 0; p < N_PARTS; p++)
-            if (parts[p].undo && !walk_ring(l, p, slot, first, n, fn, user))
-                return false;
-    }
-    return true;
+    return each_of_mark(kv, n, walk_rows, &(Walk){ slot, fn, user });
 }
 
 bool kv_rows_walk(const Kv *kv, int slot, int first, int last, KvPiece fn, void *user)
 {
-    for (int i = 0; i < kv->shape->n_layers; i++) {
-        const KvLayer *l = &kv->layer[i];
-        const int a = shape_visible(l->ratio, first - 1), b = shape_visible(l->ratio, last - 1);
-        if (!walk_ring(l, COMP, slot, a, b, fn, user) || !walk_ring(l, IDX, slot, a, b, fn, user))
-            return false;
-    }
-    return true;
+    return each_of_rows(kv, first, last, walk_rows, &(Walk){ slot, fn, user });
 }
 
-static bool add_bytes(void *user, Buf piece, size_t bytes)
+/* ---- sizes ------------------------------------------------------------------ */
+
+static bool add_bytes(void *user, const KvLayer *l, int part, int first, int last)
 {
-    (void)piece;
-    *(uint64_t *)user += bytes;
+    *(uint64_t *)user += row_bytes(l, part) * (uint64_t)MAX(0, last - first);
     return true;
 }
 
@@ -254,7 +275,15 @@ uint64_t kv_mark_bytes(const Kv *kv, int n)
 {
     uint64_t sum = 0;
 
-    kv_mark_walk(kv, 0, n, add_bytes, &sum);
+    each_of_mark(kv, n, add_bytes, &sum);
+    return sum;
+}
+
+uint64_t kv_rows_bytes(const Kv *kv, int first, int last)
+{
+    uint64_t sum = 0;
+
+    each_of_rows(kv, first, last, add_bytes, &sum);
     return sum;
 }
 
@@ -267,13 +296,21 @@ uint64_t kv_mark_plan(const Shape *s, int n)
     return kv_mark_bytes(&kv, n);
 }
 
-uint64_t kv_rows_bytes(const Kv *kv, int first, int last)
+uint64_t kv_mark_most(const Shape *s)
 {
     uint64_t sum = 0;
 
-    kv_rows_walk(kv, 0, first, last, add_bytes, &sum);
+    for (int i = 0; i < s->n_layers; i++) {
+        KvLayer l;
+        layer_format(&l, s, i, 1, 0); /* a ring of window - 1 rows */
+        for (int p = 0; p < N_PARTS; p++)
+            if (p == RING || parts[p].undo)
+                sum += slot_bytes(&l, p);
+    }
     return sum;
 }
+
+/* ---- to host memory and back --------------------------------------------------- */
 
 typedef struct {
     Backend *be;
@@ -307,4 +344,49 @@ void kv_mark_save(const Kv *kv, Backend *be, int slot, int n, void *out)
 void kv_mark_load(const Kv *kv, Backend *be, int slot, int n, const void *in)
 {
     kv_mark_walk(kv, slot, n, write_piece, &(Copy){ .be = be, .from = in });
+}
+
+void kv_rows_save(const Kv *kv, Backend *be, int slot, int first, int last, void *out)
+{
+    kv_rows_walk(kv, slot, first, last, read_piece, &(Copy){ .be = be, .to = out });
+}
+
+void kv_rows_load(const Kv *kv, Backend *be, int slot, int first, int last, const void *in)
+{
+    kv_rows_walk(kv, slot, first, last, write_piece, &(Copy){ .be = be, .from = in });
+}
+
+/* ---- from slot to slot --------------------------------------------------------- */
+
+typedef struct {
+    Backend *be;
+    int to, from;
+} Slots;
+
+/* A row is at the same place of either slot's ring. */
+static bool copy_rows(void *user, const KvLayer *l, int part, int first, int last)
+{
+    const Slots *s = user;
+    const uint64_t bytes = row_bytes(l, part), slot = slot_bytes(l, part);
+    const int rows = (int)n_rows(l, part);
+    const Buf b = part_at(l, part);
+
+    while (bytes && first < last) {
+        const int at = first % rows, n = MIN(last - first, rows - at);
+        const uint64_t off = (uint64_t)at * bytes;
+        s->be->op->copy(s->be, buf_at(b, (uint64_t)s->to * slot + off),
+                        buf_at(b, (uint64_t)s->from * slot + off), (size_t)n * bytes);
+        first += n;
+    }
+    return true;
+}
+
+void kv_mark_copy(const Kv *kv, Backend *be, int to, int from, int n)
+{
+    each_of_mark(kv, n, copy_rows, &(Slots){ be, to, from });
+}
+
+void kv_rows_copy(const Kv *kv, Backend *be, int to, int from, int first, int last)
+{
+    each_of_rows(kv, first, last, copy_rows, &(Slots){ be, to, from });
 }

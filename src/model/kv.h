@@ -42,11 +42,18 @@ bool kv_rows_walk(const Kv *kv, int slot, int first, int last, KvPiece fn, void 
 uint64_t kv_mark_bytes(const Kv *kv, int n);
 uint64_t kv_rows_bytes(const Kv *kv, int first, int last);
 
-/* Bytes of a mark at length n, before there is a state to take it of. */
+/* Before there is a state: bytes of a mark at length n, and of the largest at any length. */
 uint64_t kv_mark_plan(const Shape *s, int n);
+uint64_t kv_mark_most(const Shape *s);
 
-/* A mark to host memory of kv_mark_bytes(), and back. */
+/* To host memory of kv_mark_bytes() or kv_rows_bytes(), and back. */
 void kv_mark_save(const Kv *kv, Backend *be, int slot, int n, void *out);
 void kv_mark_load(const Kv *kv, Backend *be, int slot, int n, const void *in);
+void kv_rows_save(const Kv *kv, Backend *be, int slot, int first, int last, void *out);
+void kv_rows_load(const Kv *kv, Backend *be, int slot, int first, int last, const void *in);
+
+/* The same from slot to slot, within the device. */
+void kv_mark_copy(const Kv *kv, Backend *be, int to, int from, int n);
+void kv_rows_copy(const Kv *kv, Backend *be, int to, int from, int first, int last);
 
 #endif
