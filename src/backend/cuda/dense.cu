@@ -384,78 +384,6 @@ static void expand_slice(Cuda *c, const DevWeight *d, size_t first, int rows)
     launched(c, "expand");
 }
 
-static bool lt_ok(Cuda *c, cublasStatus_t rc, const char *what)
-{
-    if (rc != CUBLAS_STATUS_SUCCESS && !c->err.code)
-        fail(&c->err, DS4_EDEVICE, "%s: cuBLASLt: %s (%s)", c->name, cublasLtGetStatusString(rc),
-             what);
-    return rc == CUBLAS_STATUS_SUCCESS;
-}
-
-/* cuBLASLt believes in 256 bytes unless it is told. */
-static bool tell_alignment(Cuda *c, cublasLtMatmulPreference_t want, const void *a, const void *b,
-                           const void *d)
-{
-    static const cublasLtMatmulPreferenceAttributes_t what[] = {
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES
-    };
-    const void *const at[] = { a, b, d, d };
-    for (int i = 0; i < 4; i++) {
-        uint32_t bytes = 256;
-        while (bytes > 4 && (uintptr_t)at[i] % bytes)
-            bytes /= 2;
-        if (!lt_ok(c, cublasLtMatmulPreferenceSetAttribute(want, what[i], &bytes, sizeof bytes),
-                   "alignment"))
-            return false;
-    }
-    return true;
-}
-
-/* out [n][ld_out] (rows of it) = x [n][k] . w [rows][k]^T: to cuBLAS, whose matrices lie
- * by columns, out^T = w . x^T. */
-static void multiply(Cuda *c, float *out, size_t ld_out, const void *w, const void *x, size_t ld_x,
-                     int rows, int n, int k, cudaDataType_t type)
-{
-    cublasLtMatmulDesc_t op = NULL;
-    cublasLtMatrixLayout_t a = NULL, b = NULL, d = NULL;
-    cublasLtMatmulPreference_t want = NULL;
-    cublasLtMatmulHeuristicResult_t how;
-    const cublasOperation_t t = CUBLAS_OP_T;
-    const float one = 1, zero = 0;
-    int found = 0;
-    bool ok =
-        lt_ok(c, cublasLtMatmulDescCreate(&op, CUBLAS_COMPUTE_32F, CUDA_R_32F), "description") &&
-        lt_ok(c, cublasLtMatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_TRANSA, &t, sizeof t),
-              "transposition") &&
-        lt_ok(c, cublasLtMatrixLayoutCreate(&a, type, k, rows, k), "weights") &&
-        lt_ok(c, cublasLtMatrixLayoutCreate(&b, type, k, n, ld_x), "inputs") &&
-        lt_ok(c, cublasLtMatrixLayoutCreate(&d, CUDA_R_32F, rows, n, ld_out), "outputs") &&
-        lt_ok(c, cublasLtMatmulPreferenceCreate(&want), "preference") &&
-        lt_ok(c,
-              cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                   &c->lt_bytes, sizeof c->lt_bytes),
-              "workspace") &&
-        tell_alignment(c, want, w, x, out) &&
-        lt_ok(c, cublasLtMatmulAlgoGetHeuristic(c->lt, op, a, b, d, d, want, 1, &how, &found),
-              "choice") &&
-        lt_ok(c,
-              cublasLtMatmul(c->lt, op, &one, w, a, x, b, &zero, out, d, out, d, &how.algo,
-                             c->lt_work, c->lt_bytes, c->stream),
-              "product");
-    (void)ok;
-    if (want)
-        cublasLtMatmulPreferenceDestroy(want);
-    if (d)
-        cublasLtMatrixLayoutDestroy(d);
-    if (b)
-        cublasLtMatrixLayoutDestroy(b);
-    if (a)
-        cublasLtMatrixLayoutDestroy(a);
-    if (op)
-        cublasLtMatmulDescDestroy(op);
-}
-
 static void run_many(Cuda *c, float *out, size_t ld_out, const DevWeight *d, size_t first, int rows,
                      const float *x, size_t ld_x, int n)
 {
@@ -464,7 +392,9 @@ static void run_many(Cuda *c, float *out, size_t ld_out, const DevWeight *d, siz
         multiply(c, out, ld_out, w, x, ld_x, rows, n, d->cols, CUDA_R_32F);
         return;
     }
-    const int most = (int)MIN(c->w16_bytes / sizeof(half) / d->cols, (size_t)rows);
+    /* Slices of the matrix: whole tiles of its rows. */
+    const int fit = (int)MIN(c->w16_bytes / sizeof(half) / d->cols, (size_t)rows);
+    const int most = fit < rows ? MAX(fit / 128 * 128, MIN(fit, 16)) : rows;
     for (int at = 0; at < rows; at += most) {
         const int some = MIN(most, rows - at);
         expand_slice(c, d, first + at, some);

@@ -15,7 +15,7 @@
  *      attn_in.cu   query, kv_row          compress.cu  pooled rows
  *      select.cu    the indexer            choose.cu    the best of its scores
  *      attend.cu    attention: any shape; attend_few.cu, attend_many.cu: the model's
- *      lt.cu        cuBLASLt, loaded when it is first needed
+ *      products.cu  cuBLASLt's products     lt.cu        it, loaded when first needed
  *      attn_out.cu  project
  *      route.cu     the router             experts.cu   routed and shared experts */
 #ifndef INTERNAL_CUH
@@ -84,6 +84,7 @@ struct Cuda {
     size_t w16_bytes;
     void *lt_work;
     size_t lt_bytes;
+    struct Products *products;
     char *scratch; /* of the op that runs, [scratch_bytes] */
     size_t scratch_bytes;
 
@@ -221,6 +222,14 @@ void *op_scratch(Cuda *c, size_t *used, size_t bytes);
 #define OP(name, params, args) void cuda_##name(Backend *be, const Step *step, LIST params);
 OPS(OP)
 #undef OP
+
+/* products.cu: out [n][ld_out] (rows of it) = x [n][k] . w [rows][k]^T, w and x of one type,
+ * F32 sums. products_ready() before a step: scratch and plans were somebody else's. */
+void multiply(Cuda *c, float *out, size_t ld_out, const void *w, const void *x, size_t ld_x,
+              int rows, int n, int k, cudaDataType_t type);
+bool products_init(Cuda *c, ds4_err *err);
+void products_ready(Cuda *c);
+void products_release(Cuda *c);
 
 /* step.cu */
 bool cuda_begin(Backend *be, const Step *step);

@@ -8,8 +8,9 @@ extern "C" {
 #include "../../quant/iq2xxs_grid.h"
 }
 
-/* Half of what a matrix of Flash takes when it is expanded: larger ones go in slices. */
-static const size_t w16_most = (size_t)64 << 20, lt_most = (size_t)32 << 20;
+/* Half of what a large matrix of Flash takes when it is expanded: it goes in slices, which
+ * give all multiprocessors a tile, and are still in the cache when they are multiplied. */
+static const size_t w16_most = (size_t)32 << 20, lt_most = (size_t)32 << 20;
 
 void cuda_note(Cuda *c, cudaError_t rc, const char *what)
 {
@@ -170,6 +171,7 @@ static void cuda_close(Backend *be)
         return;
     if (c->stream)
         cudaStreamSynchronize(c->stream);
+    products_release(c);
     step_release(c);
     upload_release(c);
     cudaFree(c->iq2_grid);
@@ -223,7 +225,7 @@ static bool open_parts(Cuda *c, const BackendOptions *o, ds4_err *err)
     NOTE(c, cudaStreamSynchronize(c->stream));
     if (c->err.code && err)
         *err = c->err;
-    return c->err.code == DS4_OK;
+    return c->err.code == DS4_OK && products_init(c, err);
 }
 
 static Backend *device_open(int device, const Shape *shape, const BackendOptions *opt, ds4_err *err)
@@ -252,6 +254,12 @@ static Backend *device_open(int device, const Shape *shape, const BackendOptions
     return NULL;
 }
 
+static bool begin_step(Backend *be, const Step *step)
+{
+    products_ready(cuda_of(be));
+    return cuda_begin(be, step);
+}
+
 static struct Ops make_ops(void)
 {
     struct Ops o = {};
@@ -261,7 +269,7 @@ static struct Ops make_ops(void)
     o.read = cuda_read;
     o.copy = cuda_copy;
     o.bind = cuda_bind;
-    o.begin = cuda_begin;
+    o.begin = begin_step;
     o.end = cuda_end;
     o.close = cuda_close;
 #define OP(name, params, args) o.name = cuda_##name;
