@@ -1,7 +1,7 @@
 /* dense.cu - weight matrices times rows.
  *
- * Few rows: every weight is read once and multiplied with all rows, activations in
- * F32. A warp owns two output rows, or a share of their columns where there are not
+ * Few rows: Q8_0 matrices of usual sizes go through tiles.cu. Of others every weight is read
+ * once and multiplied with all rows, activations in F32. A warp owns two output rows, or a share of their columns where there are not
  * enough rows to keep the machine busy; its lanes walk along them, 16 (or 32) values
  * each at a time, the inputs lie in shared memory in the order in which the lanes read
  * them. An output is summed in an order of its own, whatever other rows there are.
@@ -16,34 +16,16 @@ static const int shared_most = 64 << 10; /* of inputs; more blocks fit an SM */
 
 /* ---- values of 16 at a time ------------------------------------------------------- */
 
-/* get() returns what all values are to be multiplied with, which where there is one
- * number for all of them costs less after they are summed. */
 template <int TYPE> struct Piece {
     enum { V = 32 }; /* values a lane takes at once */
-    __device__ static float get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *t)
+    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *t)
     {
         Block32<TYPE>::get(d, r, i, w, t);
-        return 1;
-    }
-};
-template <> struct Piece<QUANT_Q8_0> {
-    enum { V = 16 };
-    __device__ static float get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
-    {
-        const int4 v = __ldg((const int4 *)((const int8_t *)d.q + r * d.cols) + i);
-        const float scale = __half2float(d.d[r * (d.cols / 32) + i / 2]);
-        const int u[4] = { v.x, v.y, v.z, v.w };
-#pragma unroll
-        for (int k = 0; k < 4; k++)
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                w[4 * k + j] = (float)(int8_t)(u[k] >> 8 * j);
-        return scale;
     }
 };
 template <> struct Piece<QUANT_F16> {
     enum { V = 8 };
-    __device__ static float get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
+    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
     {
         const uint4 v = __ldg((const uint4 *)((const half *)d.q + r * d.cols) + i);
         const half2 *h = (const half2 *)&v;
@@ -52,16 +34,14 @@ template <> struct Piece<QUANT_F16> {
             const float2 f = __half22float2(h[k]);
             w[2 * k] = f.x, w[2 * k + 1] = f.y;
         }
-        return 1;
     }
 };
 template <> struct Piece<QUANT_F32> {
     enum { V = 4 };
-    __device__ static float get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
+    __device__ static void get(const DevWeight &d, size_t r, int i, float *w, const Iq2Table *)
     {
         const float4 v = __ldg((const float4 *)((const float *)d.q + r * d.cols) + i);
         w[0] = v.x, w[1] = v.y, w[2] = v.z, w[3] = v.w;
-        return 1;
     }
 };
 
@@ -98,14 +78,13 @@ __device__ static void fill_inputs(float *sh, const float *x, size_t ld, int n, 
     }
 }
 
-template <int TYPE, int R, int V>
-__device__ static void add_piece(float *total, float scale, const float *w, const float *sh, int p,
-                                 int lane)
+template <int R, int V>
+__device__ static void add_piece(float *total, const float *w, const float *sh, int p, int lane)
 {
 #pragma unroll
     for (int r = 0; r < R; r++) {
         const float4 *x = (const float4 *)sh + (p * R + r) * (V / 4) * 32 + lane;
-        float sum = TYPE == QUANT_Q8_0 ? 0 : total[r];
+        float sum = total[r];
 #pragma unroll
         for (int j = 0; j < V / 4; j++) {
             const float4 v = x[j * 32];
@@ -114,7 +93,7 @@ __device__ static void add_piece(float *total, float scale, const float *w, cons
             sum += w[4 * j + 2] * v.z;
             sum += w[4 * j + 3] * v.w;
         }
-        total[r] = TYPE == QUANT_Q8_0 ? fmaf(scale, sum, total[r]) : sum;
+        total[r] = sum;
     }
 }
 
@@ -131,10 +110,10 @@ __device__ static void walk(float sum[2][R], const DevWeight &a, size_t ra, cons
     for (int p = first; p * 32 + lane < n; p += split) {
         float wa[V], wb[V];
         const int i = p * 32 + lane;
-        const float sa = Piece<TYPE>::get(a, ra, from + i, wa, t);
-        const float sb = Piece<TYPE>::get(b, rb, from + i, wb, t);
-        add_piece<TYPE, R, V>(sum[0], sa, wa, sh, p, lane);
-        add_piece<TYPE, R, V>(sum[1], sb, wb, sh, p, lane);
+        Piece<TYPE>::get(a, ra, from + i, wa, t);
+        Piece<TYPE>::get(b, rb, from + i, wb, t);
+        add_piece<R, V>(sum[0], wa, sh, p, lane);
+        add_piece<R, V>(sum[1], wb, sh, p, lane);
     }
 }
 
@@ -181,16 +160,12 @@ __device__ static void put_sums(const FewJobs &j, int k, int row, const float *s
 template <int TYPE>
 __device__ static void ask_for_row(const DevWeight &w, size_t row, int share, int split)
 {
-    constexpr int wide = TYPE == QUANT_Q8_0 ? 1 : TYPE == QUANT_F32 ? 4 : 2;
-    constexpr bool plain =
-        TYPE == QUANT_Q8_0 || TYPE == QUANT_F16 || TYPE == QUANT_BF16 || TYPE == QUANT_F32;
+    constexpr int wide = TYPE == QUANT_F32 ? 4 : 2;
+    constexpr bool plain = TYPE == QUANT_F16 || TYPE == QUANT_BF16 || TYPE == QUANT_F32;
     if constexpr (plain) {
         const int bytes = w.cols * wide, lane = threadIdx.x % WARP;
         for (int i = (lane + share * WARP) * 128; i < bytes; i += split * WARP * 128)
             ask_for_line(w.q + row * bytes + i);
-        for (int i = lane * 128; TYPE == QUANT_Q8_0 && share == 0 && i < bytes / 16;
-             i += WARP * 128)
-            ask_for_line((const char *)(w.d + row * (w.cols / 32)) + i);
     }
 }
 
@@ -371,6 +346,10 @@ __global__ void round_rows(half *out, const float *x, size_t ld, int n, int cols
 
 static void expand_slice(Cuda *c, const DevWeight *d, size_t first, int rows)
 {
+    if (d->tiled && first % TILE_ROWS == 0 && rows % TILE_ROWS == 0) {
+        expand_tiles(c, d, first, rows, c->w16);
+        return;
+    }
     const size_t blocks = ((size_t)rows * (d->cols / 32) + 255) / 256;
     const unsigned grid = (unsigned)MIN(blocks, (size_t)c->sm_count * 16);
     switch (d->type) {
@@ -436,12 +415,35 @@ static void few_in_groups(Cuda *c, FewJobs j, const float *x, size_t ld_x, int n
     }
 }
 
+static bool tiles_take(const DevWeight *d, int n) { return d->tiled && n <= FEW_ROWS; }
+
+/* The jobs from the first on that can go together; returns how many. */
+static int dense_tiles(Cuda *c, const DenseJob *job, int n_jobs, const float *x, size_t ld_x, int n)
+{
+    const int cols = weight_of(job->w)->cols;
+    const TileInput in = { x, ld_x, n, cols, 1, NULL, 0 };
+    TileJob t[MOST_JOBS];
+    int k = 0;
+    for (; k < n_jobs && k < MOST_JOBS; k++) {
+        const DevWeight *d = weight_of(job[k].w);
+        if (!d->tiled || d->cols != cols)
+            break;
+        t[k] = TileJob{ job[k].out, job[k].ld_out, d };
+    }
+    tiles(c, t, k, &in, false);
+    return k;
+}
+
 void dense_many(Cuda *c, const DenseJob *job, int n_jobs, const float *x, size_t ld_x, int n)
 {
     for (int i = 0; i < n_jobs;) {
         const DevWeight *d = weight_of(job[i].w);
         FewJobs j = {};
         int end = i;
+        if (tiles_take(d, n)) {
+            i += dense_tiles(c, job + i, n_jobs - i, x, ld_x, n);
+            continue;
+        }
         /* Of one format and width: one launch. */
         while (end < n_jobs && j.n < MOST_JOBS && weight_of(job[end].w)->type == d->type &&
                weight_of(job[end].w)->cols == d->cols)

@@ -107,6 +107,21 @@ static void shared_many(Cuda *c, const Moe *m, const Layer *l)
     add_pairs(c, m, part);
 }
 
+static void shared_tiles(Cuda *c, const Moe *m)
+{
+    const size_t bytes = (size_t)m->n_rows * m->ff * sizeof(float);
+    size_t used = 0;
+    float *g = (float *)op_scratch(c, &used, bytes), *u = (float *)op_scratch(c, &used, bytes);
+    if (!u)
+        return;
+    const TileJob up[] = { { g, (size_t)m->ff, &m->gate }, { u, (size_t)m->ff, &m->up } };
+    const TileJob down = { m->y, (size_t)m->dim, &m->down };
+    const TileInput x = { m->x, (size_t)m->dim, m->n_rows, m->dim, 1, NULL, 0 };
+    const TileInput h = { g, (size_t)m->ff, m->n_rows, m->ff, 1, u, m->limit };
+    tiles(c, up, 2, &x, false);
+    tiles(c, &down, 1, &h, true);
+}
+
 void cuda_shared(Backend *be, const Step *step, Buf y, Buf x, const Layer *l)
 {
     Cuda *c = cuda_of(be);
@@ -125,8 +140,10 @@ void cuda_shared(Backend *be, const Step *step, Buf y, Buf x, const Layer *l)
                     s->shared_dim,
                     s->swiglu_limit[l->index],
                     true };
-    if (step->n_rows <= FEW_ROWS)
-        experts_few(c, &m);
-    else
+    if (step->n_rows > FEW_ROWS)
         shared_many(c, &m, l);
+    else if (m.gate.tiled && m.up.tiled && m.down.tiled)
+        shared_tiles(c, &m);
+    else
+        experts_few(c, &m);
 }

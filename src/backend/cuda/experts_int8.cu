@@ -438,7 +438,8 @@ static void run_job(Cuda *c, const Job &j)
 
 bool int8_fits(const DevWeight *w)
 {
-    return (w->type == QUANT_IQ2_XXS || w->type == QUANT_Q2_K || w->type == QUANT_Q4_K ||
+    return !w->tiled &&
+           (w->type == QUANT_IQ2_XXS || w->type == QUANT_Q2_K || w->type == QUANT_Q4_K ||
             w->type == QUANT_Q8_0 || w->type == QUANT_MXFP4) &&
            w->cols % CHUNK == 0 && w->cols <= MOST_COLS && w->rows % TILE == 0;
 }

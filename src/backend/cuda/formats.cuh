@@ -2,7 +2,7 @@
  * DevWeight's (internal.cuh); the formulas those of quant/blocks.h. */
 #ifndef FORMATS_CUH
 #define FORMATS_CUH
-#include "internal.cuh"
+#include "tiles.cuh"
 #include <cuda_bf16.h>
 
 /* The grid of IQ2_XXS: 256 entries of 8 magnitudes. Look-ups diverge, so a kernel that
@@ -77,17 +77,15 @@ template <> struct Block32<QUANT_BF16> {
 template <> struct Block32<QUANT_Q8_0> {
     __device__ static void get(const DevWeight &d, size_t r, int b, float *w, const Iq2Table *)
     {
-        const int4 *p = (const int4 *)((const int8_t *)d.q + r * d.cols + 32 * b);
-        const float scale = __half2float(d.d[r * (d.cols / 32) + b]);
+        const uint8_t *p = d.q + (d.tiled ? tile_at(r, b, d.cols) : r * d.cols + 32 * b);
+        const size_t at = d.tiled ? tile_scale_at(r, b, d.cols) : r * (d.cols / 32) + b;
+        const float scale = __half2float(d.d[at]);
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            int4 v = p[i];
-            const int u[4] = { v.x, v.y, v.z, v.w };
+        for (int i = 0; i < 4; i++) {
+            const int2 v = *(const int2 *)(p + i * (d.tiled ? 16 : 8));
 #pragma unroll
-            for (int k = 0; k < 4; k++)
-#pragma unroll
-                for (int j = 0; j < 4; j++)
-                    w[16 * i + 4 * k + j] = scale * (float)(int8_t)(u[k] >> 8 * j);
+            for (int j = 0; j < 8; j++)
+                w[8 * i + j] = scale * (float)(int8_t)((j < 4 ? v.x : v.y) >> 8 * (j % 4));
         }
     }
 };

@@ -10,7 +10,7 @@
  *      open.cu      device, memory, options; open and close
  *      upload.cu    weights: host to device, repacked on the way
  *      step.cu      begin and end of a step; recording
- *      dense.cu     weight matrices times rows
+ *      dense.cu     weight matrices times rows; tiles.cu: Q8_0 ones, few rows
  *      hc.cu        hyper-connections, embedding, output head
  *      attn_in.cu   query, kv_row          compress.cu  pooled rows
  *      select.cu    the indexer            choose.cu    the best of its scores
@@ -55,6 +55,7 @@ struct StepBlock {
  * A Weight's data.base is one of these, in host memory. */
 struct DevWeight {
     int type, rows, cols, count;
+    bool tiled;   /* Q8_0 in another order: tiles.cuh */
     void *memory; /* one allocation */
     const uint8_t *q;
     const uint8_t *s;
@@ -79,8 +80,9 @@ struct Cuda {
     float *host_freq[2];
 
     /* scratch, device; what an op's file says it holds */
-    half *x16; /* activations rounded, [max_rows][widest input] */
-    half *w16; /* a matrix expanded */
+    char *digits; /* activations of few rows as whole numbers, tiles.cu */
+    half *x16;    /* activations rounded, [max_rows][widest input] */
+    half *w16;    /* a matrix expanded */
     size_t w16_bytes;
     void *lt_work;
     size_t lt_bytes;

@@ -1,5 +1,5 @@
 /* open.cu - the device: opening and closing it, its memory, the table of ops. */
-#include "internal.cuh"
+#include "tiles.cuh"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,8 +101,8 @@ static bool has_many(const BackendOptions *o)
 static uint64_t device_scratch(const Shape *s, const BackendOptions *o)
 {
     size_t rows = MAX(o->max_rows, o->max_out);
-    return most_scratch(s, o) + rows16_bytes(s, rows) + (has_many(o) ? w16_most + lt_most : 0) +
-           rows * (s->rope_dim * 2 + 16) * sizeof(float);
+    return most_scratch(s, o) + digits_bytes(s) + rows16_bytes(s, rows) +
+           (has_many(o) ? w16_most + lt_most : 0) + rows * (s->rope_dim * 2 + 16) * sizeof(float);
 }
 
 void *op_scratch(Cuda *c, size_t *used, size_t bytes)
@@ -175,6 +175,7 @@ static void cuda_close(Backend *be)
     step_release(c);
     upload_release(c);
     cudaFree(c->iq2_grid);
+    cudaFree(c->digits);
     cudaFree(c->x16);
     cudaFree(c->w16);
     cudaFree(c->lt_work);
@@ -207,6 +208,7 @@ static bool take_scratch(Cuda *c, const BackendOptions *o, ds4_err *err)
     c->w16_bytes = many ? w16_most : 0;
     c->lt_bytes = many ? lt_most : 0;
     return take(c, &c->scratch, c->scratch_bytes, err) &&
+           take(c, &c->digits, digits_bytes(s), err) &&
            take(c, &c->x16, rows16_bytes(s, MAX(o->max_rows, o->max_out)), err) &&
            take(c, &c->w16, c->w16_bytes, err) && take(c, &c->lt_work, c->lt_bytes, err) &&
            take(c, &c->iq2_grid, sizeof iq2xxs_grid, err);

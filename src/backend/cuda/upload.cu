@@ -3,7 +3,7 @@
  * The host's bytes go through two pinned buffers, filled by several threads from
  * the file's mapping while the other is on its way; a kernel then puts each block's
  * parts where DevWeight says. The result takes the same bytes as the file. */
-#include "internal.cuh"
+#include "tiles.cuh"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,6 +169,29 @@ static void send_field(Cuda *c, const char *from, size_t n, int block_bytes, Fie
     launched(c, "take_apart");
 }
 
+/* One thread eight values of a Q8_0 block, first to (first + n), and for one of them its scale. */
+__global__ void take_tiles(const uint8_t *src, size_t first, size_t n, DevWeight w)
+{
+    const size_t total = 4 * n, stride = (size_t)gridDim.x * blockDim.x;
+    const int per = w.cols / 32;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += stride) {
+        const unsigned short *from = (const unsigned short *)(src + i / 4 * 34);
+        const size_t row = (first + i / 4) / per;
+        const int block = (int)((first + i / 4) % per), t = (int)(i % 4);
+        const unsigned short *v = from + 1 + 4 * t;
+        *(uint2 *)((uint8_t *)w.q + tile_at(row, block, w.cols) + 16 * t) =
+            make_uint2(v[0] | (unsigned)v[1] << 16, v[2] | (unsigned)v[3] << 16);
+        if (t == 0)
+            ((unsigned short *)w.d)[tile_scale_at(row, block, w.cols)] = from[0];
+    }
+}
+
+static void send_tiles(Cuda *c, const char *from, size_t first, size_t n, const DevWeight *d)
+{
+    take_tiles<<<c->sm_count * 8, 256, 0, c->stream>>>((const uint8_t *)from, first, n, *d);
+    launched(c, "take_tiles");
+}
+
 static void send_blocks(Cuda *c, DevWeight *d, const char *host, size_t n_blocks, int block_bytes)
 {
     const Layout3 l = layout_of(d->type);
@@ -177,9 +200,13 @@ static void send_blocks(Cuda *c, DevWeight *d, const char *host, size_t n_blocks
         int which;
         size_t n = MIN(most, n_blocks - at);
         char *from = stage(c, host + at * block_bytes, n * block_bytes, &which);
-        send_field(c, from, n, block_bytes, { l.q_from, l.q_n, (uint8_t *)d->q + at * l.q_n });
-        send_field(c, from, n, block_bytes, { l.s_from, l.s_n, (uint8_t *)d->s + at * l.s_n });
-        send_field(c, from, n, block_bytes, { l.d_from, l.d_n, (uint8_t *)d->d + at * l.d_n });
+        if (d->tiled) {
+            send_tiles(c, from, at, n, d);
+        } else {
+            send_field(c, from, n, block_bytes, { l.q_from, l.q_n, (uint8_t *)d->q + at * l.q_n });
+            send_field(c, from, n, block_bytes, { l.s_from, l.s_n, (uint8_t *)d->s + at * l.s_n });
+            send_field(c, from, n, block_bytes, { l.d_from, l.d_n, (uint8_t *)d->d + at * l.d_n });
+        }
         NOTE(c, cudaEventRecord(c->up->done[which], c->stream));
     }
 }
@@ -207,6 +234,7 @@ static DevWeight *new_weight(Cuda *c, const Weight *w, ds4_err *err)
     d->rows = w->rows;
     d->cols = w->cols;
     d->count = w->count;
+    d->tiled = tiling_fits(c->be.shape, w);
     c->weights[c->n_weights++] = d;
     return d;
 }
