@@ -33,7 +33,7 @@ typedef struct {
     float heartbeat;
     ValueList keys, origins, hosts;
     bool quiet;
-    Option where[12], answers[20], limits[20]; /* tables of options */
+    Option where[12], answers[20], limits[22]; /* tables of options */
 } ServeOptions;
 
 /* ---- what it says ---------------------------------------------------------------- */
@@ -275,6 +275,10 @@ static const Option *limits_options(ServeOptions *o)
           "of silence before a stream shows life; default 5", 0.05, 3600 },
         { OPT_INT, "--drain-timeout", "SECONDS", &s->drain_seconds,
           "that running answers have at the end; default 10", 0, 86400 },
+        { OPT_INT, "--retry-grace", "SECONDS", &s->retry_seconds,
+          "that an answer whose client is gone goes on, if nobody else waits, for a client that "
+          "asks again; default 10; 0: none",
+          0, 600 },
         { OPT_INT, "--max-connections", "N", &h->max_connections, "default 256", 1, 65536 },
         { OPT_INT, "--max-body-mb", "N", &o->body_mb, "of a request; default 64", 1, 4096 },
         { OPT_INT, "--max-header-kb", "N", &o->header_kb, "default 64", 1, 1024 },
@@ -302,6 +306,7 @@ int cmd_serve(int argc, char **argv)
     ServeOptions o = { .port = DEFAULT_PORT, .think = "high", .loop_guard = "on", .heartbeat = 5 };
     o.model.engine.sessions = DEFAULT_SESSIONS;
     o.server.drain_seconds = 10;
+    o.server.retry_seconds = 10;
     const Usage usage = { .usage = "ds4 serve [options]",
                           .about = about,
                           .tables = { where_options(&o), answers_options(&o), limits_options(&o),

@@ -1,8 +1,8 @@
-/* exchange.c - from a request to the last byte of its answer.
+/* exchange.c - from a prepared request to the last byte of its answer.
  *
  * Whatever writes to a connection may find it lost, which ends the exchange at
- * once (on_close): so after a write that failed nothing of it is touched. */
-#include "exchange.h"
+ * once (exchange_lost): so after a write that failed nothing of it is touched. */
+#include "exchange_parts.h"
 #include "responses_in.h"
 #include "wire.h"
 #include <stdio.h>
@@ -10,33 +10,7 @@
 
 #define SSE "text/event-stream; charset=utf-8"
 
-/* Bodies that workers have or will have, at most: clients may send them faster
- * than they are read, and be gone before. */
-#define MOST_PREPARING ((size_t)256 << 20)
-
-struct Exchange {
-    Exchange *next, **link;
-    Server *server;
-    HttpRequest *r;
-    Job *job;
-    Answer *answer;
-    TraceFile *trace;
-    enum ExchangeKind kind;
-    bool streams; /* the head of a stream was sent */
-    int64_t written_ns;
-    /* for the log, once the end was told */
-    const char *finish;
-    Usage usage;
-};
-
-static void prepare_task(void *arg);
-static void on_prepared(void *arg);
-static void on_events(void *arg);
-static void drain(Exchange *x);
-
 /* ---- the end --------------------------------------------------------------------- */
-
-static const char *api_name(const Job *j) { return j->dialect->name; }
 
 static void log_end(const Exchange *x, int status, const char *how)
 {
@@ -58,21 +32,26 @@ static void log_end(const Exchange *x, int status, const char *how)
                decode_s > 0 ? u->completion / decode_s : 0);
 }
 
-/* Nothing of it is left but what the job's other holders need. */
-static void leave(Exchange *x, int status, const char *how)
+void exchange_free(Exchange *x)
 {
-    Job *j = x->job;
+    x->job->dialect->answer_free(x->answer);
+    *x->link = x->next;
+    if (x->next)
+        x->next->link = x->link;
+    x->job->exchange = NULL;
+    job_drop(x->job);
+    bytes_release(&x->sent);
+    free(x);
+}
+
+void exchange_leave(Exchange *x, int status, const char *how)
+{
+    const Job *j = x->job;
     log_end(x, status, how);
     metrics_request_ended(x->server->metrics, (int)j->turn.api, j->client, status,
                           (double)(clock_ns() - j->accepted_ns) / 1e9);
     trace_end(x->trace, how);
-    j->dialect->answer_free(x->answer);
-    *x->link = x->next;
-    if (x->next)
-        x->next->link = x->link;
-    j->exchange = NULL;
-    job_drop(j);
-    free(x);
+    exchange_free(x);
 }
 
 static enum CancelReason reason_of(const char *why)
@@ -84,39 +63,39 @@ static enum CancelReason reason_of(const char *why)
     return strcmp(why, "canceled") == 0 ? CANCEL_API : CANCEL_CLIENT;
 }
 
-static enum JobPhase phase_of(const Job *j)
+enum JobPhase exchange_phase(const Exchange *x)
 {
-    int stage = atomic_load(&j->stage);
+    int stage = atomic_load(&x->job->stage);
     if (stage <= STAGE_QUEUED)
         return JOB_QUEUED;
     return stage == STAGE_PREFILL ? JOB_PREFILL : JOB_DECODE;
 }
 
-static void count_canceled(const Exchange *x, const char *why)
+void exchange_count_canceled(const Exchange *x, enum JobPhase phase, const char *why)
 {
-    metrics_cancelled(x->server->metrics, phase_of(x->job), reason_of(why));
+    metrics_cancelled(x->server->metrics, phase, reason_of(why));
     if (strcmp(why, "slow_client") == 0)
         metrics_slow_client(x->server->metrics);
 }
 
-/* The engine must not go on with it. */
-static void give_up(Exchange *x, const char *why)
+void exchange_give_up(Exchange *x, const char *why)
 {
     Server *s = x->server;
     if (atomic_load(&x->job->stage) == STAGE_OVER)
         return;
-    count_canceled(x, why);
+    exchange_count_canceled(x, exchange_phase(x), why);
     job_cancel(x->job, why);
     if (s->scheduler)
         scheduler_cancel(s->scheduler, x->job);
 }
 
-/* The connection is lost. */
-static void on_close(void *arg, const char *why)
+void exchange_lost(void *exchange, const char *why)
 {
-    Exchange *x = arg;
-    give_up(x, why);
-    leave(x, 499, why);
+    Exchange *x = exchange;
+    if (retry_wait(x, why))
+        return;
+    exchange_give_up(x, why);
+    exchange_leave(x, 499, why);
 }
 
 /* ---- whole replies ------------------------------------------------------------------ */
@@ -139,7 +118,7 @@ void exchange_refuse(HttpRequest *r, const Dialect *d, const ApiError *e)
     bytes_release(&body);
 }
 
-static void refuse(Exchange *x, const ApiError *e)
+void exchange_error(Exchange *x, const ApiError *e)
 {
     HttpRequest *r = x->r;
     const Dialect *d = x->job->dialect;
@@ -148,7 +127,7 @@ static void refuse(Exchange *x, const ApiError *e)
     d->error(e, x->job->turn.request_id, &body);
     trace_bytes(x->trace, bytes_view(&body));
     bytes_release(&body);
-    leave(x, d->status(e), copy.code ? copy.code : "error");
+    exchange_leave(x, d->status(e), copy.code ? copy.code : "error");
     http_on_close(r, NULL, NULL);
     exchange_refuse(r, d, &copy);
 }
@@ -162,11 +141,11 @@ static void reply(Exchange *x, Bytes *body)
                                  .message = "no memory for the answer",
                                  .retry_after = 1 };
     if (body->failed) {
-        refuse(x, &no_memory);
+        exchange_error(x, &no_memory);
         return;
     }
     trace_bytes(x->trace, bytes_view(body));
-    leave(x, 200, x->finish ? x->finish : "done");
+    exchange_leave(x, 200, x->finish ? x->finish : "done");
     http_on_close(r, NULL, NULL);
     http_reply(r, 200, "application/json", bytes_view(body));
 }
@@ -197,38 +176,44 @@ static void reply_count(Exchange *x)
 static void break_off(Exchange *x, const char *why)
 {
     HttpRequest *r = x->r;
-    leave(x, 499, why);
+    exchange_leave(x, 499, why);
     http_on_close(r, NULL, NULL);
     http_reset(r);
 }
 
-/* False: the connection is lost, and x gone. */
+static bool send(Exchange *x, Str piece)
+{
+    x->written_ns = clock_ns();
+    return http_write(x->r, piece);
+}
+
+/* False: the connection is lost, and x perhaps gone. */
 static bool put(Exchange *x, Bytes *out)
 {
     if (out->failed) {
-        give_up(x, "no_memory");
+        exchange_give_up(x, "no_memory");
         break_off(x, "no_memory");
         return false;
     }
     if (!out->n)
         return true;
     trace_bytes(x->trace, bytes_view(out));
-    x->written_ns = clock_ns();
-    return http_write(x->r, bytes_view(out));
+    retry_keep(x, bytes_view(out));
+    return send(x, bytes_view(out));
 }
 
 static void end_stream(Exchange *x, int status, const char *how)
 {
     HttpRequest *r = x->r;
-    leave(x, status, how);
+    exchange_leave(x, status, how);
     http_on_close(r, NULL, NULL);
     http_end(r);
 }
 
-static void on_room(void *arg) { drain(arg); }
+static void on_room(void *arg) { exchange_drain(arg); }
 
 /* The caller holds the job. */
-static void begin_stream(Exchange *x)
+void exchange_stream(Exchange *x)
 {
     Bytes out = { 0 };
     const Job *j = x->job;
@@ -239,6 +224,10 @@ static void begin_stream(Exchange *x)
     http_begin(x->r, 200, SSE);
     if (!j->exchange)
         return; /* there was no memory for the head */
+    if (x->sent.n) {
+        send(x, bytes_view(&x->sent));
+        return;
+    }
     j->dialect->start(x->answer, &out);
     put(x, &out);
     bytes_release(&out);
@@ -257,7 +246,7 @@ static void fail_stream(Exchange *x, const Event *e)
     x->job->dialect->event(x->answer, e, &out);
     bool told = out.n > 0 && !out.failed;
     if (!told) {
-        leave(x, status, how);
+        exchange_leave(x, status, how);
         http_on_close(r, NULL, NULL);
         http_reset(r);
     } else if (put(x, &out)) {
@@ -296,7 +285,7 @@ static bool stream_event(Exchange *x, const Event *e)
 static bool collect_event(Exchange *x, const Event *e)
 {
     if (e->kind == EV_ERROR) {
-        refuse(x, e->error);
+        exchange_error(x, e->error);
         return false;
     }
     x->job->dialect->event(x->answer, e, NULL);
@@ -322,6 +311,7 @@ static const char *finish_name(enum Finish f)
 
 static bool handle(Exchange *x, const Event *e)
 {
+    x->over = e->kind == EV_FINISH || e->kind == EV_ERROR;
     if (e->kind == EV_FINISH) {
         x->finish = finish_name(e->finish);
         x->usage = e->usage;
@@ -331,158 +321,23 @@ static bool handle(Exchange *x, const Event *e)
 
 /* A job that the engine's thread has canceled lacks an event that the queue did
  * not take: what comes after it makes no sense, and the next tick breaks it off. */
-static void drain(Exchange *x)
+void exchange_drain(Exchange *x)
 {
     EventNode *n;
     Job *j = x->job;
     job_hold(j);
     atomic_store(&j->woken, false);
-    for (bool there = true;
-         there && !job_canceled(j) && !http_congested(x->r) && (n = events_take(&j->events));) {
+    for (bool there = true; there && x->r && !job_canceled(j) && !http_congested(x->r) &&
+                            (n = events_take(&j->events));) {
         there = handle(x, &n->event);
         event_node_free(n);
     }
     job_drop(j);
 }
 
-/* A post of job_wake: on the network thread. */
-static void on_events(void *arg)
-{
-    Job *j = arg;
-    if (j->exchange)
-        drain(j->exchange);
-    job_drop(j);
-}
+/* ---- the beginning ---------------------------------------------------------------------- */
 
-/* Any thread. */
-static void wake(void *user, Job *j)
-{
-    Server *s = user;
-    job_hold(j);
-    if (http_post(s->http, on_events, j))
-        return;
-    atomic_store(&j->woken, false);
-    job_drop(j);
-}
-
-/* ---- the beginning --------------------------------------------------------------------- */
-
-static bool copy_headers(Job *j, const HttpRequest *r)
-{
-    const char *name, *value;
-    size_t n = 0;
-    while (http_field(r, n, &name, &value))
-        n++;
-    j->headers = arena_array(&j->arena, n, sizeof *j->headers);
-    for (size_t i = 0; i < n && j->headers; i++) {
-        http_field(r, i, &name, &value);
-        j->headers[i] =
-            (JobHeader){ arena_str(&j->arena, str_of(name)), arena_str(&j->arena, str_of(value)) };
-        if (!j->headers[i].name || !j->headers[i].value)
-            return false;
-        j->n_headers++;
-    }
-    return j->headers != NULL;
-}
-
-static Exchange *exchange_new(Server *s, HttpRequest *r, Job *j)
-{
-    Exchange *x = calloc(1, sizeof *x);
-    if (!x)
-        return NULL;
-    *x = (Exchange){ .server = s, .r = r, .job = j, .next = s->exchanges, .link = &s->exchanges };
-    if (x->next)
-        x->next->link = &x->next;
-    s->exchanges = x;
-    return x;
-}
-
-static Job *make_job(Server *s, HttpRequest *r, const Dialect *d, enum Api api)
-{
-    Job *j = job_new(d, api);
-    if (!j)
-        return NULL;
-    snprintf(j->turn.request_id, sizeof j->turn.request_id, "%s", http_request_id(r));
-    snprintf(j->peer, sizeof j->peer, "%s", http_peer(r));
-    j->client = client_of(http_header(r, "user-agent"));
-    j->wake = wake;
-    j->user = s;
-    j->body = http_take_body(r);
-    j->size = j->body.n;
-    if (copy_headers(j, r))
-        return j;
-    job_drop(j);
-    return NULL;
-}
-
-bool exchange_possible(Server *s, ApiError *e)
-{
-    if (s->draining)
-        return api_fail(e, 503, "shutting_down", NULL, "The server is shutting down");
-    if (atomic_load(&s->ready))
-        return true;
-    api_fail(e, 503, "loading", NULL, "The model is being loaded: %d %% are done",
-             atomic_load(&s->loaded) / 10);
-    e->retry_after = 5;
-    return false;
-}
-
-/* One alone always does. */
-bool exchange_fits(Server *s, size_t bytes, ApiError *e)
-{
-    return !s->preparing || s->preparing + bytes <= MOST_PREPARING ||
-           api_fail(e, 503, "overloaded", NULL, "Too many large requests are being read");
-}
-
-void exchange_begin(Server *s, HttpRequest *r, const Dialect *d, enum Api api,
-                    enum ExchangeKind kind)
-{
-    ApiError e = { 0 };
-    Exchange *x = NULL;
-    metrics_request_began(s->metrics);
-    Job *j = exchange_possible(s, &e) && exchange_fits(s, http_body(r).n, &e)
-                 ? make_job(s, r, d, api)
-                 : NULL;
-    if (j)
-        x = exchange_new(s, r, j);
-    if (!x) {
-        if (!e.status)
-            api_fail(&e, 503, "out_of_memory", NULL, "no memory for the request");
-        metrics_request_ended(s->metrics, (int)api, client_of(http_header(r, "user-agent")),
-                              d->status(&e), 0);
-        job_drop(j);
-        exchange_refuse(r, d, &e);
-        return;
-    }
-    x->kind = kind;
-    j->count_only = kind == EXCHANGE_COUNT;
-    j->exchange = x;
-    x->trace = trace_begin(s->trace, j->turn.request_id, http_path(r), bytes_view(&j->body));
-    server_log(s, "%s accept: %s%s from %s (%s), %zu bytes", j->turn.request_id, api_name(j),
-               j->count_only ? " count" : "", client_name(j->client), j->peer, j->body.n);
-    http_on_close(r, on_close, x);
-    job_hold(j);
-    s->preparing += j->size;
-    if (!workers_run(s->workers, prepare_task, j, j->size)) {
-        s->preparing -= j->size;
-        job_drop(j);
-        api_fail(&e, 503, "out_of_memory", NULL, "no memory for the request");
-        refuse(x, &e);
-    }
-}
-
-/* On a worker. The reference goes on to the network thread. */
-static void prepare_task(void *arg)
-{
-    Job *j = arg;
-    Server *s = j->user;
-    if (!job_canceled(j))
-        job_prepare(j, &s->prepare);
-    if (!http_post(s->http, on_prepared, j))
-        job_drop(j);
-}
-
-static void start(Exchange *x)
+static void submit(Exchange *x)
 {
     Server *s = x->server;
     Job *j = x->job;
@@ -492,32 +347,21 @@ static void start(Exchange *x)
     x->answer = j->dialect->answer_new(&j->turn, &s->info);
     if (!x->answer) {
         api_fail(&e, 503, "out_of_memory", NULL, "no memory for the answer");
-        refuse(x, &e);
+        exchange_error(x, &e);
     } else if (!scheduler_submit(s->scheduler, j, &e)) {
-        refuse(x, &e);
+        exchange_error(x, &e);
     } else if (j->turn.stream) {
-        begin_stream(x);
+        exchange_stream(x);
     }
 }
 
-static void on_prepared(void *arg)
+/* The caller holds the job. */
+void exchange_answer(Exchange *x)
 {
-    Job *j = arg;
-    Server *s = j->user;
-    Exchange *x = j->exchange;
-    s->preparing -= j->size;
-    if (!x) {
-        job_drop(j);
-        return;
-    }
-    x->written_ns = clock_ns();
-    if (j->error.status)
-        refuse(x, &j->error);
-    else if (x->kind == EXCHANGE_COUNT)
+    if (x->kind == EXCHANGE_COUNT)
         reply_count(x);
     else
-        start(x);
-    job_drop(j);
+        submit(x);
 }
 
 /* ---- once in a while ---------------------------------------------------------------------- */
@@ -527,7 +371,10 @@ static void beat(Exchange *x)
     Bytes out = { 0 };
     x->job->dialect->heartbeat(x->answer, &out);
     metrics_heartbeat(x->server->metrics, (int)x->job->turn.api);
-    put(x, &out);
+    if (!out.failed && out.n) {
+        trace_bytes(x->trace, bytes_view(&out));
+        send(x, bytes_view(&out));
+    }
     bytes_release(&out);
 }
 
@@ -535,11 +382,13 @@ static void beat(Exchange *x)
 static void end_with(Exchange *x, const ApiError *e, const char *why)
 {
     const Event event = { .kind = EV_ERROR, .error = e };
-    give_up(x, why);
-    if (x->streams)
+    exchange_give_up(x, why);
+    if (!x->r)
+        exchange_leave(x, e->status, why);
+    else if (x->streams)
         fail_stream(x, &event);
     else
-        refuse(x, e);
+        exchange_error(x, e);
 }
 
 static bool waited_too_long(const Exchange *x)
@@ -550,6 +399,13 @@ static bool waited_too_long(const Exchange *x)
            clock_ns() - j->prepared_ns > most * 1000000000;
 }
 
+static void note_begin(Exchange *x)
+{
+    int stage = atomic_load(&x->job->stage);
+    if (!x->begun_ns && stage >= STAGE_PREFILL && stage < STAGE_OVER)
+        x->begun_ns = clock_ns();
+}
+
 void exchanges_tick(Server *s)
 {
     int64_t now = clock_ns();
@@ -557,8 +413,11 @@ void exchanges_tick(Server *s)
         ApiError e = { 0 };
         const char *why = job_canceled(x->job);
         next = x->next;
-        if (why) { /* by the engine's thread: see drain */
-            count_canceled(x, why);
+        note_begin(x);
+        if (!x->r) {
+            retry_tick(x);
+        } else if (why) { /* by the engine's thread: see drain */
+            exchange_count_canceled(x, exchange_phase(x), why);
             break_off(x, why);
         } else if (waited_too_long(x)) {
             api_fail(&e, 503, "queue_timeout", NULL, "the request waited for %d s, the limit",

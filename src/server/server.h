@@ -37,6 +37,7 @@ typedef struct {
     int heartbeat_ms;          /* of silence; 0: 5000 */
     int queue_wait_seconds;    /* the longest wait in the queue; 0: no limit */
     int drain_seconds;         /* that answers may go on when the server is to end */
+    int retry_seconds;         /* that an answer goes on unheard, if nobody minds; 0: none */
 } ServerOptions;
 
 /* Listens; opt's texts stay borrowed. */

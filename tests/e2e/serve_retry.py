@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""serve_retry.py BUILD_DIR: clients that give up and ask for the same again.
+
+An answer whose client is gone goes on for --retry-grace seconds: who sends the same body again
+gets all of it, from its first byte, streamed or whole, and nothing is computed twice. But only
+where nobody minds: not for another body, another session, when others wait, when it had hardly
+begun, when it is switched off, or when the server is to end.
+"""
+import sys
+import time
+
+from _asked import (CHAT, COMPLETIONS, MESSAGES, RESPONSES, body_of, plain, streamed_text, whole_text,
+                    words)
+from _serve import Claims, Server, events, until
+
+BUILD = sys.argv[1]
+GRACE_S = 2
+LONG = words("text", 70)      # about three seconds
+PLAY = {"decode_tps": 200, "prefill_tps": 2000,
+        "rules": [{"last": ["Quick."], "say": "Yes."}, {"last": ["Huge."], "say": words("huge", 2500)},
+                  {"say": LONG}]}
+claim = Claims()
+
+
+def runs(server):
+    return [slot for slot in server.status()["slots"] if slot["state"] != "idle"]
+
+
+def begin(server, path, stream, headers=(), text="Go on.", work_s=GRACE_S / 2 + 0.3):
+    """A request that has been worked on for so long, and a body to send again."""
+    body = body_of(path, text, stream, **plain(path))
+    connection = server.connect()
+    connection.send(connection.post_bytes("POST", path, body, headers))
+    until(lambda: any(slot["state"] == "text" for slot in runs(server)), "it runs", 20)
+    time.sleep(work_s)
+    return connection, body
+
+
+def prompts(server):
+    return server.metric("ds4x_ttft_seconds_count")
+
+
+def text_of(path, stream, reply):
+    return streamed_text(path, reply) if stream else whole_text(path, reply)
+
+
+def check_again(server, path, stream):
+    before = prompts(server)
+    connection, body = begin(server, path, stream)
+    connection.close()
+    time.sleep(0.5)
+    assert runs(server), "the answer was given up"
+    reply = server.post(path, body)
+    assert reply.status == 200 and reply.ended == ("chunks" if stream else "length"), reply
+    assert text_of(path, stream, reply) == LONG, "it is not all of the answer"
+    assert prompts(server) == before + 1, "it was computed twice"
+    assert not runs(server)
+
+
+def check_twice(server):
+    """The client comes again two times, the last time when the answer is complete."""
+    before = prompts(server)
+    connection, body = begin(server, MESSAGES, True)
+    connection.close()
+    time.sleep(0.3)
+    second = server.connect()
+    second.send(second.post_bytes("POST", MESSAGES, body))
+    second.read(on_chunk=lambda reply: b"delta" in reply.body)
+    second.close()
+    until(lambda: not runs(server), "the answer is complete", 30)
+    reply = server.post(MESSAGES, body)
+    assert streamed_text(MESSAGES, reply) == LONG, "it is not all of the answer"
+    assert events(reply.body)[-1][0] == "message_stop"
+    assert prompts(server) == before + 1, "it was computed twice"
+
+
+def gone_soon(server, within_s=0.5):
+    until(lambda: not runs(server), f"the slot is free within {within_s} s", within_s)
+
+
+def check_grace_ends(server):
+    connection, _ = begin(server, CHAT, True, work_s=GRACE_S / 2 + 0.2)
+    connection.close()
+    time.sleep(0.5)
+    before = server.metric("ds4x_cancelled_total", reason="client")
+    until(lambda: not runs(server), "it is given up", GRACE_S + 3)
+    until(lambda: server.metric("ds4x_cancelled_total", reason="client") == before + 1,
+          "that is counted", 2)
+
+
+def check_other_body(server):
+    headers = [("x-claude-code-session-id", "11111111-2222-3333-4444-555555555555")]
+    connection, _ = begin(server, MESSAGES, True, headers)
+    connection.close()
+    time.sleep(0.3)
+    assert runs(server), "the answer was given up"
+    reply = server.post(MESSAGES, body_of(MESSAGES, "Quick.", **plain(MESSAGES)), headers)
+    assert streamed_text(MESSAGES, reply) == "Yes."
+    gone_soon(server)
+
+
+def check_other_session(server):
+    """The same words of another session get an answer of their own."""
+    before = prompts(server)
+    first = [("x-claude-code-session-id", "11111111-2222-3333-4444-555555555555")]
+    other = [("x-claude-code-session-id", "11111111-2222-3333-4444-666666666666")]
+    connection, body = begin(server, MESSAGES, True, first)
+    connection.close()
+    time.sleep(0.3)
+    reply = server.post(MESSAGES, body, other)
+    assert streamed_text(MESSAGES, reply) == LONG
+    assert prompts(server) == before + 2
+    until(lambda: not runs(server), "all is over", GRACE_S + 3)
+
+
+def check_early(server):
+    """It had hardly begun: less is lost than by keeping the slot."""
+    connection, _ = begin(server, CHAT, True, work_s=0)
+    connection.close()
+    gone_soon(server)
+
+
+def check_too_much():
+    """More than 1 MiB was said: nobody keeps that."""
+    with Server(BUILD, {**PLAY, "decode_tps": 0}, "--retry-grace", str(GRACE_S),
+                ctx=65536) as server:
+        connection = server.connect()
+        body = {"messages": [{"role": "user", "content": "Huge."}], "stream": True,
+                **plain(CHAT)}
+        connection.send(connection.post_bytes("POST", CHAT, body))
+        said = [0]
+
+        def enough(reply):
+            said[0] = len(reply.body)
+            return said[0] > (3 << 19)
+        reply = connection.read(on_chunk=enough)
+        connection.close()
+        gone_soon(server, 2)
+        claim("the stream was long enough to be too long", said[0] > 1 << 20, said, reply.ended)
+
+
+def check_waiting():
+    """With one slot, who waits gets it at once."""
+    with Server(BUILD, PLAY, "--retry-grace", str(GRACE_S), sessions=1) as server:
+        connection, _ = begin(server, CHAT, True)
+        connection.close()
+        time.sleep(0.3)
+        assert runs(server), "the answer was given up"
+        start = time.monotonic()
+        reply = server.post(CHAT, body_of(CHAT, "Quick.", **plain(CHAT)))
+        took = time.monotonic() - start
+        assert streamed_text(CHAT, reply) == "Yes." and took < 1, f"{took:.2f} s"
+
+
+def check_off():
+    with Server(BUILD, PLAY, "--retry-grace", "0") as server:
+        connection, _ = begin(server, CHAT, True, work_s=1)
+        connection.close()
+        gone_soon(server)
+
+
+def check_end():
+    """The end does not wait for who may never come, though answers have a minute."""
+    with Server(BUILD, {**PLAY, "decode_tps": 40}, "--retry-grace", str(GRACE_S),
+                "--drain-timeout", "60") as server:
+        connection, _ = begin(server, CHAT, True)
+        connection.close()
+        time.sleep(0.2)
+        assert runs(server), "the answer was given up"
+        start = time.monotonic()
+        server.end()
+        assert time.monotonic() - start < GRACE_S - 0.5, "it waited"
+
+
+def main():
+    with Server(BUILD, PLAY, "--retry-grace", str(GRACE_S)) as server:
+        for path, stream in ((CHAT, True), (CHAT, False), (MESSAGES, True), (RESPONSES, True),
+                             (COMPLETIONS, False)):
+            claim.run(f"{path}, {'stream' if stream else 'whole'}: the same answer again",
+                      check_again, server, path, stream)
+        claim.run("it may come again more than once", check_twice, server)
+        claim.run("without anybody it ends after the grace", check_grace_ends, server)
+        claim.run("another body of its session ends it", check_other_body, server)
+        claim.run("another session has no part in it", check_other_session, server)
+        claim.run("what had hardly begun is given up at once", check_early, server)
+    claim.run("who waits for the slot gets it", check_waiting)
+    claim.run("more than 1 MiB is not kept", check_too_much)
+    claim.run("without a grace it is given up at once", check_off)
+    claim.run("the end does not wait for it", check_end)
+    return claim.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
