@@ -138,7 +138,7 @@ static bool prepare(Cuda *c, Plan *plan, const Product *p)
 
 static unsigned place_of(const Product *p)
 {
-    const int v[] = { p->rows,    p->n,       p->k,         (int)p->ld_out,        (int)p->ld_x,
+    const int v[] = { p->rows,    p->n,       p->k,         (int)p->ld_out, (int)p->ld_x,
                       p->align_w, p->align_x, p->align_out, p->type };
     unsigned h = 2166136261u;
     for (size_t i = 0; i < COUNT(v); i++)
@@ -179,8 +179,9 @@ static void run(Cuda *c, const Plan *plan, float *out, const void *w, const void
 void multiply(Cuda *c, float *out, size_t ld_out, const void *w, const void *x, size_t ld_x,
               int rows, int n, int k, cudaDataType_t type)
 {
-    const Product p = { ld_out,          ld_x,           rows, n, k, (int)type, alignment_of(w),
-                        alignment_of(x), alignment_of(out) };
+    const Product p = {
+        ld_out, ld_x, rows, n, k, (int)type, alignment_of(w), alignment_of(x), alignment_of(out), 0
+    };
     const Plan *plan = plan_of(c, &p);
     if (plan)
         run(c, plan, out, w, x, c->stream);
