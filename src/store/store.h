@@ -15,9 +15,8 @@
 #include "../base/base.h"
 
 enum {
-    STORE_UNIT = 128,   /* state can be cut at multiples of it */
+    STORE_UNIT = DS4_STATE_UNIT,
     STORE_CHUNK = 2048, /* tokens of a whole chunk; chunks begin at multiples of it */
-    STORE_NUMERICS = 1, /* raised when the same tokens get rows of another meaning */
 };
 
 typedef struct Store Store;
@@ -43,9 +42,9 @@ Store *store_open(const StoreOptions *opt, ds4_err *err);
  * after another model was loaded. */
 typedef struct {
     uint8_t fingerprint[32]; /* ds4_engine_fingerprint */
-    bool rounded;
-    uint64_t unit_bytes; /* rows of 128 tokens: ds4_rows_bytes(e, 0, 128) */
-    uint64_t mark_bytes; /* at any multiple of 128: ds4_mark_bytes(e, 128) */
+    bool rounded;            /* not ds4_options.unrounded */
+    uint64_t unit_bytes;     /* rows of 128 tokens: ds4_rows_bytes(e, 0, 128) */
+    uint64_t mark_bytes;     /* at any multiple of 128: ds4_mark_bytes(e, 128) */
 } StoreModel;
 void store_bind(Store *s, const StoreModel *m);
 
@@ -143,7 +142,7 @@ typedef struct {
     uint64_t superseded;                /* tails ended by longer ones, unwritten ones too */
     uint64_t evicted_disk, evicted_ram; /* lost from there for want of room */
     uint64_t dropped;                   /* not written: memory short, or the store closed */
-    uint64_t failed_writes, disk_full;  /* the latter are among the former */
+    uint64_t failed_reads, failed_writes, disk_full;                    /* full: among the failed */
     uint64_t bad_header, bad_version, bad_size, bad_checksum, bad_name; /* deleted files */
     uint64_t vanished;  /* files that somebody else removed */
     uint64_t leftovers; /* half-written files removed at start */

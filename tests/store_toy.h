@@ -1,0 +1,143 @@
+/* store_toy.h - timelines of made-up states for tests of the store: what rows and marks
+ * must be follows from the tokens, so that whatever comes back can be checked. */
+#ifndef STORE_TOY_H
+#define STORE_TOY_H
+#include "../src/store/store.h"
+#include "../src/base/file.h"
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { TOY_UNIT = 640, TOY_MARK = 1000, TOY_MOST = 40 * STORE_CHUNK };
+
+static inline StoreModel toy_model(int which)
+{
+    StoreModel m = { .rounded = true, .unit_bytes = TOY_UNIT, .mark_bytes = TOY_MARK };
+    memset(m.fingerprint, which, sizeof m.fingerprint);
+    return m;
+}
+
+/* Conversation `who`: the first `common` tokens are everybody's. */
+static inline void toy_tokens(int32_t *out, int n, int who, int common)
+{
+    for (int i = 0; i < n; i++)
+        out[i] = (int32_t)((i * 2654435761u + (i < common ? 0 : (unsigned)who * 97u)) % 129280);
+}
+
+static inline void toy_fill(unsigned char *p, size_t n, uint64_t seed)
+{
+    for (size_t i = 0; i < n; i++)
+        p[i] = (unsigned char)((seed >> (i % 8 * 8)) + i * 31);
+}
+
+/* The state after these tokens: what its rows [first, last) and its mark must be. */
+static inline void toy_rows(const int32_t *tokens, int first, int last, unsigned char *out)
+{
+    for (int at = first; at < last; at += STORE_UNIT, out += TOY_UNIT)
+        toy_fill(out, TOY_UNIT, XXH3_64bits(tokens, (size_t)(at + STORE_UNIT) * sizeof *tokens));
+}
+
+static inline void toy_mark(const int32_t *tokens, int n, unsigned char *out)
+{
+    toy_fill(out, TOY_MARK, ~XXH3_64bits(tokens, (size_t)n * sizeof *tokens));
+}
+
+static inline bool toy_put(Store *s, const int32_t *tokens, int first, int last)
+{
+    unsigned char *rows = malloc((size_t)STORE_CHUNK / STORE_UNIT * TOY_UNIT + TOY_UNIT);
+    unsigned char *mark = malloc(TOY_MARK);
+    toy_rows(tokens, first, last, rows);
+    toy_mark(tokens, last, mark);
+    return store_put(
+        s,
+        &(StorePut){ .tokens = tokens, .first = first, .last = last, .rows = rows, .mark = mark });
+}
+
+/* All chunks of n tokens, and the tail. */
+static inline void toy_save(Store *s, const int32_t *tokens, int n)
+{
+    for (int at = 0; at < n; at += STORE_CHUNK)
+        toy_put(s, tokens, at, MIN(at + STORE_CHUNK, n));
+}
+
+/* Fetches what is there of n tokens from `from` on. Returns the length that it is
+ * possible to go on from; -1: something that came was wrong. */
+static inline int toy_fetch(Store *s, const int32_t *tokens, int n, int from)
+{
+    static _Thread_local unsigned char want[STORE_CHUNK / STORE_UNIT * TOY_UNIT];
+    StoreFound found;
+    StorePiece p;
+    StoreNext next;
+    int at = from / STORE_CHUNK * STORE_CHUNK, reached = -1;
+    bool right = true;
+
+    if (!store_find(s, tokens, n, &found))
+        return 0;
+    StoreFetch *f = store_fetch(s, &found, from);
+    while (right && (next = store_next(f, &p)) != STORE_END) {
+        if (next == STORE_WAIT) {
+            usleep(200);
+            continue;
+        }
+        toy_rows(tokens, p.first, p.last, want);
+        right = p.first == at &&
+                !memcmp(want, p.rows, (size_t)(p.last - p.first) / STORE_UNIT * TOY_UNIT);
+        at = p.last;
+    }
+    if (right && p.last > 0) {
+        toy_mark(tokens, p.last, want);
+        right = p.mark && !memcmp(want, p.mark, TOY_MARK);
+    }
+    if (right && (p.last <= at || at == from))
+        reached = p.last;
+    store_fetch_close(f);
+    store_unpin(s, &found);
+    return reached;
+}
+
+static inline StoreCounters toy_counters(Store *s)
+{
+    StoreCounters c;
+    store_counters(s, &c);
+    return c;
+}
+
+/* Until nothing is on its way to the disk. */
+static inline void toy_settle(Store *s)
+{
+    for (int i = 0; i < 5000 && toy_counters(s).waiting_chunks; i++)
+        usleep(1000);
+    usleep(20000); /* the one that is being written, and removals */
+}
+
+static inline int toy_files(const char *dir, const char *end)
+{
+    int n = 0;
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        const size_t k = strlen(e->d_name), m = strlen(end);
+        n += k >= m && !strcmp(e->d_name + k - m, end);
+    }
+    if (d)
+        closedir(d);
+    return n;
+}
+
+static inline void toy_remove_dir(const char *dir)
+{
+    char path[4096];
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (snprintf(path, sizeof path, "%s/%s", dir, e->d_name) < (int)sizeof path &&
+            strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && remove(path) != 0)
+            toy_remove_dir(path);
+    }
+    if (d)
+        closedir(d);
+    rmdir(dir);
+}
+
+#endif
