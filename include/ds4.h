@@ -118,11 +118,15 @@ typedef struct {
     bool fits;
 } ds4_plan;
 bool ds4_plan_make(ds4_plan *plan, const ds4_options *opt, ds4_err *err);
+/* False where it does not fit: *err says what is needed and what is free, and the largest
+ * settings that would fit. ds4_engine_open refuses in the same words. */
+bool ds4_plan_check(const ds4_plan *plan, ds4_err *err);
 
 typedef struct {
     const char *name;                 /* general.name */
     int n_layers, vocab, context_max; /* context_max: the model's own limit */
     int context, sessions, max_rows, max_logits;
+    bool rounded;          /* not ds4_options.unrounded */
     uint64_t weight_bytes; /* of all tensors */
     uint64_t step_bytes;   /* weight bytes that decoding one token reads */
     uint64_t kv_bytes;     /* of one session at full context */

@@ -47,7 +47,7 @@ typedef struct {
 typedef struct {
     const char *usage; /* "ds4 inspect [options] FILE" */
     const char *about; /* one paragraph */
-    const Option *tables[4];
+    const Option *tables[5];
     int min_args, max_args; /* positional arguments */
 } Usage;
 
@@ -105,6 +105,7 @@ const Option *cli_model_options(ModelOptions *m);
  * cli_open_engine does this first; ds4_plan_make's callers do it themselves. */
 bool cli_model_settle(ModelOptions *m, ds4_err *err);
 bool cli_model_path(ModelOptions *m, ds4_err *err);         /* fills engine.model */
+bool cli_model_fits(ModelOptions *m, ds4_err *err);         /* chooses the device; reads a header */
 ds4_engine *cli_open_engine(ModelOptions *m, ds4_err *err); /* plan, then open, with progress */
 
 #endif

@@ -122,42 +122,28 @@ bool cli_model_settle(ModelOptions *m, ds4_err *err)
     return cli_model_path(m, err);
 }
 
-static bool check_plan(const ds4_plan *p, ds4_err *err)
-{
-    char need[16], have[16];
-    cli_size(need, p->fits ? p->total : p->required);
-    cli_size(have, p->available);
-    if (p->fits) {
-        if (p->mapped && p->available && p->total > p->available)
-            cli_warn("%s would be best and %s are free: weights will be read from the disk again "
-                     "and again",
-                     need, have);
-        return true;
-    }
-    if (p->max_context > 0)
-        return fail(err, DS4_ENOMEM,
-                    "%s are needed for a context of %d, and %s are free; a context of %d fits",
-                    need, p->context, have, p->max_context);
-    return fail(err, DS4_ENOMEM, "%s are needed, and %s are free", need, have);
-}
-
 static void print_line(void *user, const char *line)
 {
     (void)user;
     cli_warn("%s", line);
 }
 
-ds4_engine *cli_open_engine(ModelOptions *m, ds4_err *err)
+bool cli_model_fits(ModelOptions *m, ds4_err *err)
 {
     ds4_plan plan;
-    if (!cli_model_settle(m, err))
-        return NULL;
     m->engine.log = print_line;
+    if (!ds4_plan_make(&plan, &m->engine, err) || !ds4_plan_check(&plan, err))
+        return false;
+    m->engine.device = plan.device; /* choose once, and say so once */
+    return true;
+}
+
+ds4_engine *cli_open_engine(ModelOptions *m, ds4_err *err)
+{
+    if (!cli_model_settle(m, err) || !cli_model_fits(m, err))
+        return NULL;
     if (!m->engine.progress)
         m->engine.progress = cli_progress;
-    if (!ds4_plan_make(&plan, &m->engine, err) || !check_plan(&plan, err))
-        return NULL;
-    m->engine.device = plan.device; /* choose once, and say so once */
     ds4_engine *e = ds4_engine_open(&m->engine, err);
     cli_progress_end();
     return e;

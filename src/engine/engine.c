@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static double gb(uint64_t bytes) { return (double)bytes / 1e9; }
-
 /* Refuse before anything large is taken. */
 static bool obey_plan(ds4_engine *e, ds4_err *err)
 {
@@ -14,11 +12,8 @@ static bool obey_plan(ds4_engine *e, ds4_err *err)
     char line[200];
 
     engine_plan(&p, &e->set, &e->shape, &e->bytes, e->gguf.file_bytes);
-    if (!p.fits)
-        return fail(err, DS4_ENOMEM,
-                    "%d sessions of %d tokens need %.2f GB, %.2f GB are free; "
-                    "the largest context that fits is %d",
-                    p.sessions, p.context, gb(p.required), gb(p.available), p.max_context);
+    if (!ds4_plan_check(&p, err))
+        return false;
     if (e->log && p.mapped && p.available && p.total > p.available) {
         snprintf(line, sizeof line,
                  "the model and its state are %.1f GB, %.1f GB are free: "
@@ -192,6 +187,7 @@ ds4_info ds4_engine_info(const ds4_engine *e)
         .sessions = e->set.sessions,
         .max_rows = e->set.max_rows,
         .max_logits = e->set.max_logits,
+        .rounded = e->shape.rounding,
         .weight_bytes = e->bytes.weights,
         .step_bytes = e->bytes.step,
         .kv_bytes = kv_slot_bytes(&e->shape, e->set.context, e->set.max_rows),

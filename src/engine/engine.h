@@ -47,6 +47,7 @@ typedef struct {
     uint64_t host_free;   /* of the host's memory; 0: unknown */
     uint64_t beside;      /* of which the program takes so much itself */
     int context, sessions, max_rows, max_logits;
+    int asked_rows, asked_logits; /* 0: they follow from the context and the sessions */
     BackendOptions backend;
 } Settings;
 
@@ -104,6 +105,9 @@ void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBy
 
 /* Say of which file an error is, where the file is at fault. */
 bool fail_of_file(ds4_err *err, const char *path, const ds4_err *inner);
+
+/* For messages. */
+static inline double gb(uint64_t bytes) { return (double)bytes / 1e9; }
 
 /* Bytes that a program can still take without swapping; 0: unknown. */
 uint64_t memory_available(void);

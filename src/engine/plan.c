@@ -10,6 +10,19 @@ static bool in_range(const char *what, int v, int lo, int hi, ds4_err *err)
            fail(err, DS4_EINVAL, "%s is %d, expected %d to %d", what, v, lo, hi);
 }
 
+static void derive(Settings *set)
+{
+    set->max_rows = set->asked_rows;
+    if (!set->max_rows)
+        set->max_rows = MAX(MIN((int)DEFAULT_ROWS, set->context), set->sessions);
+    set->max_logits = set->asked_logits;
+    if (!set->max_logits)
+        set->max_logits = MIN(set->sessions, set->max_rows);
+    set->backend.max_rows = set->max_rows;
+    set->backend.max_out = set->max_logits;
+    set->backend.max_context = set->context;
+}
+
 bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_err *err)
 {
     *set = (Settings){
@@ -19,20 +32,16 @@ bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_er
         .beside = opt->beside,
         .context = opt->context ? opt->context : MIN(DEFAULT_CONTEXT, s->context),
         .sessions = opt->sessions ? opt->sessions : 1,
+        .asked_rows = opt->max_rows,
+        .asked_logits = opt->max_logits,
+        .backend = { .isa = opt->isa, .threads = opt->threads },
     };
     if (!in_range("context", set->context, 1, s->context, err) ||
         !in_range("sessions", set->sessions, 1, MOST_SESSIONS, err) ||
         !in_range("max_rows", opt->max_rows, 0, MOST_ROWS, err) ||
         !in_range("threads", opt->threads, 0, 4096, err))
         return false;
-    set->max_rows =
-        opt->max_rows ? opt->max_rows : MAX(MIN(DEFAULT_ROWS, set->context), set->sessions);
-    set->max_logits = opt->max_logits ? opt->max_logits : MIN(set->sessions, set->max_rows);
-    set->backend = (BackendOptions){ .isa = opt->isa,
-                                     .threads = opt->threads,
-                                     .max_rows = set->max_rows,
-                                     .max_out = set->max_logits,
-                                     .max_context = set->context };
+    derive(set);
     return in_range("max_logits", set->max_logits, 1, set->max_rows, err);
 }
 
@@ -117,19 +126,21 @@ static ds4_plan plan_of(const Settings *set, const Shape *s, const ModelBytes *b
     return p;
 }
 
-/* The largest value from 1 to most of one of the settings with which all fits; 0: none.
- * What else depends on it follows. */
-typedef void (*SetFn)(Settings *set, int value);
+static void set_context(Settings *set, int n) { set->context = n; }
 
-static int largest(const Settings *set, SetFn fn, int most, const Shape *s, const ModelBytes *bytes,
-                   uint64_t file_bytes)
+static void set_sessions(Settings *set, int n) { set->sessions = n; }
+
+/* The largest value from 1 to most of one of the settings with which all fits; 0: none. */
+static int largest(const Settings *set, void (*assign)(Settings *, int), int most, const Shape *s,
+                   const ModelBytes *bytes, uint64_t file_bytes)
 {
     int low = 0, high = most; /* low fits, high + 1 does not */
 
     while (low < high) {
         const int middle = low + (high - low + 1) / 2;
         Settings at = *set;
-        fn(&at, middle);
+        assign(&at, middle);
+        derive(&at);
         if (plan_of(&at, s, bytes, file_bytes).fits)
             low = middle;
         else
@@ -138,25 +149,37 @@ static int largest(const Settings *set, SetFn fn, int most, const Shape *s, cons
     return low;
 }
 
-static void set_context(Settings *set, int n) { set->context = set->backend.max_context = n; }
-
-/* Each can have a row and its logits in a step. */
-static void set_sessions(Settings *set, int n)
-{
-    const bool one_each = set->max_logits == MIN(set->sessions, set->max_rows);
-
-    set->max_rows = set->backend.max_rows = MAX(set->max_rows, MIN(n, (int)MOST_ROWS));
-    if (one_each)
-        set->max_logits = set->backend.max_out = MIN(n, set->max_rows);
-    set->sessions = n;
-}
-
 void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
                  uint64_t file_bytes)
 {
     *p = plan_of(set, s, bytes, file_bytes);
     p->max_context = largest(set, set_context, s->context, s, bytes, file_bytes);
     p->max_sessions = largest(set, set_sessions, MOST_SESSIONS, s, bytes, file_bytes);
+}
+
+/* ---- what to say where it does not fit ----------------------------------------- */
+
+static void say_sessions(char out[48], int sessions, int context)
+{
+    snprintf(out, 48, "%d session%s of %d token%s", sessions, sessions == 1 ? "" : "s", context,
+             context == 1 ? "" : "s");
+}
+
+bool ds4_plan_check(const ds4_plan *p, ds4_err *err)
+{
+    char asked[48], longest[48], most[48], fit[120] = "nothing would fit";
+
+    if (p->fits)
+        return true;
+    say_sessions(asked, p->sessions, p->context);
+    say_sessions(longest, p->sessions, p->max_context);
+    say_sessions(most, p->max_sessions, p->context);
+    if (p->max_context && p->max_sessions)
+        snprintf(fit, sizeof fit, "%s would fit, or %s", longest, most);
+    else if (p->max_context || p->max_sessions)
+        snprintf(fit, sizeof fit, "%s would fit", p->max_context ? longest : most);
+    return fail(err, DS4_ENOMEM, "%s: %.2f GB are needed (KV %.2f, marks %.2f), %.2f are free; %s",
+                asked, gb(p->required), gb(p->kv), gb(p->marks), gb(p->available), fit);
 }
 
 /* ---- where ------------------------------------------------------------------ */

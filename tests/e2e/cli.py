@@ -211,12 +211,22 @@ def claim_inspect_measures_a_tensor():
 
 def claim_plan_adds_up_and_commands_obey_it():
     plan = json.loads(works(ds4("plan", "--json", "-m", MODEL)))
-    assert plan["total"] == sum(plan[k] for k in ("weights", "kv", "activations", "scratch"))
+    assert plan["total"] == sum(plan[k] for k in ("weights", "kv", "marks", "activations", "scratch"))
     assert plan["fits"] and plan["max_context"] >= plan["context"]
     assert b"It fits" in works(ds4("plan", "-m", MODEL))
+    beside = json.loads(works(ds4("plan", "--json", "-m", MODEL, "--kv-ram-mb", "100")))
+    assert beside["total"] == plan["total"] + (100 << 20) and beside["beside"] == 100 << 20
     huge = ["-m", MODEL, "--sessions", "4096", "-c", "1048576"]
     assert not json.loads(works(ds4("plan", "--json", *huge)))["fits"]
-    fails(ds4("bench", *huge, "--ctx-max", "1000000"), 1, "are needed")
+    fails(ds4("bench", *huge, "--ctx-max", "1000000"), 1, "are needed", "would fit")
+
+
+def claim_a_server_that_does_not_fit_never_listens():
+    huge = ["-m", MODEL, "--slots", "1024", "-c", "1048576"]
+    plan = json.loads(works(ds4("plan", "--json", *huge)))
+    if not plan["fits"]:  # on a machine of hundreds of gigabytes it does
+        fails(ds4("serve", "--port", "0", *huge), 1, "1024 sessions of 1048576 tokens", "are needed",
+              f"or {plan['max_sessions']} session")
 
 
 def claim_a_gpu_that_is_not_there_is_one_line_before_loading():

@@ -57,8 +57,8 @@ static void parts_add_up(void **state)
     assert_int_equal(p.total, p.weights + p.kv + p.marks + p.activations + p.scratch);
     assert_int_equal(p.required, p.total - p.weights); /* which are mapped */
     assert_true(p.activations > run_bytes(&flash, 64, 3));
-    assert_true(p.marks >= 3 * (MAX_MARKS * kv_mark_plan(&flash, 32768)) +
-                               kv_mark_plan(&flash, 32767));
+    assert_true(p.marks >=
+                3 * (MAX_MARKS * kv_mark_plan(&flash, 32768)) + kv_mark_plan(&flash, 32767));
     assert_int_equal(p.context, 32768);
     assert_int_equal(p.sessions, 3);
     assert_int_equal(p.max_rows, 64);
@@ -119,23 +119,113 @@ static void defaults_are_filled_in(void **state)
     assert_int_equal(set.max_logits, 2);
 }
 
-/* So many sessions that memory decides. */
-static void the_largest_context_is_the_largest(void **state)
+/* On a host of so much memory. */
+static void plan_within(ds4_plan *p, ds4_options opt, uint64_t host_free)
 {
-    const int sessions = 4000;
-    ds4_plan p, at, over;
+    Settings set;
+    ds4_err err;
+
+    opt.device = "cpu";
+    if (!settings_make(&set, &opt, &flash, &err))
+        fail_msg("%s", err.msg);
+    set.host_free = host_free;
+    engine_plan(p, &set, &flash, &bytes, 4000000000u);
+}
+
+static void the_largest_settings_are_the_largest(void **state)
+{
+    static const ds4_options asked[] = { { .context = 131072, .sessions = 8 },
+                                         { .context = 8192, .sessions = 2000 },
+                                         { .context = 1048576, .sessions = 1 },
+                                         { .context = 700, .sessions = 3, .max_rows = 16 } };
+    const uint64_t free_bytes = 1500000000;
 
     (void)state;
-    plan(&p, (ds4_options){ .context = 1048576, .sessions = sessions });
-    if (!p.available)
-        skip();
+    for (size_t i = 0; i < COUNT(asked); i++) {
+        ds4_plan p, at;
+        ds4_options opt = asked[i];
+        plan_within(&p, opt, free_bytes);
+        if (p.max_context) {
+            opt.context = p.max_context;
+            plan_within(&at, opt, free_bytes);
+            assert_true(at.fits);
+            opt.context++;
+            if (opt.context <= flash.context) {
+                plan_within(&at, opt, free_bytes);
+                assert_false(at.fits);
+            }
+        }
+        opt = asked[i];
+        opt.sessions = p.max_sessions;
+        if (p.max_sessions) {
+            plan_within(&at, opt, free_bytes);
+            assert_true(at.fits);
+        }
+        if (++opt.sessions <= 4096) {
+            plan_within(&at, opt, free_bytes);
+            assert_false(at.fits);
+        }
+    }
+}
+
+static void what_the_program_takes_beside_is_left_free(void **state)
+{
+    ds4_options opt = { .context = 32768, .sessions = 2 };
+    ds4_plan p, with;
+
+    (void)state;
+    plan_within(&p, opt, 1000000000);
+    opt.beside = 700000000;
+    plan_within(&with, opt, 1000000000);
+    assert_int_equal(with.beside, 700000000);
+    assert_int_equal(with.total, p.total + 700000000);
+    assert_true(p.fits && !with.fits);
+    assert_true(with.max_context < p.max_context);
+}
+
+/* A GPU takes KV and weights; marks and what is beside them stay in the host's memory. */
+static void a_host_that_is_short_refuses_what_its_gpu_could_hold(void **state)
+{
+    Settings set;
+    ds4_plan p;
+
+    (void)state;
+    assert_true(
+        settings_make(&set, &(ds4_options){ .sessions = 4, .beside = 600000000 }, &flash, NULL));
+    set.mapped = false;
+    set.device = "cpu";
+    set.device_free = 40000000000u;
+    set.host_free = 700000000;
+    engine_plan(&p, &set, &flash, &bytes, 4000000000u);
+    assert_true(p.fits);
+    assert_true(p.required < p.total - p.beside - p.marks);
+    set.host_free = 600000000;
+    engine_plan(&p, &set, &flash, &bytes, 4000000000u);
     assert_false(p.fits);
-    assert_true(p.max_context < 1048576);
-    /* memory may change while we look, so not at the very border */
-    plan(&at, (ds4_options){ .context = MAX(1, p.max_context / 4 * 3), .sessions = sessions });
-    plan(&over, (ds4_options){ .context = p.max_context / 3 * 4 + 100, .sessions = sessions });
-    assert_true(at.fits || p.max_context == 0);
-    assert_false(over.fits);
+    assert_int_equal(p.available, 600000000);
+    assert_true(p.required > p.beside + p.marks);
+    assert_int_equal(p.max_sessions, 0);
+}
+
+static void a_refusal_has_the_numbers_and_what_would_fit(void **state)
+{
+    ds4_plan p;
+    ds4_err err;
+    char want[100];
+
+    (void)state;
+    plan_within(&p, (ds4_options){ .context = 131072, .sessions = 64 }, 1500000000);
+    assert_false(ds4_plan_check(&p, &err));
+    assert_int_equal(err.code, DS4_ENOMEM);
+    snprintf(want, sizeof want, "1.50 are free; 64 sessions of %d tokens would fit, or %d sessions",
+             p.max_context, p.max_sessions);
+    if (!strstr(err.msg, "64 sessions of 131072 tokens: ") || !strstr(err.msg, want))
+        fail_msg("'%s' does not say '%s'", err.msg, want);
+    plan_within(&p, (ds4_options){ .context = 131072, .sessions = 2 }, 1000000);
+    assert_false(ds4_plan_check(&p, &err));
+    assert_non_null(strstr(err.msg, "nothing would fit"));
+    plan_within(&p, (ds4_options){ .context = 1, .sessions = 1 }, 0); /* not known */
+    assert_true(ds4_plan_check(&p, &err));
 }
 
 static void a_context_of_a_few_tokens_fits(void **state)
@@ -209,7 +299,10 @@ int main(void)
         cmocka_unit_test(parts_add_up),
         cmocka_unit_test(a_device_with_its_own_memory_gets_a_copy_of_every_tensor),
         cmocka_unit_test(defaults_are_filled_in),
-        cmocka_unit_test(the_largest_context_is_the_largest),
+        cmocka_unit_test(the_largest_settings_are_the_largest),
+        cmocka_unit_test(what_the_program_takes_beside_is_left_free),
+        cmocka_unit_test(a_host_that_is_short_refuses_what_its_gpu_could_hold),
+        cmocka_unit_test(a_refusal_has_the_numbers_and_what_would_fit),
         cmocka_unit_test(a_context_of_a_few_tokens_fits),
         cmocka_unit_test(impossible_settings_are_named),
         cmocka_unit_test(memory_is_known),
