@@ -170,6 +170,21 @@ static void reply_count(Exchange *x)
     bytes_release(&body);
 }
 
+/* Nothing was answered: the prompt is in a KV state now. */
+static void reply_prefetch(Exchange *x)
+{
+    Bytes body = { 0 };
+    const Usage *u = &x->usage;
+    bytes_printf(&body,
+                 "{\"object\":\"kv.prefetch\",\"prompt_tokens\":%d,\"cached_tokens\":%d,"
+                 "\"prompt_ms\":",
+                 u->prompt, u->cached);
+    wire_real(&body, u->prompt_ms, 1);
+    bytes_byte(&body, '}');
+    reply(x, &body);
+    bytes_release(&body);
+}
+
 /* ---- streams ------------------------------------------------------------------------ */
 
 /* Nobody can make sense of what would follow: the client shall try again. */
@@ -288,11 +303,16 @@ static bool collect_event(Exchange *x, const Event *e)
         exchange_error(x, e->error);
         return false;
     }
-    x->job->dialect->event(x->answer, e, NULL);
-    remember(x, e);
+    if (x->kind == EXCHANGE_ANSWER) {
+        x->job->dialect->event(x->answer, e, NULL);
+        remember(x, e);
+    }
     if (e->kind != EV_FINISH)
         return true;
-    reply_whole(x);
+    if (x->kind == EXCHANGE_PREFETCH)
+        reply_prefetch(x);
+    else
+        reply_whole(x);
     return false;
 }
 
@@ -350,7 +370,7 @@ static void submit(Exchange *x)
         exchange_error(x, &e);
     } else if (!scheduler_submit(s->scheduler, j, &e)) {
         exchange_error(x, &e);
-    } else if (j->turn.stream) {
+    } else if (j->turn.stream && x->kind == EXCHANGE_ANSWER) {
         exchange_stream(x);
     }
 }

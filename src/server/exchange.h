@@ -4,7 +4,7 @@
 #define EXCHANGE_H
 #include "server_parts.h"
 
-enum ExchangeKind { EXCHANGE_ANSWER, EXCHANGE_COUNT };
+enum ExchangeKind { EXCHANGE_ANSWER, EXCHANGE_COUNT, EXCHANGE_PREFETCH };
 
 /* Takes the request over. */
 void exchange_begin(Server *s, HttpRequest *r, const Dialect *d, enum Api api,

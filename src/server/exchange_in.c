@@ -7,6 +7,11 @@
  * than they are read, and be gone before. */
 #define MOST_PREPARING ((size_t)256 << 20)
 
+/* For the log. */
+static const char *const kinds[] = {
+    [EXCHANGE_ANSWER] = "", [EXCHANGE_COUNT] = " count", [EXCHANGE_PREFETCH] = " prefetch"
+};
+
 static void prepare_task(void *arg);
 static void on_prepared(void *arg);
 
@@ -124,10 +129,11 @@ void exchange_begin(Server *s, HttpRequest *r, const Dialect *d, enum Api api,
     x->kind = kind;
     x->body = XXH3_128bits(j->body.p, j->body.n);
     j->count_only = kind == EXCHANGE_COUNT;
+    j->prompt_only = kind == EXCHANGE_PREFETCH;
     j->exchange = x;
     x->trace = trace_begin(s->trace, j->turn.request_id, http_path(r), bytes_view(&j->body));
     server_log(s, "%s accept: %s%s from %s (%s), %zu bytes", j->turn.request_id, j->dialect->name,
-               j->count_only ? " count" : "", client_name(j->client), j->peer, j->body.n);
+               kinds[kind], client_name(j->client), j->peer, j->body.n);
     http_on_close(r, exchange_lost, x);
     job_hold(j);
     s->preparing += j->size;

@@ -7,8 +7,10 @@
  * conversations that it takes for one. */
 #include "recall.h"
 #include "call_form.h"
+#include "recall_record.h"
 #include "recall_store.h"
 #include "../base/utf8.h"
+#include "../store/journal.h"
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -25,6 +27,11 @@ struct Recall {
     RecallStore store;
     uint64_t seed;         /* of names */
     unsigned char key[32]; /* of handles */
+
+    Journal *journal; /* NULL: memory alone */
+    uint64_t words;   /* the vocabulary's digest */
+    uint64_t last;    /* the journal's last key */
+    size_t restored;
 };
 
 Recall *recall_new(size_t max_entries, size_t max_bytes, ds4_err *err)
@@ -54,6 +61,83 @@ void recall_free(Recall *r)
     pthread_mutex_destroy(&r->mutex);
     OPENSSL_cleanse(r->key, sizeof r->key);
     free(r);
+}
+
+/* ---- after a restart ------------------------------------------------------------------ */
+
+/* An answer longer than this is not worth its place on the disk. */
+#define MOST_RECORD ((size_t)8 << 20)
+
+/* Another secret for each purpose. */
+static bool derive(unsigned char *out, size_t n, const uint8_t secret[32], const char *purpose)
+{
+    unsigned char whole[EVP_MAX_MD_SIZE];
+    unsigned got = 0;
+    bool ok = HMAC(EVP_sha256(), secret, 32, (const unsigned char *)purpose, strlen(purpose), whole,
+                   &got) &&
+              got >= n;
+    if (ok)
+        memcpy(out, whole, n);
+    OPENSSL_cleanse(whole, sizeof whole);
+    return ok;
+}
+
+static uint64_t digest_of(const ds4_vocab *v)
+{
+    XXH64_hash_t digest = 0;
+    for (int i = 0; i < vocab_size(v); i++) {
+        Str word = vocab_bytes(v, i);
+        digest = XXH3_64bits_withSeed(word.p, word.n, digest + 1);
+    }
+    return digest;
+}
+
+/* A JournalOptions.each: those of other models stay where they are. */
+static void bring_back(void *recall, uint64_t key, Str record)
+{
+    Recall *r = recall;
+    RecalledRecord read;
+    r->last = MAX(r->last, key);
+    if (!recall_record_read(&read, record))
+        return;
+    read.kept.key = key;
+    if (read.words == r->words && recall_store_add(&r->store, &read.kept, read.names, read.n_names))
+        r->restored++;
+    recall_record_release(&read);
+}
+
+static void forgotten(void *recall, const Kept *k)
+{
+    Recall *r = recall;
+    if (k->key)
+        journal_drop(r->journal, k->key);
+}
+
+bool recall_persist(Recall *r, Store *s, const ds4_vocab *v, uint64_t max_bytes, size_t *count,
+                    ds4_err *err)
+{
+    uint8_t secret[32];
+    const JournalOptions opt = { .name = "answers",
+                                 .version = RECALL_RECORD_VERSION,
+                                 .max_bytes = max_bytes,
+                                 .max_record = MOST_RECORD,
+                                 .each = bring_back,
+                                 .user = r };
+    *count = 0;
+    if (!store_secret(s, secret, err))
+        return false;
+    bool ok = (derive(r->key, sizeof r->key, secret, "handles") &&
+               derive((unsigned char *)&r->seed, sizeof r->seed, secret, "names of answers")) ||
+              fail(err, DS4_ENOMEM, "no memory for the key of handles");
+    OPENSSL_cleanse(secret, sizeof secret);
+    if (!ok)
+        return false;
+    r->words = digest_of(v);
+    r->journal = journal_open(s, &opt, err);
+    r->store.forgotten = forgotten;
+    r->store.user = r;
+    *count = r->store.oldest ? r->restored : 0;
+    return r->journal != NULL;
 }
 
 /* ---- handles ------------------------------------------------------------------------ */
@@ -90,7 +174,7 @@ void recall_handle(Recall *r, char out[RECALL_HANDLE])
     swap_char(out, '/', '_');
 }
 
-/* Was it made by this process? */
+/* Was it made by this process, or one with its directory? */
 static bool is_ours(const Recall *r, Str handle)
 {
     static const char alphabet[] =
@@ -223,6 +307,22 @@ static bool name_of_text(const Recall *r, const Turn *t, const ChatMessage *answ
     return ok;
 }
 
+/* In memory, and in the journal where there is one. */
+static bool store_add(Recall *r, Kept *k, const XXH128_hash_t *names, size_t n)
+{
+    Bytes record = { 0 };
+    if (r->journal)
+        recall_record_write(&record, r->words, k, names, n);
+    pthread_mutex_lock(&r->mutex);
+    k->key = record.n && !record.failed ? ++r->last : 0;
+    bool ok = recall_store_add(&r->store, k, names, n);
+    if (ok && k->key)
+        journal_put(r->journal, k->key, bytes_view(&record));
+    pthread_mutex_unlock(&r->mutex);
+    bytes_release(&record);
+    return ok;
+}
+
 static bool add(Recall *r, Kept *k, const ChatCall *calls, XXH128_hash_t by_text)
 {
     XXH128_hash_t *names = calloc(k->n_calls + 2, sizeof *names);
@@ -238,9 +338,7 @@ static bool add(Recall *r, Kept *k, const ChatCall *calls, XXH128_hash_t by_text
             names[n++] = name_of_call(r, ids[i]);
         }
         k->call_ids = ids;
-        pthread_mutex_lock(&r->mutex);
-        ok = recall_store_add(&r->store, k, names, n);
-        pthread_mutex_unlock(&r->mutex);
+        ok = store_add(r, k, names, n);
     }
     free(names);
     free(ids);

@@ -9,6 +9,7 @@
 #ifndef RECALL_H
 #define RECALL_H
 #include "turn.h"
+#include "../store/store.h"
 
 typedef struct Recall Recall;
 
@@ -17,9 +18,18 @@ typedef struct Recall Recall;
 Recall *recall_new(size_t max_entries, size_t max_bytes, ds4_err *err);
 void recall_free(Recall *r);
 
+/* Answers of earlier processes with the store's directory are known from now on, by
+ * their handles, too, and those to come are kept there: at most so many bytes of them.
+ * Before anything else is asked of r. *count: answers that came back, of this
+ * vocabulary. False: it has no part of this, and goes on in memory alone. The store is
+ * to be closed after the last call. */
+bool recall_persist(Recall *r, Store *s, const ds4_vocab *v, uint64_t max_bytes, size_t *count,
+                    ds4_err *err);
+
 /* A fresh opaque name for an answer, with its terminator: what is given out as
  * signature and encrypted_content. Another process' handles are not taken for
- * ours. Empty where the system gives no random bytes. */
+ * ours, unless both keep theirs in one directory (recall_persist). Empty where the
+ * system gives no random bytes. */
 enum { RECALL_HANDLE = 48 };
 void recall_handle(Recall *r, char out[RECALL_HANDLE]);
 

@@ -100,6 +100,8 @@ static void forget(RecallStore *s, Kept *k)
     take_out(s, k);
     s->entries -= entries_of(k);
     s->bytes -= k->bytes;
+    if (s->forgotten)
+        s->forgotten(s->user, k);
     free(k);
 }
 

@@ -19,6 +19,7 @@ struct KeptName {
 struct Kept {
     Kept *newer, *older; /* by last use */
     size_t bytes;        /* of the block */
+    uint64_t key;        /* in the journal; 0: it is not there */
     Str handle, reasoning, content;
     Str forms; /* of its calls: call_form.h */
     const Str *call_ids;
@@ -35,6 +36,9 @@ typedef struct {
     Kept *newest, *oldest;
     size_t entries, max_entries; /* calls; an answer without any is one */
     size_t bytes, max_bytes;
+    /* Told of each one that has to go; NULL: nobody. */
+    void (*forgotten)(void *user, const Kept *k);
+    void *user;
 } RecallStore;
 
 bool recall_store_init(RecallStore *s, size_t max_entries, size_t max_bytes);

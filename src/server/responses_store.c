@@ -3,8 +3,11 @@
  * An answer is an entry of a short list. What was said is a chain of links, each
  * with the items of one request and its answer, as texts: json-c's counts of
  * references are not for threads. An entry holds the link of its answer, a link
- * the one before it. */
+ * the one before it. In the journal each link is a record, with the answer that it
+ * belongs to; it is there as long as the link. */
 #include "responses_store.h"
+#include "record.h"
+#include "../store/journal.h"
 #include <openssl/rand.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -31,6 +34,7 @@ struct Link {
     Item *items;
     size_t n_items;
     size_t total, chain_bytes; /* items and memory of the chain up to here */
+    uint64_t key;              /* in the journal: above those of all links before it */
 };
 
 typedef struct {
@@ -47,6 +51,8 @@ struct ResponseStore {
     uint64_t clock;
     uint64_t seed; /* so that nobody can choose ids of one bucket */
     Item *buckets[BUCKETS];
+    Journal *journal; /* NULL: memory alone */
+    uint64_t last;    /* its last key */
 };
 
 ResponseStore *responses_store_new(size_t max_bytes)
@@ -96,6 +102,7 @@ static void drop_link(ResponseStore *s, Link *l)
         Link *before = l->before;
         s->bytes -= link_bytes(l);
         forget_items(l);
+        journal_drop(s->journal, l->key);
         free_link(l);
         l = before;
     }
@@ -132,6 +139,15 @@ static void place_items(Link *l)
     }
 }
 
+/* One that has its items, and one reference. */
+static void go_on_from(Link *l, Link *before)
+{
+    l->refs = 1;
+    l->before = before;
+    l->total = l->n_items + (before ? before->total : 0);
+    l->chain_bytes = link_bytes(l) + (before ? before->chain_bytes : 0);
+}
+
 /* What of k is not in the chain that ends with `before`, which is held for it. */
 static Link *new_link(const KeptResponse *k, Link *before)
 {
@@ -150,10 +166,7 @@ static Link *new_link(const KeptResponse *k, Link *before)
         return NULL;
     }
     place_items(l);
-    l->refs = 1;
-    l->before = before;
-    l->total = n + (before ? before->total : 0);
-    l->chain_bytes = link_bytes(l) + (before ? before->chain_bytes : 0);
+    go_on_from(l, before);
     return l;
 }
 
@@ -175,6 +188,96 @@ static void publish_items(ResponseStore *s, Link *l)
             item->next->at = &item->next;
         *bucket = item;
     }
+}
+
+/* ---- in the journal ------------------------------------------------------------------
+ *
+ *   u64 key of the link before, 0: none; u32 items
+ *   each item: u32 bytes of its text, u32 of its id, u32 1 of an answer
+ *   u32 bytes of the items, their ids, the answer's id, the answer; and these
+ */
+
+/* Changes with the form of a record. */
+enum { RECORD_VERSION = 1 };
+
+#define MOST_RECORD ((size_t)64 << 20)
+
+/* e: the link's answer, NULL: it has none. */
+static void write_down(ResponseStore *s, Link *l, const Entry *e)
+{
+    const Str parts[] = { bytes_view(&l->text), bytes_view(&l->ids),
+                          e ? bytes_view(&e->id) : (Str){ 0 },
+                          e ? bytes_view(&e->reply) : (Str){ 0 } };
+    Bytes record = { 0 };
+    if (!s->journal)
+        return;
+    if (!l->key)
+        l->key = ++s->last;
+    bytes_u64(&record, l->before ? l->before->key : 0);
+    bytes_u32(&record, (uint32_t)l->n_items);
+    for (size_t i = 0; i < l->n_items; i++) {
+        bytes_u32(&record, (uint32_t)l->items[i].text.n);
+        bytes_u32(&record, (uint32_t)l->items[i].id.n);
+        bytes_u32(&record, l->items[i].ours);
+    }
+    for (size_t i = 0; i < COUNT(parts); i++)
+        bytes_u32(&record, (uint32_t)parts[i].n);
+    for (size_t i = 0; i < COUNT(parts); i++)
+        bytes_put(&record, parts[i].p, parts[i].n);
+    if (!record.failed)
+        journal_put(s->journal, l->key, bytes_view(&record));
+    bytes_release(&record);
+}
+
+static bool copy_part(Bytes *to, Record *from, size_t n)
+{
+    Str s = record_bytes(from, n);
+    bytes_put(to, s.p, s.n);
+    return !from->bad && !to->failed;
+}
+
+/* The sizes of the items add up to what they lie in. */
+static bool sizes_fit(const Link *l)
+{
+    size_t text = 0, ids = 0;
+    for (size_t i = 0; i < l->n_items; i++) {
+        text += l->items[i].text.n + (i > 0);
+        ids += l->items[i].id.n + 1;
+    }
+    return text == l->text.n && ids == l->ids.n;
+}
+
+static void read_items(Link *l, Record *r, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        Item *item = &l->items[l->n_items++];
+        item->link = l;
+        item->text.n = record_u32(r);
+        item->id.n = record_u32(r);
+        item->ours = record_u32(r);
+    }
+}
+
+/* A link of a record, and its answer, whose id may be empty. NULL: it is damaged. */
+static Link *read_link(Str record, uint64_t *before, Entry *e)
+{
+    Record r = { record, false };
+    Link *l = calloc(1, sizeof *l);
+    *before = record_u64(&r);
+    size_t n = record_count(&r, 12), size[4];
+    if (l && (l->items = calloc(n + 1, sizeof *l->items)))
+        read_items(l, &r, n);
+    for (size_t i = 0; i < COUNT(size); i++)
+        size[i] = record_u32(&r);
+    bool ok = l && l->items && copy_part(&l->text, &r, size[0]) &&
+              copy_part(&l->ids, &r, size[1]) && copy_part(&e->id, &r, size[2]) &&
+              copy_part(&e->reply, &r, size[3]) && record_done(&r) && sizes_fit(l);
+    if (ok) {
+        place_items(l);
+        return l;
+    }
+    free_link(l);
+    return NULL;
 }
 
 /* ---- entries ----------------------------------------------------------------------- */
@@ -213,6 +316,7 @@ void responses_store_free(ResponseStore *s)
 {
     if (!s)
         return;
+    s->journal = NULL; /* there it stays */
     while (s->n)
         drop_oldest(s);
     pthread_mutex_destroy(&s->mutex);
@@ -238,8 +342,9 @@ static void release(ResponseStore *s, Link *l)
     pthread_mutex_unlock(&s->mutex);
 }
 
-/* Takes over *e. False: even alone it is too much, and nothing else went. */
-static bool add_entry(ResponseStore *s, Entry *e)
+/* Takes over *e; anew: it is not in the journal. False: even alone it is too much, and
+ * nothing else went. */
+static bool add_entry(ResponseStore *s, Entry *e, bool anew)
 {
     size_t bytes = entry_bytes(e) + link_bytes(e->link);
     if (entry_bytes(e) + e->link->chain_bytes > s->max_bytes)
@@ -251,6 +356,8 @@ static bool add_entry(ResponseStore *s, Entry *e)
     s->entries[s->n++] = *e;
     s->bytes += bytes;
     publish_items(s, e->link);
+    if (anew)
+        write_down(s, e->link, e);
     pthread_mutex_unlock(&s->mutex);
     return true;
 }
@@ -262,13 +369,120 @@ bool responses_keep(ResponseStore *s, const KeptResponse *k)
     Entry e = { .link = new_link(k, before) };
     bytes_put(&e.id, k->id.p, k->id.n);
     bytes_put(&e.reply, k->reply.p, k->reply.n);
-    if (e.link && !e.id.failed && !e.reply.failed && add_entry(s, &e))
+    if (e.link && !e.id.failed && !e.reply.failed && add_entry(s, &e, true))
         return true;
     free_link(e.link);
     bytes_release(&e.id);
     bytes_release(&e.reply);
     release(s, before);
     return false;
+}
+
+/* ---- after a restart ------------------------------------------------------------------ */
+
+/* What the journal tells, in the order of its writing: a link that was written again
+ * comes after those that go on from it. */
+typedef struct {
+    uint64_t key, before;
+    Link *link; /* NULL: damaged */
+    Entry entry;
+} Restored;
+
+typedef struct {
+    Restored *list;
+    size_t n, cap;
+} Restoring;
+
+/* A JournalOptions.each. */
+static void bring_back(void *user, uint64_t key, Str record)
+{
+    Restoring *all = user;
+    if (all->n == all->cap) {
+        size_t cap = MAX(2 * all->cap, (size_t)64);
+        Restored *more = realloc(all->list, cap * sizeof *more);
+        if (!more)
+            return;
+        all->list = more;
+        all->cap = cap;
+    }
+    Restored *r = &all->list[all->n++];
+    *r = (Restored){ .key = key };
+    r->link = read_link(record, &r->before, &r->entry);
+    if (r->link)
+        r->link->key = key;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const Restored *x = a, *y = b;
+    return x->key < y->key ? -1 : x->key > y->key;
+}
+
+/* The link with this key among the first n. */
+static Link *link_of(const Restored *list, size_t n, uint64_t key)
+{
+    const Restored wanted = { .key = key };
+    const Restored *r = n ? bsearch(&wanted, list, n, sizeof *list, by_key) : NULL;
+    return r ? r->link : NULL;
+}
+
+/* Holds it once for ourselves: so what an answer pushes out may still be gone on from. */
+static void put_back(ResponseStore *s, Restored *list, size_t i)
+{
+    Restored *r = &list[i];
+    Link *before = r->before ? link_of(list, i, r->before) : NULL;
+    if (r->link && r->before && !before) { /* its beginning is lost */
+        free_link(r->link);
+        r->link = NULL;
+    }
+    if (!r->link) {
+        journal_drop(s->journal, r->key);
+        return;
+    }
+    go_on_from(r->link, before);
+    if (before)
+        before->refs++;
+    r->entry.link = r->link;
+    r->link->refs++;
+    if (r->entry.id.n && add_entry(s, &r->entry, false)) {
+        r->entry = (Entry){ 0 };
+        return;
+    }
+    r->link->refs--;
+    s->bytes += link_bytes(r->link);
+    publish_items(s, r->link);
+}
+
+static void let_go(ResponseStore *s, Restoring *all)
+{
+    for (size_t i = 0; i < all->n; i++) {
+        bytes_release(&all->list[i].entry.id);
+        bytes_release(&all->list[i].entry.reply);
+        if (all->list[i].link)
+            release(s, all->list[i].link);
+    }
+    free(all->list);
+}
+
+bool responses_persist(ResponseStore *s, Store *to, uint64_t max_bytes, size_t *count, ds4_err *err)
+{
+    Restoring all = { 0 };
+    const JournalOptions opt = { .name = "responses",
+                                 .version = RECORD_VERSION,
+                                 .max_bytes = max_bytes,
+                                 .max_record = MOST_RECORD,
+                                 .each = bring_back,
+                                 .user = &all };
+    s->journal = journal_open(to, &opt, err);
+    if (all.n) {
+        qsort(all.list, all.n, sizeof *all.list, by_key);
+        s->last = all.list[all.n - 1].key;
+    }
+    for (size_t i = 0; i < all.n; i++)
+        put_back(s, all.list, i);
+    *count = s->n;
+    let_go(s, &all);
+    return s->journal != NULL;
 }
 
 /* ---- asking ------------------------------------------------------------------------- */
@@ -354,8 +568,13 @@ bool responses_delete(ResponseStore *s, Str id)
 {
     pthread_mutex_lock(&s->mutex);
     Entry *e = find_entry(s, id);
-    if (e)
+    bool found = e != NULL;
+    if (found) {
+        /* What others go on from stays, the answer does not. */
+        if (e->link->refs > 1)
+            write_down(s, e->link, NULL);
         drop_entry(s, e);
+    }
     pthread_mutex_unlock(&s->mutex);
-    return e;
+    return found;
 }

@@ -1,6 +1,6 @@
 /* responses_store.h - answers that later requests may go on from or point into.
  *
- * In memory, for any thread. At most 256 answers and so many bytes are kept;
+ * In memory, and in a journal where there is a directory; for any thread. At most 256 answers and so many bytes are kept;
  * what was asked for least lately goes first. What an answer was given to lives
  * as long as any answer that goes on from it, so a long conversation that was
  * told in pieces does not lose its beginning. All texts are JSON. */
@@ -8,12 +8,20 @@
 #define RESPONSES_STORE_H
 #include "../base/bytes.h"
 #include "../json/json.h"
+#include "../store/store.h"
 
 typedef struct ResponseStore ResponseStore;
 
 /* NULL: no memory. */
 ResponseStore *responses_store_new(size_t max_bytes);
 void responses_store_free(ResponseStore *s);
+
+/* Answers of earlier processes with the store's directory are known from now on, and
+ * those to come are kept there: at most so many bytes. Before anything else is asked.
+ * *count: answers that came back. False: it goes on in memory alone. The store is to be
+ * closed after the last call. */
+bool responses_persist(ResponseStore *s, Store *to, uint64_t max_bytes, size_t *count,
+                       ds4_err *err);
 
 typedef struct {
     Str id;            /* resp_... */

@@ -5,6 +5,8 @@
 #include "routes.h"
 #include "catalog.h"
 #include "exchange.h"
+#include "kept.h"
+#include "kv_pages.h"
 #include "token_pages.h"
 #include "wire.h"
 #include "welcome.h"
@@ -69,6 +71,9 @@ static const struct {
     { "GET", "/health", get_health },
     { "GET", "/status", get_status },
     { "GET", "/metrics", get_metrics },
+    { "GET", "/kv", get_kv },
+    { "POST", "/kv/prefetch", post_prefetch },
+    { "DELETE", "/kv/*", delete_kv },
     { "GET", "/api/hello", get_hello },
     { "GET", "/api/version", get_version },
     { "GET", "/api/tags", get_tags },
@@ -256,7 +261,9 @@ static void get_health(const Visit *v)
     } else if (scheduler_silence(s->scheduler) > STUCK_SECONDS) {
         bytes_str(&b, "{\"status\":\"stuck\"}");
     } else {
-        bytes_str(&b, "{\"status\":\"ok\"}");
+        bool unloaded = scheduler_is_unloaded(s->scheduler);
+        bytes_str(&b,
+                  unloaded ? "{\"status\":\"ok\",\"model\":\"unloaded\"}" : "{\"status\":\"ok\"}");
         status = 200;
     }
     if (status != 200)
@@ -271,6 +278,15 @@ static void put_member(Bytes *b, const char *name, const char *value)
     bytes_byte(b, ',');
 }
 
+static const char *state_of(const Server *s)
+{
+    if (s->draining)
+        return "draining";
+    if (!atomic_load(&s->ready))
+        return "loading";
+    return scheduler_is_unloaded(s->scheduler) ? "unloaded" : "ok";
+}
+
 static void get_status(const Visit *v)
 {
     Server *s = v->s;
@@ -279,7 +295,7 @@ static void get_status(const Visit *v)
     HttpStats http = http_stats(s->http);
     bytes_byte(&b, '{');
     put_member(&b, "build", "ds4 " DS4_VERSION);
-    put_member(&b, "state", s->draining ? "draining" : ready ? "ok" : "loading");
+    put_member(&b, "state", state_of(s));
     put_member(&b, "model", s->info.model);
     put_member(&b, "name", ready ? s->model_name : "");
     put_member(&b, "engine", ready ? s->engine : "");
@@ -291,6 +307,7 @@ static void get_status(const Visit *v)
                  http.open, (unsigned long long)http.connections, (unsigned long long)http.refused,
                  (unsigned long long)http.requests, (unsigned long long)http.slow_clients);
     scheduler_status(s->scheduler, &b);
+    kept_status(s, &b);
     bytes_byte(&b, '}');
     send(v, 200, JSON_TYPE, &b);
 }

@@ -1,6 +1,7 @@
 /* server.c - the parts put together: opened, run, and brought to an end. */
 #include "server.h"
 #include "exchange.h"
+#include "kept.h"
 #include "keys.h"
 #include "routes.h"
 #include "server_parts.h"
@@ -20,6 +21,7 @@ enum { TICK_MS = 100, WORKERS = 2, DEFAULT_QUEUE = 64, DEFAULT_HEARTBEAT_MS = 50
 #define RESPONSES_BYTES ((size_t)256 << 20)
 
 static ds4_engine *open_engine(void *server, ds4_err *err);
+static ds4_engine *open_words(void *server, ds4_err *err);
 static bool on_ready(void *server, ds4_engine *e, const ds4_vocab *v, const TokenTrie *trie,
                      Store **store, ds4_err *err);
 static void on_ended(void *server, bool failed, const ds4_err *err);
@@ -89,13 +91,17 @@ static bool open_scheduler(Server *s, ds4_err *err)
                                  .max_active = s->opt.max_active,
                                  .max_queue =
                                      s->opt.max_queue > 0 ? s->opt.max_queue : DEFAULT_QUEUE,
-                                 .loop_guard = s->opt.loop_guard };
+                                 .loop_guard = s->opt.loop_guard,
+                                 .open_words = s->opt.open_words ? open_words : NULL,
+                                 .idle_unload_s = s->opt.unload_seconds };
     s->scheduler = scheduler_start(&o, err);
     return s->scheduler != NULL;
 }
 
 static bool open_parts(Server *s, ds4_err *err)
 {
+    if (!kept_open(s, err))
+        return false;
     s->responses = responses_store_new(RESPONSES_BYTES);
     if (!s->responses)
         return fail(err, DS4_ENOMEM, "no memory for responses");
@@ -142,6 +148,7 @@ void server_close(Server *s)
     workers_free(s->workers);
     scheduler_free(s->scheduler);
     http_close(s->http);
+    kept_close(s, s->end_until_ns);
     responses_store_free(s->responses);
     recall_free(s->recall);
     tool_memory_free(s->tools);
@@ -155,7 +162,17 @@ void server_close(Server *s)
 static ds4_engine *open_engine(void *server, ds4_err *err)
 {
     Server *s = server;
-    return s->opt.open(s->opt.user, err);
+    ds4_engine *e = s->opt.open(s->opt.user, err);
+    if (!e || !atomic_load(&s->ready) || kept_same(s, e, err))
+        return e;
+    ds4_engine_close(e);
+    return NULL;
+}
+
+static ds4_engine *open_words(void *server, ds4_err *err)
+{
+    Server *s = server;
+    return s->opt.open_words(s->opt.user, err);
 }
 
 /* All of it is written before others may see that it is there. */
@@ -165,7 +182,8 @@ static bool on_ready(void *server, ds4_engine *e, const ds4_vocab *v, const Toke
     Server *s = server;
     ds4_info info = ds4_engine_info(e);
     (void)err;
-    *store = NULL;
+    kept_bind(s, e, v);
+    *store = s->store;
     s->info.context = info.context;
     s->info.max_output = info.context;
     s->sessions = info.sessions;
@@ -209,6 +227,7 @@ static void welcome(Server *s)
     if (s->info.context < CONTEXT_OF_MAX)
         server_log(s, "thinking with max effort needs a context of %d: it is taken as high",
                    CONTEXT_OF_MAX);
+    kept_welcome(s);
     welcome_write(&text, url, s->opt.http.n_keys > 0 || s->opt.key_file, &s->info);
     bytes_byte(&text, 0);
     if (!text.failed && s->opt.welcome && !s->opt.http.unix_path)
@@ -236,23 +255,36 @@ static void begin_drain(Server *s)
 {
     s->draining = true;
     s->drain_until_ns = clock_ns() + (int64_t)s->opt.drain_seconds * 1000000000;
+    s->end_until_ns = clock_ns() + (int64_t)s->opt.shutdown_seconds * 1000000000;
     server_log(s, "ending: no new requests; running ones have %d s", s->opt.drain_seconds);
     http_drain(s->http);
 }
 
-/* What was written last still has to reach the clients. */
+/* Told a second time to end: what is not saved by now is not. */
+static void end_at_once(Server *s)
+{
+    s->drain_until_ns = s->end_until_ns = 0;
+    if (s->stopping)
+        scheduler_finish(s->scheduler, 0);
+}
+
+/* What was written last still has to reach the clients, and the engine's thread has
+ * states to save. */
 static void stop_when_done(Server *s)
 {
-    bool patient = atomic_load(&s->wish) < 2 && clock_ns() < s->drain_until_ns;
+    if (atomic_load(&s->wish) > 1 && s->end_until_ns)
+        end_at_once(s);
+    bool patient = clock_ns() < s->drain_until_ns;
     if (s->exchanges && patient)
         return;
     if (!s->stopping) {
         exchanges_end(s);
-        scheduler_finish(s->scheduler, s->drain_until_ns);
+        scheduler_finish(s->scheduler, s->end_until_ns);
         s->stopping = true;
         return;
     }
-    if (http_stats(s->http).open == 0 || !patient)
+    if ((http_stats(s->http).open == 0 || !patient) &&
+        (atomic_load(&s->ended) || clock_ns() >= s->end_until_ns))
         http_stop(s->http);
 }
 
@@ -266,6 +298,7 @@ static bool tick(void *server)
     exchanges_tick(s);
     if (atomic_load(&s->ended) && s->failed) {
         exchanges_end(s);
+        s->end_until_ns = clock_ns() + (int64_t)s->opt.shutdown_seconds * 1000000000;
         http_stop(s->http);
         return false;
     }

@@ -16,8 +16,10 @@ typedef struct {
     HttpOptions http;     /* its keys are further ones */
     const char *key_file; /* API keys, one a line, # begins a comment; or NULL */
 
-    /* Called on the engine's thread, once. */
+    /* Called on the engine's thread: once, and each time that it was unloaded. */
     ds4_engine *(*open)(void *user, ds4_err *err);
+    /* The same model, only for its vocabulary, while the engine is unloaded; NULL: it never is. */
+    ds4_engine *(*open_words)(void *user, ds4_err *err);
     /* A line for people: without a line end; from any thread. One about a request begins
      * with its id, "req_...". */
     void (*log)(void *user, const char *line);
@@ -29,6 +31,10 @@ typedef struct {
     const char *model_path; /* for /props */
     const char *device;     /* for the metrics; NULL: the default one */
     const char *trace_dir;  /* a folder for all that comes and goes; NULL: none */
+    const char *kv_dir;     /* where KV states outlive the server; NULL: nowhere */
+    uint64_t kv_disk_bytes; /* all that may lie there */
+    uint64_t kv_ram_bytes;  /* of states in memory beside the slots; 0 without kv_dir: none */
+    bool unrounded;         /* the engine's option */
     int default_think;      /* enum ChatThink */
     bool strict_model, strict_media, strict_anthropic, client_sampling, usage_plain;
     bool schema_in_prompt;
@@ -37,6 +43,8 @@ typedef struct {
     int heartbeat_ms;          /* of silence; 0: 5000 */
     int queue_wait_seconds;    /* the longest wait in the queue; 0: no limit */
     int drain_seconds;         /* that answers may go on when the server is to end */
+    int shutdown_seconds;      /* that all of the end may take, with saving */
+    int unload_seconds;        /* without work, until the engine is closed; 0: never */
     int retry_seconds;         /* that an answer goes on unheard, if nobody minds; 0: none */
 } ServerOptions;
 

@@ -25,7 +25,9 @@ struct Server {
     ToolMemory *tools;
     Metrics *metrics;
     ResponseStore *responses;
-    Trace *trace; /* NULL: none */
+    Store *store;            /* NULL: nothing is kept beside the slots */
+    uint8_t fingerprint[32]; /* of the model that it was bound to */
+    Trace *trace;            /* NULL: none */
     int64_t started_ns;
 
     /* written by the engine's thread before ready */
@@ -44,7 +46,7 @@ struct Server {
     bool welcomed, draining, stopping;
     int64_t refused_ns; /* when the log last named one without a right to ask */
     int refused;        /* since then */
-    int64_t drain_until_ns;
+    int64_t drain_until_ns, end_until_ns;
 
     /* written by the engine's thread before ended */
     ds4_err failure;

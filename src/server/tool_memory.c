@@ -4,7 +4,10 @@
  * microseconds, once a request. The hash is seeded at random: nobody can prepare
  * two conversations that it takes for one. */
 #include "tool_memory.h"
+#include "record.h"
 #include "tools_in.h"
+#include "../store/journal.h"
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -22,6 +25,7 @@ typedef struct Known Known;
 struct Known {
     Known *next; /* used before */
     XXH128_hash_t key;
+    uint64_t record; /* its key in the journal; 0: it is not there */
     size_t bytes, n;
     KnownTool tool[]; /* [n], then their texts */
 };
@@ -31,6 +35,8 @@ struct ToolMemory {
     Known *newest;
     size_t n, max_n, bytes, max_bytes;
     uint64_t seed;
+    Journal *journal; /* NULL: memory alone */
+    uint64_t last;    /* its last key */
 };
 
 ToolMemory *tool_memory_new(size_t max_conversations, size_t max_bytes, ds4_err *err)
@@ -90,7 +96,7 @@ static Known **place_of(ToolMemory *m, XXH128_hash_t key)
     return at;
 }
 
-/* ---- remembering ------------------------------------------------------------------------- */
+/* ---- blocks ------------------------------------------------------------------------------ */
 
 /* The tools of a turn's block, one after the other; NULL: there is no other. */
 static const Tool *next_shown(const Turn *t, size_t *at)
@@ -134,6 +140,66 @@ static Known *copy_block(const Turn *t, XXH128_hash_t key, size_t bytes, size_t 
     return k;
 }
 
+/* ---- in the journal -----------------------------------------------------------------------
+ *
+ *   16 bytes of the conversation's key; u32 tools
+ *   each: u32 bytes of its name, u32 of its line, and these
+ */
+
+/* Changes with the form of a record. */
+enum { RECORD_VERSION = 1, MOST_RECORD = 4 << 20 };
+
+/* Of the hash of conversations, so that it is no other secret's. */
+enum { SEED_OF_TOOLS = 0x746f6f6c };
+
+static void write_down(ToolMemory *m, Known *k)
+{
+    Bytes record = { 0 };
+    if (!m->journal)
+        return;
+    bytes_u64(&record, k->key.low64);
+    bytes_u64(&record, k->key.high64);
+    bytes_u32(&record, (uint32_t)k->n);
+    for (size_t i = 0; i < k->n; i++) {
+        const KnownTool *tool = &k->tool[i];
+        bytes_u32(&record, (uint32_t)tool->name.n);
+        bytes_u32(&record, (uint32_t)tool->line.n);
+        bytes_put(&record, tool->name.p, tool->name.n);
+        bytes_put(&record, tool->line.p, tool->line.n);
+    }
+    if (!record.failed) {
+        k->record = ++m->last;
+        journal_put(m->journal, k->record, bytes_view(&record));
+    }
+    bytes_release(&record);
+}
+
+/* NULL: it is damaged, or there is no memory. */
+static Known *read_known(Str record)
+{
+    Record r = { record, false };
+    XXH128_hash_t key;
+    key.low64 = record_u64(&r);
+    key.high64 = record_u64(&r);
+    size_t n = record_count(&r, 8), bytes = sizeof(Known) + n * sizeof(KnownTool) + r.left.n;
+    Known *k = malloc(bytes);
+    if (!k)
+        return NULL;
+    *k = (Known){ .key = key, .bytes = bytes, .n = n };
+    char *p = (char *)(k->tool + n);
+    for (size_t i = 0; i < n; i++) {
+        size_t name = record_u32(&r), line = record_u32(&r);
+        k->tool[i].name = copy_str(&p, record_bytes(&r, name));
+        k->tool[i].line = copy_str(&p, record_bytes(&r, line));
+    }
+    if (record_done(&r))
+        return k;
+    free(k);
+    return NULL;
+}
+
+/* ---- remembering ------------------------------------------------------------------------- */
+
 static void link_newest(ToolMemory *m, Known *k)
 {
     k->next = m->newest;
@@ -146,6 +212,8 @@ static void forget(ToolMemory *m, Known **at)
     *at = k->next;
     m->n--;
     m->bytes -= k->bytes;
+    if (k->record)
+        journal_drop(m->journal, k->record);
     free(k);
 }
 
@@ -157,27 +225,83 @@ static Known **oldest(ToolMemory *m)
     return at;
 }
 
+/* Takes over *k; others make room. */
+static void add_known(ToolMemory *m, Known *k)
+{
+    link_newest(m, k);
+    m->n++;
+    m->bytes += k->bytes;
+    while (m->n > m->max_n || m->bytes > m->max_bytes)
+        forget(m, oldest(m));
+}
+
+/* Does the block say what is known already? */
+static bool is_same(const Known *k, const Turn *t, size_t n)
+{
+    size_t at = 0;
+    bool same = k->n == n;
+    for (size_t i = 0; i < n && same; i++)
+        same = str_eq(k->tool[i].line, next_shown(t, &at)->function);
+    return same;
+}
+
 static void remember(ToolMemory *m, const Turn *t, XXH128_hash_t key, Known **before)
 {
     size_t n, bytes = block_size(t, &n);
+    Known *k = *before;
     if (n == 0)
         return;
-    if (*before)
+    if (k && is_same(k, t, n)) {
+        *before = k->next;
+        link_newest(m, k);
+        return;
+    }
+    if (k)
         forget(m, before);
-    Known *k = bytes <= m->max_bytes ? copy_block(t, key, bytes, n) : NULL;
+    k = bytes <= m->max_bytes ? copy_block(t, key, bytes, n) : NULL;
     if (!k)
         return;
-    link_newest(m, k);
-    m->n++;
-    m->bytes += bytes;
-    while (m->n > m->max_n || m->bytes > m->max_bytes)
-        forget(m, oldest(m));
+    write_down(m, k);
+    add_known(m, k);
+}
+
+/* A JournalOptions.each. */
+static void bring_back(void *memory, uint64_t key, Str record)
+{
+    ToolMemory *m = memory;
+    Known *k = read_known(record);
+    m->last = MAX(m->last, key);
+    if (!k)
+        return;
+    k->record = key;
+    if (k->bytes <= m->max_bytes)
+        add_known(m, k);
+    else
+        free(k);
+}
+
+bool tool_memory_persist(ToolMemory *m, Store *s, uint64_t max_bytes, ds4_err *err)
+{
+    uint8_t secret[32];
+    const JournalOptions opt = { .name = "tools",
+                                 .version = RECORD_VERSION,
+                                 .max_bytes = max_bytes,
+                                 .max_record = MOST_RECORD,
+                                 .each = bring_back,
+                                 .user = m };
+    if (!store_secret(s, secret, err))
+        return false;
+    m->seed = XXH3_64bits_withSeed(secret, sizeof secret, SEED_OF_TOOLS);
+    OPENSSL_cleanse(secret, sizeof secret);
+    m->journal = journal_open(s, &opt, err);
+    return m->journal != NULL;
 }
 
 void tool_memory_free(ToolMemory *m)
 {
     if (!m)
         return;
+    m->journal = NULL; /* there it stays */
     while (m->newest)
         forget(m, &m->newest);
     pthread_mutex_destroy(&m->mutex);

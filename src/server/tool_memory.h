@@ -9,6 +9,7 @@
 #ifndef TOOL_MEMORY_H
 #define TOOL_MEMORY_H
 #include "turn.h"
+#include "../store/store.h"
 
 typedef struct ToolMemory ToolMemory;
 
@@ -16,6 +17,11 @@ typedef struct ToolMemory ToolMemory;
  * conversations and of bytes. 0: 1024 and 32 MiB. */
 ToolMemory *tool_memory_new(size_t max_conversations, size_t max_bytes, ds4_err *err);
 void tool_memory_free(ToolMemory *m);
+
+/* Blocks that earlier processes with the store's directory knew are known from now on,
+ * and those to come are kept there: at most so many bytes. Before anything else is asked.
+ * False: it goes on in memory alone. The store is to be closed after the last call. */
+bool tool_memory_persist(ToolMemory *m, Store *s, uint64_t max_bytes, ds4_err *err);
 
 /* For a turn that was read, before recall_apply, to which the block is a part of
  * what is visible. A conversation is known by its keys of session and agent, its
