@@ -3,6 +3,7 @@
  *
  * A record's place in the file is known as soon as it is put: it follows what
  * waits. Where writing fails the place stays empty, and the reader skips it. */
+#include "journal.h"
 #include "store_parts.h"
 #include "record.h"
 #include "../base/file.h"
@@ -43,6 +44,7 @@ struct Journal {
     /* the writer's thread's */
     int fd;
     bool unsynced;
+    bool rewrite;           /* it has damaged places, or another version's records */
     uint64_t compact_after; /* a length */
 };
 
@@ -155,7 +157,6 @@ static void squeeze(Journal *j)
 
 typedef struct {
     Journal *j;
-    const char *p;
     size_t others; /* records of another version */
     bool no_memory;
 } Replay;
@@ -210,6 +211,7 @@ static bool read_all(Journal *j, const char *path, uint64_t bytes, ds4_err *err)
     const RecordScan scan = record_scan((const char *)m.p, m.n, replay, &p);
     j->end = scan.end;
     j->count.damaged = scan.damaged;
+    j->rewrite = scan.damaged || p.others;
     bound(j);
     tell_all(j, &m);
     map_close(&m);
@@ -440,7 +442,8 @@ static bool plan_move(Journal *j, Move *m)
     m->old_end = j->end;
     m->live_bytes = j->count.live_bytes;
     const uint64_t dead = j->end - MIN(j->end, j->count.live_bytes);
-    if (dead > j->end / 2 && j->end > MAX(j->compact_after, (uint64_t)SMALL)) {
+    const bool mostly = dead > j->end / 2 && j->end > SMALL;
+    if ((mostly || j->rewrite) && j->end > j->compact_after) {
         m->rec = malloc((j->n_rec + 1) * sizeof *m->rec);
         m->at = malloc((j->n_rec + 1) * sizeof *m->at);
         ok = m->rec && m->at;
@@ -497,7 +500,7 @@ static void adopt(Journal *j, const Move *m, int fd)
     pthread_mutex_unlock(&j->lock);
     close(j->fd);
     j->fd = fd;
-    j->unsynced = false;
+    j->unsynced = j->rewrite = false;
     j->compact_after = 0;
     grew(j->s, m->new_end, m->old_end);
 }

@@ -1,5 +1,6 @@
 /* store.c - opening, finding, putting, closing. Bytes are moved by fetch.c and
  * writer.c. */
+#include "store.h"
 #include "store_parts.h"
 #include <assert.h>
 #include <stdio.h>
