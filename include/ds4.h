@@ -76,6 +76,7 @@ typedef struct {
     int max_logits;        /* most rows of logits a step can give; 0: one a session */
     uint64_t beside;       /* bytes of the host's memory that the program takes for itself, which
                                the plan leaves free: a store of states, say */
+    bool share_device;     /* use a GPU that another program has a model on, too */
     bool unrounded;        /* leave out the FP8/FP4 rounding of KV rows (tests) */
     ds4_progress progress; /* or NULL */
     ds4_log log;           /* or NULL */

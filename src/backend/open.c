@@ -138,3 +138,13 @@ bool backend_memory(const char *device, uint64_t *free_bytes, bool *mapped, ds4_
         return is_host(name) || unknown(name, err);
     return cuda_driver.memory(gpu, free_bytes, err);
 }
+
+bool backend_identity(const char *device, char out[40])
+{
+    const char *name = device ? device : "cpu";
+    int gpu;
+
+    while (take(&name, "timed:") || take(&name, "trace:") || take(&name, "check:"))
+        ;
+    return is_cuda(name, &gpu) && cuda_identity(gpu, out);
+}

@@ -93,7 +93,8 @@ static bool open_parts(ds4_engine *e, const ds4_options *opt, ds4_err *err)
     if (!engine_check(&e->gguf, opt, &e->shape, &e->bytes, err) ||
         !settings_make(&e->set, opt, &e->shape, err) ||
         !settings_place(&e->set, opt, &e->shape, &e->bytes, e->gguf.file_bytes, err) ||
-        !load_vocab(e, err) || !obey_plan(e, err) || !take_memory(e, err))
+        (!opt->share_device && !lock_device(&e->lock, e->set.device, err)) || !load_vocab(e, err) ||
+        !obey_plan(e, err) || !take_memory(e, err))
         return false;
     e->set.backend.vocab = e->vocab;
     e->be = backend_open(e->set.device, &e->shape, &e->set.backend, err);
@@ -159,6 +160,7 @@ void ds4_engine_close(ds4_engine *e)
     vocab_free(e->vocab);
     gguf_release(&e->gguf);
     map_close(&e->map);
+    lock_release(&e->lock);
     free(e->session);
     free(e->seat);
     free(e->session_token);

@@ -3,6 +3,7 @@
  *      engine.c    opening and closing; what the engine says about itself
  *      plan.c      how much memory that takes, before it is taken
  *      memory.c    how much there is
+ *      lock.c      one program a GPU
  *      step.c      rows in, logits out, for any number of sessions
  *      session.c   one timeline: feeding, going back
  *      marks.c     the lengths it can go back to
@@ -51,12 +52,19 @@ typedef struct {
     BackendOptions backend;
 } Settings;
 
+/* Held in every folder of a list that can be written to. */
+enum { LOCK_FOLDERS = 2 };
+typedef struct {
+    int fd[LOCK_FOLDERS]; /* + 1; 0: none */
+} Lock;
+
 struct ds4_engine {
     Map map; /* empty where the caller keeps the bytes */
     const unsigned char *file;
     Gguf gguf;
     Shape shape;
     Settings set;
+    Lock lock; /* of the device */
     ModelBytes bytes;
     ds4_vocab *vocab;
     Backend *be;
@@ -102,6 +110,13 @@ bool settings_place(Settings *set, const ds4_options *opt, const Shape *s, const
 bool engine_check(const Gguf *g, const ds4_options *opt, Shape *s, ModelBytes *bytes, ds4_err *err);
 void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBytes *bytes,
                  uint64_t file_bytes);
+
+/* A file of this name in each of the folders. False: another process has one of them, whose
+ * number is *holder (0: not known); this one may have it as often as it likes. */
+bool lock_take(Lock *l, const char *const folders[LOCK_FOLDERS], const char *name, long *holder);
+void lock_release(Lock *l);
+/* The device for this program alone; the host is everybody's. */
+bool lock_device(Lock *l, const char *device, ds4_err *err);
 
 /* Say of which file an error is, where the file is at fault. */
 bool fail_of_file(ds4_err *err, const char *path, const ds4_err *inner);

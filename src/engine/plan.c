@@ -184,19 +184,27 @@ bool ds4_plan_check(const ds4_plan *p, ds4_err *err)
 
 /* ---- where ------------------------------------------------------------------ */
 
-static void say_choice(const ds4_options *opt, const ds4_plan *gpu)
+/* Whether to take the GPU, which has room or not, and to say why. */
+static bool choose(const ds4_options *opt, const ds4_plan *gpu)
 {
-    const double need = (double)gpu->required / 1e9, have = (double)gpu->available / 1e9;
-    char line[200];
+    char line[300];
+    ds4_err taken = { 0 };
+    Lock lock = { 0 };
+    const bool free_for_us =
+        !gpu->fits || opt->share_device || lock_device(&lock, gpu->device, &taken);
 
-    if (gpu->fits)
-        snprintf(line, sizeof line, "running on %s (--device cpu runs on the CPU)", gpu->device);
-    else
+    lock_release(&lock); /* whoever opens it takes it again */
+    if (!gpu->fits)
         snprintf(line, sizeof line,
-                 "running on the CPU: %.1f GB are needed on %s, and %.1f GB are free", need,
-                 gpu->device, have);
+                 "running on the CPU: %.1f GB are needed on %s, and %.1f GB are free",
+                 gb(gpu->required), gpu->device, gb(gpu->available));
+    else if (!free_for_us)
+        snprintf(line, sizeof line, "running on the CPU: %s", taken.msg);
+    else
+        snprintf(line, sizeof line, "running on %s (--device cpu runs on the CPU)", gpu->device);
     if (opt->log)
         opt->log(opt->user, line);
+    return gpu->fits && free_for_us;
 }
 
 bool settings_place(Settings *set, const ds4_options *opt, const Shape *s, const ModelBytes *bytes,
@@ -214,8 +222,7 @@ bool settings_place(Settings *set, const ds4_options *opt, const Shape *s, const
         !backend_memory(gpu.device, &gpu.device_free, &gpu.mapped, NULL))
         return true;
     engine_plan(&p, &gpu, s, bytes, file_bytes);
-    say_choice(opt, &p);
-    if (p.fits)
+    if (choose(opt, &p))
         *set = gpu;
     return true;
 }

@@ -203,5 +203,8 @@ uint64_t backend_scratch(const char *device, const Shape *shape, const BackendOp
  * read where the file is mapped; then *free_bytes is 0. Else in the device's own, of which
  * *free_bytes are free, and weights are copied there. False: there is no such device. */
 bool backend_memory(const char *device, uint64_t *free_bytes, bool *mapped, ds4_err *err);
+/* A name of a device with memory of its own that is the same in every program, for locks
+ * between them. False: the host's, which programs share, or one that is not there. */
+bool backend_identity(const char *device, char out[40]);
 
 #endif

@@ -17,4 +17,8 @@ typedef struct {
 
 extern const CudaDriver cuda_driver;
 
+/* A name of GPU `device` that is the same in every program, whatever numbers it sees.
+ * False: there is none. */
+bool cuda_identity(int device, char out[40]);
+
 #endif
