@@ -1,6 +1,7 @@
 /* Responses that are kept: going on from them, pointing into them, and the store
  * by itself. */
 #include "../responses.h"
+#include "../store_folder.h"
 #include <pthread.h>
 
 /* ---- keeping ------------------------------------------------------------------------------- */
@@ -90,6 +91,153 @@ static void going_on_from_a_response_is_as_telling_it_all_again(void **state)
     assert_string_equal(e.code, "unknown_call_id");
     assert_non_null(strstr(e.message, "input[1]"));
     responses_store_free(s.responses);
+}
+
+/* ---- after a restart ------------------------------------------------------------------------ */
+
+static size_t restored; /* by the last remake */
+
+/* Another process on the same folder. */
+static void remake(StoreFolder *f, ServerInfo *s, size_t max_bytes)
+{
+    ds4_err err;
+    responses_store_free(s->responses);
+    if (f->store)
+        store_folder_close(f);
+    *s = with_store(max_bytes);
+    if (!responses_persist(s->responses, store_folder_open(f), max_bytes, &restored, &err))
+        fail_msg("%s", err.msg);
+}
+
+static void end(StoreFolder *f, ServerInfo *s)
+{
+    responses_store_free(s->responses);
+    store_folder_close(f);
+    store_folder_remove(f);
+}
+
+static bool is_there(const ServerInfo *s, const char *id)
+{
+    Bytes b = { 0 };
+    bool found = responses_get(s->responses, str_of(id), &b);
+    bytes_release(&b);
+    return found;
+}
+
+static void a_conversation_goes_on_after_each_restart(void **state)
+{
+    (void)state;
+    StoreFolder f = { 0 };
+    ServerInfo s = test_server;
+    char first[64], second[64];
+    s.responses = NULL;
+    remake(&f, &s, 1 << 20);
+    answer(&s, "{\"input\": \"q1\"}", "a1", first);
+    remake(&f, &s, 1 << 20);
+    assert_int_equal(restored, 1);
+    answer(&s, BODY(after(first), OUTPUT("call_1", "r1"), SAYS("q2")), "a2", second);
+    remake(&f, &s, 1 << 20);
+    assert_int_equal(restored, 2);
+    same_messages(&s, BODY(after(second), OUTPUT("call_1", "r2")),
+                  BODY("", SAYS("q1"), ANSWERED("a1"), OUTPUT("call_1", "r1"), SAYS("q2"),
+                       ANSWERED("a2"), OUTPUT("call_1", "r2")));
+    Bytes whole = { 0 };
+    assert_true(responses_get(s.responses, str_of(second), &whole));
+    Json *o = json_read(bytes_view(&whole), NULL);
+    assert_true(json_is(json_member(o, "id"), second));
+    json_free(o);
+    bytes_release(&whole);
+    end(&f, &s);
+}
+
+static void items_may_be_pointed_to_after_a_restart(void **state)
+{
+    (void)state;
+    StoreFolder f = { 0 };
+    ServerInfo s = test_server;
+    char id[64];
+    s.responses = NULL;
+    remake(&f, &s, 1 << 20);
+    ids_given = 0;
+    answer(&s, "{\"input\": \"q1\"}", "a1", id);
+    remake(&f, &s, 1 << 20);
+    same_messages(&s,
+                  BODY("", SAYS("q1"), "{\"type\": \"item_reference\", \"id\": \"rs_" ID(2) "\"}",
+                       "{\"id\": \"msg_" ID(3) "\"}",
+                       "{\"type\": \"item_reference\", \"id\": \"fc_" ID(4) "\"}",
+                       OUTPUT("call_1", "r1")),
+                  BODY("", SAYS("q1"), ANSWERED("a1"), OUTPUT("call_1", "r1")));
+    end(&f, &s);
+}
+
+/* Not even where others go on from it: of those only the words stay. */
+static void what_was_deleted_does_not_come_back(void **state)
+{
+    (void)state;
+    StoreFolder f = { 0 };
+    ServerInfo s = test_server;
+    char first[64], second[64], third[64];
+    s.responses = NULL;
+    remake(&f, &s, 1 << 20);
+    answer(&s, "{\"input\": \"q1\"}", "a1", first);
+    answer(&s, BODY(after(first), OUTPUT("call_1", "r1"), SAYS("q2")), "a2", second);
+    answer(&s, "{\"input\": \"alone\"}", "a3", third);
+    assert_true(responses_delete(s.responses, str_of(first)));
+    assert_true(responses_delete(s.responses, str_of(third)));
+    for (int i = 0; i < 2; i++) {
+        remake(&f, &s, 1 << 20);
+        assert_int_equal(restored, 1);
+        assert_false(is_there(&s, first));
+        assert_false(is_there(&s, third));
+        same_messages(&s, BODY(after(second), OUTPUT("call_1", "r2")),
+                      BODY("", SAYS("q1"), ANSWERED("a1"), OUTPUT("call_1", "r1"), SAYS("q2"),
+                           ANSWERED("a2"), OUTPUT("call_1", "r2")));
+    }
+    assert_true(responses_delete(s.responses, str_of(second)));
+    remake(&f, &s, 1 << 20);
+    assert_int_equal(restored, 0);
+    end(&f, &s);
+}
+
+/* Half a conversation is worse than none. */
+static void where_a_beginning_is_damaged_what_goes_on_from_it_is_not_there(void **state)
+{
+    (void)state;
+    StoreFolder f = { 0 };
+    ServerInfo s = test_server;
+    char first[64], second[64], third[64];
+    s.responses = NULL;
+    remake(&f, &s, 1 << 20);
+    answer(&s, "{\"input\": \"q1\"}", "a1", first);
+    answer(&s, BODY(after(first), OUTPUT("call_1", "r1"), SAYS("q2")), "a2", second);
+    answer(&s, "{\"input\": \"alone\"}", "a3", third);
+    responses_store_free(s.responses);
+    s.responses = NULL;
+    store_folder_close(&f);
+    store_folder_damage(&f, "responses.journal", 200);
+    remake(&f, &s, 1 << 20);
+    assert_int_equal(restored, 1);
+    assert_false(is_there(&s, first));
+    assert_false(is_there(&s, second));
+    assert_true(is_there(&s, third));
+    end(&f, &s);
+}
+
+static void no_more_comes_back_than_the_bounds_allow(void **state)
+{
+    (void)state;
+    StoreFolder f = { 0 };
+    ServerInfo s = test_server;
+    char id[20][64];
+    s.responses = NULL;
+    remake(&f, &s, 1 << 20);
+    for (size_t i = 0; i < COUNT(id); i++)
+        answer(&s, "{\"input\": \"q1\"}", "a1", id[i]);
+    remake(&f, &s, 8192);
+    assert_in_range(restored, 1, 8);
+    assert_true(is_there(&s, id[19]));
+    assert_false(is_there(&s, id[0]));
+    end(&f, &s);
 }
 
 static void an_item_may_be_pointed_to(void **state)
@@ -419,6 +567,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(going_on_from_a_response_is_as_telling_it_all_again),
+        cmocka_unit_test(a_conversation_goes_on_after_each_restart),
+        cmocka_unit_test(items_may_be_pointed_to_after_a_restart),
+        cmocka_unit_test(what_was_deleted_does_not_come_back),
+        cmocka_unit_test(where_a_beginning_is_damaged_what_goes_on_from_it_is_not_there),
+        cmocka_unit_test(no_more_comes_back_than_the_bounds_allow),
         cmocka_unit_test(an_item_may_be_pointed_to),
         cmocka_unit_test(pointers_cannot_stand_for_more_than_a_body),
         cmocka_unit_test(a_response_can_be_asked_for_and_taken_away),

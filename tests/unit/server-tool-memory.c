@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
+#include "../store_folder.h"
 
 /* Bodies of chat. */
 #define F       "{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"one\"}}"
@@ -92,6 +93,42 @@ static void missing_tools_keep_their_places_and_are_barred(void **state)
     becomes(BEGUN(F "," G "," H), GOES_ON(G), "[f]g[h]");
     becomes(BEGUN(F "," G "," H), GOES_ON(""), "[f][g][h]");
     becomes(BEGUN(F "," G), GOES_ON(""), "[f][g]");
+}
+
+/* Another process on the same folder. */
+static ToolMemory *remake(StoreFolder *f, ToolMemory *before)
+{
+    ds4_err err;
+    tool_memory_free(before);
+    if (f->store)
+        store_folder_close(f);
+    ToolMemory *m = make(0, 0);
+    if (!tool_memory_persist(m, store_folder_open(f), 1 << 20, &err))
+        fail_msg("%s", err.msg);
+    return m;
+}
+
+static void missing_tools_are_known_after_a_restart(void **state)
+{
+    (void)state;
+    StoreFolder f = { 0 };
+    ToolMemory *m = remake(&f, NULL);
+    Turn a = applied(m, BEGUN(F "," G "," H));
+    m = remake(&f, m);
+    Turn b = applied(m, GOES_ON(F "," H));
+    block_is(&b, "f[g]h");
+    /* A block that takes the place of one is the one that comes back. */
+    Turn c = applied(m, BEGUN(G "," H));
+    m = remake(&f, m);
+    Turn d = applied(m, GOES_ON(""));
+    block_is(&d, "[g][h]");
+    turn_release(&a);
+    turn_release(&b);
+    turn_release(&c);
+    turn_release(&d);
+    tool_memory_free(m);
+    store_folder_close(&f);
+    store_folder_remove(&f);
 }
 
 static void where_no_tool_is_left_none_may_be_called(void **state)
@@ -554,6 +591,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_tools_keep_their_places_and_are_barred),
+        cmocka_unit_test(missing_tools_are_known_after_a_restart),
         cmocka_unit_test(where_no_tool_is_left_none_may_be_called),
         cmocka_unit_test(the_known_block_stays_while_tools_come_and_go),
         cmocka_unit_test(a_block_that_changed_is_what_counts_from_now_on),
