@@ -16,6 +16,7 @@ static ds4_engine *open_on(const char *device, ds4_options opt)
     ds4_err err;
 
     opt.device = device;
+    opt.share_device = true; /* other tests may run beside */
     opt.model = opt.model ? opt.model : BUNDLED;
     ds4_engine *e = ds4_engine_open(&opt, &err);
     if (!e)
@@ -612,6 +613,143 @@ static void a_state_goes_from_device_to_device(void **state)
     ds4_engine_close(gpu);
 }
 
+/* ---- state in pieces ---------------------------------------------------------------- */
+
+enum { CUT = 384, PIECE = 256 }; /* tokens of a state, in two pieces, the second one shorter */
+
+typedef struct {
+    char *rows[2], *mark;
+} Pieces;
+
+static size_t piece_bytes(const ds4_engine *e, int i)
+{
+    return (size_t)ds4_rows_bytes(e, i * PIECE, MIN((i + 1) * PIECE, CUT));
+}
+
+static size_t mark_bytes(const ds4_engine *e) { return (size_t)ds4_mark_bytes(e, CUT); }
+
+static Pieces take_out(ds4_session *s)
+{
+    Pieces p;
+    ds4_err err;
+    bool ok = true;
+
+    for (int i = 0; i < 2 && ok; i++) {
+        p.rows[i] = malloc(piece_bytes(s->engine, i));
+        ok = ds4_session_read_rows(s, i * PIECE, MIN((i + 1) * PIECE, CUT), p.rows[i], &err);
+    }
+    p.mark = malloc(mark_bytes(s->engine));
+    if (!ok || !ds4_session_read_mark(s, CUT, p.mark, &err))
+        fail_msg("%s", err.msg);
+    return p;
+}
+
+static void put_rows(ds4_session *s, const Pieces *p, int i)
+{
+    ds4_err err;
+
+    if (!ds4_session_write_rows(s, i * PIECE, MIN((i + 1) * PIECE, CUT), p->rows[i],
+                                piece_bytes(s->engine, i), &err))
+        fail_msg("%s", err.msg);
+}
+
+static void put_in(ds4_session *s, const Pieces *p, const int32_t *ids)
+{
+    ds4_err err;
+
+    put_rows(s, p, 0);
+    put_rows(s, p, 1);
+    if (!ds4_session_enter(s, ids, CUT, p->mark, mark_bytes(s->engine), &err))
+        fail_msg("%s", err.msg);
+}
+
+static void assert_same_pieces(const ds4_engine *e, const Pieces *a, const Pieces *b)
+{
+    for (int i = 0; i < 2; i++)
+        assert_memory_equal(a->rows[i], b->rows[i], piece_bytes(e, i));
+    assert_memory_equal(a->mark, b->mark, mark_bytes(e));
+}
+
+static void drop_pieces(Pieces *p)
+{
+    free(p->rows[0]);
+    free(p->rows[1]);
+    free(p->mark);
+}
+
+/* Cut on one device, entered on another, which gives the same bytes again; the first thing
+ * that the other does. Then both answer. */
+static void pieces_go_from_device_to_device(void **state)
+{
+    static const char *const way[][2] = { { "cuda", "cpu" },
+                                          { "cpu", "cuda" },
+                                          { "cuda", "cuda" } };
+
+    (void)state;
+    NEED_GPU();
+    for (size_t i = 0; i < COUNT(way); i++) {
+        Agreement a = { 0 };
+        ds4_engine *from = open_on(way[i][0], (ds4_options){ 0 });
+        ds4_engine *to = open_on(way[i][1], (ds4_options){ .max_rows = 200 });
+        int32_t *ids = long_text(from, TEXT);
+        ds4_session *s = session(from), *t = session(to);
+        feed(s, ids, CUT, 128, NULL);
+        Pieces first = take_out(s);
+        put_in(t, &first, ids);
+        Pieces second = take_out(t);
+        assert_same_pieces(from, &first, &second);
+        follow(&a, s, t, ids + CUT, 3);
+        assert_int_equal(a.others, 0);
+        assert_true(a.kl < (i == 2 ? 1e-12 : 1e-4));
+        drop_pieces(&first);
+        drop_pieces(&second);
+        free(ids);
+        ds4_engine_close(from);
+        ds4_engine_close(to);
+    }
+}
+
+/* Entered, forked, forked at a mark below: each goes on as the source does, bit by bit,
+ * while another session decodes between the pieces and does not notice. */
+static void restored_and_forked_on_the_gpu_equals_never_interrupted(void **state)
+{
+    enum { AHEAD = 200, BESIDE = 40 };
+    ds4_err err;
+    int reached = 0;
+
+    (void)state;
+    NEED_GPU();
+    ds4_engine *e = open_on("cuda", (ds4_options){ .sessions = 5, .max_logits = FEW });
+    int32_t *ids = long_text(e, TEXT);
+    const size_t row = (size_t)vocab_of(e);
+    float *want = rows_of(e, TEXT), *got = rows_of(e, TEXT);
+    ds4_session *s = session(e), *t = session(e), *whole = session(e), *part = session(e),
+                *other = session(e);
+    feed(s, ids, CUT, FEW, want);
+    Pieces p = take_out(s);
+    feed(other, ids, 10, FEW, got);
+    put_rows(t, &p, 0);
+    feed(other, ids + 10, BESIDE, 1, got + 10 * row);
+    put_in(t, &p, ids);
+    feed(other, ids + 10 + BESIDE, BESIDE, 1, got + (size_t)(10 + BESIDE) * row);
+    assert_true(same(e, got, want, 10 + 2 * BESIDE));
+    assert_true(ds4_session_fork(whole, s, CUT, &reached, &err) && reached == CUT);
+    feed(s, ids + CUT, AHEAD, 1, want + CUT * row);
+    assert_true(ds4_session_fork(part, s, CUT + 127, &reached, &err) && reached == CUT);
+    ds4_session *const like[] = { t, whole, part };
+    for (size_t i = 0; i < COUNT(like); i++) {
+        feed(like[i], ids + CUT, AHEAD, 1, got);
+        if (!same(e, got, want + CUT * row, AHEAD))
+            fail_msg("copy %d differs by %.3g", (int)i,
+                     distance(got, want + CUT * row, AHEAD * row));
+    }
+    drop_pieces(&p);
+    free(want);
+    free(got);
+    free(ids);
+    ds4_engine_close(e);
+}
+
 /* ---- choosing ---------------------------------------------------------------------- */
 
 static void keep_line(void *user, const char *line) { snprintf(user, 200, "%s", line); }
@@ -624,7 +762,7 @@ static void a_gpu_is_taken_where_the_model_fits(void **state)
 
     (void)state;
     NEED_GPU();
-    ds4_options opt = { .model = BUNDLED, .log = keep_line, .user = said };
+    ds4_options opt = { .model = BUNDLED, .share_device = true, .log = keep_line, .user = said };
     assert_true(ds4_plan_make(&plan, &opt, &err));
     assert_string_equal(plan.device, "cuda");
     assert_true(plan.fits && !plan.mapped && plan.available > 1 << 30);
@@ -676,6 +814,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_replayed_step_is_the_encoded_one),
         cmocka_unit_test(a_step_after_going_back_is_the_first_one),
         cmocka_unit_test(a_state_goes_from_device_to_device),
+        cmocka_unit_test(pieces_go_from_device_to_device),
+        cmocka_unit_test(restored_and_forked_on_the_gpu_equals_never_interrupted),
         cmocka_unit_test(a_gpu_is_taken_where_the_model_fits),
         cmocka_unit_test(a_plan_is_what_is_taken),
     };
