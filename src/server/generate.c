@@ -203,6 +203,29 @@ const char *generation_ending(const Generation *g)
 
 const char *generation_loop(const Generation *g) { return g->loop; }
 
+static void add_name(AnswerNames *names, const char *name)
+{
+    snprintf(names->name[names->n++ % ANSWER_NAMES], sizeof names->name[0], "%s", name);
+}
+
+AnswerNames generation_names(const Generation *g)
+{
+    AnswerNames names = { 0 };
+    if (g->signed_thought)
+        add_name(&names, g->handle);
+    for (size_t i = 0; i < g->told.n_calls; i++)
+        add_name(&names, g->told.calls[i].id);
+    return names;
+}
+
+bool answer_has_name(const AnswerNames *names, Str name)
+{
+    for (size_t i = 0; i < MIN(names->n, (size_t)ANSWER_NAMES) && name.n; i++)
+        if (str_eq(str_of(names->name[i]), name))
+            return true;
+    return false;
+}
+
 /* ---- telling ---------------------------------------------------------------------- */
 
 static void tell(Generation *g, const Event *e)

@@ -21,6 +21,16 @@ typedef struct Generation Generation;
 Generation *generation_new(Job *j, const GenerateEnv *env, ApiError *e);
 void generation_free(Generation *g);
 
+/* By what an answer is known when it is sent back: its handle and the ids of its calls, of
+ * which the last ones count. */
+enum { ANSWER_NAMES = 9 };
+typedef struct {
+    char name[ANSWER_NAMES][64];
+    size_t n; /* that were given */
+} AnswerNames;
+AnswerNames generation_names(const Generation *g);
+bool answer_has_name(const AnswerNames *names, Str name);
+
 /* The prompt has been read: so many of its tokens were reused, the rest took so long. */
 void generation_begin(Generation *g, int cached, double prompt_ms);
 

@@ -69,6 +69,7 @@ struct Job {
     int64_t started_ns, first_ns; /* in a slot; first token. The engine's */
     Job *next;                    /* in the scheduler's queue */
     bool overtaken;               /* there, by a shorter one */
+    int fresh; /* tokens of its prompt that must be read, lately; 0: not known. The engine's */
 };
 
 /* One reference. NULL: no memory. */

@@ -15,7 +15,7 @@ typedef _Atomic uint64_t Counter;
 /* status: the last one is all others */
 static const int codes[] = { 200, 204, 400, 401, 403, 404, 405, 408,
                              413, 429, 499, 500, 501, 503, 529 };
-enum { N_CODES = COUNT(codes) + 1, N_BOUNDS = 16, N_SHARES = 3 };
+enum { N_CODES = COUNT(codes) + 1, N_BOUNDS = 16, N_SHARES = 3, N_BAD = 5 };
 
 typedef struct {
     Counter bucket[N_BOUNDS + 1]; /* each its own share, not cumulative */
@@ -24,12 +24,15 @@ typedef struct {
 
 struct Metrics {
     Counter requests[N_APIS + 1][N_CLIENTS][N_CODES];
-    Counter active, queue, prefill, disk_written, slow;
-    Counter cached[N_CACHE_SOURCES], missed[N_CACHE_MISSES], decoded[N_DECODE_PHASES];
+    Counter active, queue, prefill, slow, side, unloaded;
+    Counter cached[N_CACHE_SOURCES], prompts[N_CACHE_SOURCES + 1];
+    Counter missed[N_CACHE_MISSES], decoded[N_DECODE_PHASES];
+    Counter disk_written, disk_read, bad[N_BAD], dropped, failed_writes, waiting;
+    Counter restored, saved;
     Counter slots[N_SLOT_STATES], kv[N_KV_TIERS], evicted[N_EVICTIONS];
     Counter cancelled[N_JOB_PHASES][N_CANCEL_REASONS];
     Counter calls[N_CALL_RESULTS], heartbeats[N_APIS + 1];
-    Histogram queued, prefilled, first[N_SHARES], token, request;
+    Histogram queued, prefilled, first[N_SHARES], token, request, restoring, saving;
     Bytes build; /* the labels of build_info */
 };
 
@@ -49,13 +52,18 @@ static const char *const code_names[] = {
     "200", "204", "400", "401", "403", "404", "405", "408",
     "413", "429", "499", "500", "501", "503", "529", "other"
 };
-static const char *const source_names[] = { "live", "rewind", "ram", "disk", "handle" };
-static const char *const miss_names[] = { "new", "system_changed", "tools_changed",
-                                          "history_edited", "evicted" };
+static const char *const source_names[] = { "live", "handle", "rewind", "fork", "ram", "disk" };
+static const char *const rung_names[] = {
+    "live", "handle", "rewind", "fork", "ram", "disk", "none"
+};
+static const char *const miss_names[] = {
+    "new", "system_changed", "tools_changed", "history_edited", "evicted", "no_mark", "store_failed"
+};
+static const char *const bad_names[] = { "header", "version", "size", "checksum", "name" };
 static const char *const decode_names[] = { "think", "text", "tool" };
 static const char *const phase_names[] = { "queued", "prefill", "decode" };
 static const char *const cancel_names[] = { "client", "slow_client", "api", "shutdown" };
-static const char *const slot_names[] = { "free", "idle", "prefill", "decode" };
+static const char *const slot_names[] = { "free", "idle", "restore", "prefill", "decode" };
 static const char *const tier_names[] = { "live", "ram", "disk" };
 static const char *const evict_names[] = { "slot_needed", "ram_full", "disk_full" };
 static const char *const result_names[] = { "ok", "recovered", "dropped" };
@@ -66,6 +74,8 @@ SAME_LENGTH(api_names, N_APIS + 1);
 SAME_LENGTH(client_names, N_CLIENTS);
 SAME_LENGTH(code_names, N_CODES);
 SAME_LENGTH(source_names, N_CACHE_SOURCES);
+SAME_LENGTH(rung_names, N_CACHE_SOURCES + 1);
+SAME_LENGTH(bad_names, N_BAD);
 SAME_LENGTH(miss_names, N_CACHE_MISSES);
 SAME_LENGTH(decode_names, N_DECODE_PHASES);
 SAME_LENGTH(phase_names, N_JOB_PHASES);
@@ -79,6 +89,8 @@ SAME_LENGTH(share_names, N_SHARES);
 /* Seconds. A queue and a prompt may take an hour, a token hardly a second. */
 static const double long_bounds[N_BOUNDS] = { 0.01, 0.05, 0.1, 0.25, 0.5, 1,   2.5,  5,
                                               10,   30,   60,  120,  300, 600, 1800, 3600 };
+static const double short_bounds[N_BOUNDS] = { 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05,
+                                               0.075,  0.1,   0.15,  0.25,  0.5,  1,    2.5,  10 };
 static const double token_bounds[N_BOUNDS] = { 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04,
                                                0.05,  0.075,  0.1,   0.15, 0.25,  0.5,  1,    5 };
 
@@ -111,6 +123,11 @@ static const Family families[] = {
     FAMILY("prefill_cached_tokens_total", "counter", cached,
            .help = "Tokens of prompts that were in a KV state already, by where that came from.",
            LABEL(0, "source", source_names)),
+    FAMILY("prompts_total", "counter", prompts,
+           .help = "Prompts, by where their beginning was found; none: nowhere.",
+           LABEL(0, "source", rung_names)),
+    FAMILY("side_requests_total", "counter", side,
+           .help = "Short requests beside a conversation, whose state is not kept."),
     FAMILY("prefill_seconds", "histogram", prefilled,
            .help = "Time to read what of a prompt was not cached.", .bounds = long_bounds),
     FAMILY("ttft_seconds", "histogram", first,
@@ -130,6 +147,27 @@ static const Family families[] = {
            LABEL(0, "tier", tier_names)),
     FAMILY("kv_disk_written_bytes_total", "counter", disk_written,
            .help = "Bytes of KV states written to disk."),
+    FAMILY("kv_disk_read_bytes_total", "counter", disk_read,
+           .help = "Bytes of KV states read from disk."),
+    FAMILY("kv_bad_files_total", "counter", bad,
+           .help = "Files of KV states that were removed, by what was wrong.",
+           LABEL(0, "reason", bad_names)),
+    FAMILY("kv_dropped_total", "counter", dropped,
+           .help = "Pieces of KV states that were given up before they were written."),
+    FAMILY("kv_failed_writes_total", "counter", failed_writes,
+           .help = "Pieces of KV states that could not be written."),
+    FAMILY("kv_waiting_bytes", "gauge", waiting, .help = "Bytes that wait to be written."),
+    FAMILY("kv_restored_bytes_total", "counter", restored,
+           .help = "Bytes of KV states that came back from the store."),
+    FAMILY("kv_restore_seconds", "histogram", restoring,
+           .help = "Time from asking for a stored state to having it.", .bounds = short_bounds),
+    FAMILY("kv_saved_bytes_total", "counter", saved,
+           .help = "Bytes of KV states that were given to the store."),
+    FAMILY("kv_save_seconds", "histogram", saving,
+           .help = "Time that the engine's thread needed to give a piece to the store.",
+           .bounds = short_bounds),
+    FAMILY("unloads_total", "counter", unloaded,
+           .help = "Times that the model was closed since nobody asked."),
     FAMILY("kv_evictions_total", "counter", evicted, .help = "KV states given up, by what for.",
            LABEL(0, "reason", evict_names)),
     FAMILY("cache_miss_total", "counter", missed,
@@ -322,6 +360,7 @@ void metrics_left_queue(Metrics *m, double seconds) { observe(&m->queued, long_b
 
 void metrics_prompt(Metrics *m, int cached, enum CacheSource source, enum CacheMiss miss)
 {
+    add(&m->prompts[cached > 0 ? source : N_CACHE_SOURCES], 1);
     if (cached > 0)
         add_tokens(&m->cached[source], cached);
     if (miss < N_CACHE_MISSES)
@@ -355,7 +394,21 @@ void metrics_tool_call(Metrics *m, enum CallResult result) { add(&m->calls[resul
 
 void metrics_evicted(Metrics *m, enum Eviction reason) { add(&m->evicted[reason], 1); }
 
-void metrics_disk_written(Metrics *m, uint64_t bytes) { add(&m->disk_written, bytes); }
+void metrics_unloaded(Metrics *m) { add(&m->unloaded, 1); }
+
+void metrics_side_request(Metrics *m) { add(&m->side, 1); }
+
+void metrics_restored(Metrics *m, uint64_t bytes, double seconds)
+{
+    add(&m->restored, bytes);
+    observe(&m->restoring, short_bounds, seconds);
+}
+
+void metrics_saved(Metrics *m, uint64_t bytes, double seconds)
+{
+    add(&m->saved, bytes);
+    observe(&m->saving, short_bounds, seconds);
+}
 
 void metrics_queue_length(Metrics *m, int n) { set(&m->queue, (uint64_t)MAX(n, 0)); }
 
@@ -365,6 +418,27 @@ void metrics_slots(Metrics *m, enum SlotState state, int n)
 }
 
 void metrics_kv_bytes(Metrics *m, enum KvTier tier, uint64_t bytes) { set(&m->kv[tier], bytes); }
+
+void metrics_store(Metrics *m, const StoreCounters *c)
+{
+    const uint64_t bad[N_BAD] = { c->bad_header, c->bad_version, c->bad_size, c->bad_checksum,
+                                  c->bad_name };
+    for (int i = 0; i < N_BAD; i++)
+        set(&m->bad[i], bad[i]);
+    set(&m->kv[KV_RAM], c->ram_bytes);
+    set(&m->kv[KV_DISK], c->disk_bytes + c->journal_bytes + c->foreign_bytes);
+    set(&m->evicted[EVICT_RAM_FULL], c->evicted_ram);
+    set(&m->evicted[EVICT_DISK_FULL], c->evicted_disk);
+    set(&m->disk_written, c->written_bytes + c->journal_written_bytes);
+    set(&m->disk_read, c->read_bytes);
+    set(&m->dropped, c->dropped);
+    set(&m->failed_writes, c->failed_writes);
+    set(&m->waiting, c->waiting_bytes);
+}
+
+const char *cache_source_name(enum CacheSource s) { return rung_names[s]; }
+
+const char *cache_miss_name(enum CacheMiss m) { return miss_names[m]; }
 
 /* ---- who asks ------------------------------------------------------------------------------------ */
 

@@ -1,11 +1,13 @@
-/* slots.c - finding what a prompt has in common with what is there. */
+/* slots.c - whose slot is whose, and whose is worth least. */
 #include "slots.h"
-#include <stdio.h>
+#include "explain.h"
+#include <math.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
-/* A slot is worth using when at least a quarter of it is of use. */
-enum { LEAST_PART = 4, SHOWN_TOKENS = 12 };
+/* A slot whose conversation has more than it and a request share, by so many
+ * times, is not that request's: a client's other requests have its key, too. */
+enum { LEAST_PART = 4 };
 
 bool slots_open(Slots *s, ds4_engine *e, int n, ds4_err *err)
 {
@@ -22,11 +24,14 @@ bool slots_open(Slots *s, ds4_engine *e, int n, ds4_err *err)
 
 void slot_leave(Slot *s)
 {
+    if (s->answer && !s->entering)
+        s->names = generation_names(s->answer);
     generation_free(s->answer);
+    explanation_release(&s->why);
     job_drop(s->job);
     s->answer = NULL;
     s->job = NULL;
-    s->decoding = false;
+    s->entering = s->decoding = s->leaving = false;
     s->used_ns = clock_ns();
 }
 
@@ -42,25 +47,31 @@ void slots_close(Slots *s)
 
 /* ---- whose conversation it is ------------------------------------------------------ */
 
-static uint64_t key_of(const Turn *t)
+static uint64_t hash(Str s, uint64_t seed) { return XXH3_64bits_withSeed(s.p, s.n, seed) | 1; }
+
+ConversationKey key_of(const Turn *t)
 {
+    ConversationKey key = { 0 };
     if (!t->session.n)
-        return 0;
-    uint64_t key = XXH3_64bits(t->session.p, t->session.n);
-    return XXH3_64bits_withSeed(t->agent.p, t->agent.n, key) | 1;
+        return key;
+    key.session = hash(t->session, 0);
+    key.own = hash(t->agent, key.session);
+    /* A client names the agent that has started this one, or the session. */
+    if (t->parent.n)
+        key.parent =
+            t->agent.n ? hash(t->parent, key.session) : hash((Str){ 0 }, hash(t->parent, 0));
+    return key;
 }
 
-static bool was_evicted(const Slots *s, uint64_t key)
+bool slots_run(const Slots *s, uint64_t session)
 {
-    for (size_t i = 0; i < MIN(s->n_evicted, (size_t)EVICTED_KEYS); i++)
-        if (s->evicted[i] == key)
-            return key != 0;
+    for (int i = 0; i < s->n; i++)
+        if (session && s->slot[i].job && key_of(&s->slot[i].job->turn).session == session)
+            return true;
     return false;
 }
 
-/* ---- choosing ------------------------------------------------------------------------ */
-
-static int common_prefix(const Slot *s, const Tokens *prompt)
+int slot_common(const Slot *s, const Tokens *prompt)
 {
     const int32_t *tokens = ds4_session_tokens(s->session);
     int n = MIN(ds4_session_length(s->session), (int)prompt->n), i = 0;
@@ -69,120 +80,92 @@ static int common_prefix(const Slot *s, const Tokens *prompt)
     return i;
 }
 
-/* What taking a slot would do, best last. */
-enum Use { USE_NOTHING, USE_OF_ANOTHER, USE_EMPTY, USE_OWN };
-
-/* Of another conversation that would lose more than is won, a slot is taken only
- * when none is empty: a helper shares its agent's long system prompt. */
-static enum Use use_of(const SlotChoice *c, uint64_t key)
+/* The last answer that a request sends back, by its handle or the ids of its calls. */
+static bool names_match(const Turn *t, const AnswerNames *names)
 {
-    bool another = key && c->slot->key && c->slot->key != key;
-    if (c->resident == 0)
-        return USE_EMPTY;
-    if (c->common == 0 || c->common < c->resident / LEAST_PART)
-        return USE_NOTHING;
-    return another && c->resident - c->common > c->common ? USE_OF_ANOTHER : USE_OWN;
+    size_t i = t->n_messages;
+    while (i > 0 && t->messages[i - 1].role != CHAT_ASSISTANT)
+        i--;
+    if (!i)
+        return false;
+    const ChatMessage *m = &t->messages[i - 1];
+    if (t->handles && answer_has_name(names, t->handles[i - 1]))
+        return true;
+    for (size_t k = 0; k < m->n_calls; k++)
+        if (answer_has_name(names, m->calls[k].id))
+            return true;
+    return false;
 }
 
-/* Is a better than b: of more use; else longer unused. */
-static bool better(const SlotChoice *a, const SlotChoice *b, uint64_t key)
+/* A side request goes on with nothing. */
+static void look_at(SlotChoice *c, const Job *j, const ConversationKey *key, bool side)
 {
-    enum Use use = use_of(a, key), than = use_of(b, key);
-    if (use != than)
-        return use > than;
-    if (use != USE_NOTHING && a->common != b->common)
+    const Slot *s = c->slot;
+    c->common = slot_common(s, &j->prompt);
+    c->resident = ds4_session_length(s->session);
+    bool much = c->common > 0 && c->common >= c->resident / LEAST_PART;
+    bool stranger = key->own && s->key.own && key->own != s->key.own;
+    much &= !side;
+    c->by_handle = much && names_match(&j->turn, &s->names);
+    c->own = c->by_handle || (much && key->own && key->own == s->key.own) ||
+             (c->common > 0 && c->common == c->resident && !stranger);
+}
+
+/* ---- what would be lost ------------------------------------------------------------- */
+
+/* Tokens that would have to be read again if their conversation went on, so much the
+ * less likely the longer it has not. What the store has costs an eighth of it. */
+static double loss_of(const SlotChoice *c, const ConversationKey *key)
+{
+    enum { STORED_PART = 8, HALF_LIFE_S = 600, NEEDED_SOON = 4 };
+    const Slot *s = c->slot;
+    if (s->scratch || c->common >= c->resident)
+        return 0;
+    int stored = MAX(MIN(s->kept, c->resident), c->common);
+    double tokens = c->resident - stored + (double)(stored - c->common) / STORED_PART;
+    double idle_s = (double)(clock_ns() - s->used_ns) / 1e9;
+    /* Who has started the one that asks waits for it, and will be back. */
+    bool waits = (key->parent && key->parent == s->key.own) ||
+                 (key->session && key->session == s->key.session && key->own != s->key.own);
+    return tokens * exp2(-idle_s / HALF_LIFE_S) * (waits ? NEEDED_SOON : 1);
+}
+
+/* Of slots that lose nothing, best last. A side request takes one that another has
+ * left, and leaves empty ones to conversations. */
+static int taste(const SlotChoice *c, bool side)
+{
+    if (c->common > 0 && c->common == c->resident)
+        return 3;
+    return (c->resident == 0) != side ? 2 : 1;
+}
+
+static bool better(const SlotChoice *a, const SlotChoice *b, const ConversationKey *key, bool side)
+{
+    if (a->own != b->own)
+        return a->own;
+    if (a->own && a->by_handle != b->by_handle)
+        return a->by_handle;
+    if (a->own && a->common != b->common)
         return a->common > b->common;
-    if (use == USE_OWN && (a->slot->key == key) != (b->slot->key == key))
-        return a->slot->key == key;
+    double loss = loss_of(a, key), than = loss_of(b, key);
+    if (loss == 0 && than == 0 && taste(a, side) != taste(b, side))
+        return taste(a, side) > taste(b, side);
+    if (loss != than)
+        return loss < than;
     return a->slot->used_ns < b->slot->used_ns;
 }
 
-/* Why there is no more to reuse. c: the slot that holds this conversation. */
-static enum CacheMiss miss_of(const Job *j, const ds4_vocab *v, const SlotChoice *c)
+bool slots_choose(const Slots *s, const Job *j, bool side, SlotChoice *out)
 {
-    const Controls *k = vocab_controls(v);
-    int tags = 0;
-    for (int i = 0; i < c->common; i++) {
-        if (j->prompt.id[i] == k->user)
-            return MISS_HISTORY_EDITED;
-        tags += j->prompt.id[i] == k->dsml;
-    }
-    /* The text before the tools' lines shows the markup, the lines do not. */
-    return tags ? MISS_TOOLS_CHANGED : MISS_SYSTEM_CHANGED;
-}
-
-/* Some of the tokens that the session held where the prompt goes on otherwise. */
-static void note_break(SlotChoice *c, const ds4_vocab *v)
-{
-    const int32_t *tokens = ds4_session_tokens(c->slot->session);
-    for (int i = c->common; i < MIN(c->resident, c->common + SHOWN_TOKENS); i++) {
-        Str s = vocab_bytes(v, tokens[i]);
-        bytes_put(&c->had, s.p, s.n);
-    }
-}
-
-/* The slot, busy or not, that holds the conversation of this key, of which the
- * most is in common; a job without a key has no conversation that could break. */
-static void explain(Slots *s, const Job *j, const ds4_vocab *v, uint64_t key, SlotChoice *out)
-{
-    SlotChoice same = { 0 };
-    for (int i = 0; i < s->n && key; i++) {
-        SlotChoice c = { .slot = &s->slot[i],
-                         .common = common_prefix(&s->slot[i], &j->prompt),
-                         .resident = ds4_session_length(s->slot[i].session) };
-        if (c.slot->key == key && c.resident && (!same.slot || c.common > same.common))
-            same = c;
-    }
-    out->miss = out->common ? N_CACHE_MISSES : MISS_NEW;
-    if (!same.slot) {
-        if (was_evicted(s, key))
-            out->miss = MISS_EVICTED;
-    } else if (same.common < same.resident && same.common < (int)j->prompt.n) {
-        out->miss = miss_of(j, v, &same);
-        if (same.slot == out->slot)
-            note_break(out, v);
-    }
-}
-
-bool slots_take(Slots *s, Job *j, const ds4_vocab *v, SlotChoice *out)
-{
-    uint64_t key = key_of(&j->turn);
+    ConversationKey key = key_of(&j->turn);
     *out = (SlotChoice){ 0 };
     for (int i = 0; i < s->n; i++) {
         SlotChoice c = { .slot = &s->slot[i] };
         if (c.slot->job)
             continue;
-        c.common = common_prefix(c.slot, &j->prompt);
-        c.resident = ds4_session_length(c.slot->session);
-        if (!out->slot || better(&c, out, key))
+        look_at(&c, j, &key, side);
+        if (!out->slot || better(&c, out, &key, side))
             *out = c;
     }
-    if (!out->slot)
-        return false;
-    explain(s, j, v, key, out);
-    Slot *slot = out->slot;
-    out->evicts = out->resident > 0 && out->common < out->resident / LEAST_PART;
-    if (out->evicts && slot->key != key)
-        s->evicted[s->n_evicted++ % EVICTED_KEYS] = slot->key;
-    /* The last token is always evaluated, for its logits. */
-    out->reused = ds4_session_rewind(slot->session, MIN(out->common, (int)j->prompt.n - 1));
-    out->source = out->reused == out->resident ? CACHE_LIVE : CACHE_REWIND;
-    slot->key = key;
-    slot->job = j;
-    slot->cached = slot->fed = out->reused;
-    slot->begun_ns = slot->used_ns = clock_ns();
-    return true;
-}
-
-void slots_place(const Job *j, const ds4_vocab *v, int at, char out[64])
-{
-    const Controls *k = vocab_controls(v);
-    const char *role = "system";
-    int turn = 0;
-    for (int i = 0; i < at; i++) {
-        bool user = j->prompt.id[i] == k->user, assistant = j->prompt.id[i] == k->assistant;
-        turn += user || assistant;
-        role = user ? "user" : assistant ? "assistant" : role;
-    }
-    snprintf(out, 64, "turn %d (%s)", turn, role);
+    return out->slot != NULL;
 }

@@ -1,58 +1,99 @@
-/* slots.h - resident KV states, and which of them a prompt goes on from.
+/* slots.h - resident KV states, and which of them a request gets.
  *
- * A slot is a session of the engine and the tokens that it holds. A request
- * gets the one of which it uses the most, unless it would throw away more than
- * it uses: a short side request that shares a system prompt must not push a
- * long conversation out. */
+ * A slot is a session of the engine and the conversation that it holds. Where a
+ * prompt's beginning is copied from is another question (ladder.h): a slot is
+ * chosen so that least is lost. A request gets the slot whose conversation it
+ * goes on with; else one that nobody will come back for, an empty one, or the
+ * one whose tokens are worth least: few, in the store already, long unused. */
 #ifndef SLOTS_H
 #define SLOTS_H
 #include "generate.h"
+#include "../store/store.h"
+
+typedef struct {
+    uint64_t own;     /* of session and agent; 0: the client names none */
+    uint64_t session; /* of the session alone, which its agents share; 0: none */
+    uint64_t parent;  /* the conversation that started this one; 0: none */
+} ConversationKey;
+ConversationKey key_of(const Turn *t);
+
+/* What a prompt's beginning can be had from, and how many tokens of it (ladder.h). */
+typedef struct {
+    int tokens[N_CACHE_SOURCES];
+    int from;         /* the slot of CACHE_FORK */
+    StoreFound found; /* pinned; of CACHE_RAM or CACHE_DISK */
+} Ladder;
+
+/* What a prompt has found, and why not more (explain.h). */
+typedef struct {
+    int offered[N_CACHE_SOURCES];
+    enum CacheSource source; /* what was taken; N_CACHE_SOURCES: nothing */
+    int reused;
+    enum CacheMiss miss; /* N_CACHE_MISSES: there is nothing to say */
+    int before;          /* tokens that this conversation had; 0: not known */
+    int common;          /* of these, so many begin the prompt */
+    char place[64];      /* where it goes on otherwise: "turn 3 (user)" */
+    Bytes had, now;      /* what came there, what comes now: text, some bytes */
+    int given_up;        /* tokens of another conversation, whose slot this was */
+    bool store_failed;   /* less came from there than was said to be */
+    double ms;           /* to copy or restore it */
+} Explanation;
 
 typedef struct {
     ds4_session *session;
     Job *job; /* NULL: free. A reference */
     Generation *answer;
-    int cached, fed; /* tokens of the prompt: reused, in the session */
+    int64_t used_ns;
+
+    /* the conversation that it holds */
+    ConversationKey key;
+    AnswerNames names; /* of its last answer */
+    bool scratch;      /* a side request's: nobody comes back for it */
+
+    /* how much of that is in the store (saving.h) */
+    int chunks;   /* so many tokens need no more looking at; -1: the rest cannot be kept */
+    int kept;     /* up to here it can be brought back */
+    bool tail;    /* what is behind the last whole chunk is to be kept, too */
+    bool leaving; /* all of it, and soon: the conversation has to go */
+
+    /* the job's way to its first token */
+    bool entering;     /* its beginning is not there yet: first all of the old one is kept, */
+    Ladder ladder;     /* then the best of these tried, */
+    StoreFetch *fetch; /* and this comes in, if it is that */
+    bool side, named;  /* the job is one; its request names the slot's conversation */
+    int64_t entered_ns;
+    Explanation why;
     bool decoding;
+    int cached, fed;  /* tokens of the prompt: reused, in the session */
     int32_t next;     /* sampled, not yet fed */
     int64_t begun_ns; /* the prefill */
-    int64_t used_ns;
-    uint64_t key; /* of the conversation that it holds; 0: unknown */
 } Slot;
-
-enum { EVICTED_KEYS = 256 };
 
 typedef struct {
     Slot *slot;
     int n;
-    uint64_t evicted[EVICTED_KEYS]; /* keys of conversations that had to go */
-    size_t n_evicted;
 } Slots;
 
 bool slots_open(Slots *s, ds4_engine *e, int n, ds4_err *err);
 void slots_close(Slots *s); /* answers are thrown away, jobs dropped */
 
-/* What was found for a prompt. */
+/* Tokens that a session and a prompt have in common. */
+int slot_common(const Slot *s, const Tokens *prompt);
+
 typedef struct {
     Slot *slot;
-    int common;   /* tokens that the slot and the prompt have in common */
-    int resident; /* tokens that the slot held */
-    int reused;   /* tokens kept: up to a place that the session can go back to */
-    bool evicts;
-    enum CacheSource source;
-    enum CacheMiss miss; /* N_CACHE_MISSES: none */
-    /* Where a conversation broke: tokens of both sides from there on, of the
-     * slot as text in had. Empty: it did not. */
-    Bytes had;
+    bool own;       /* it holds the conversation that the request goes on with */
+    bool by_handle; /* which the request names exactly */
+    int common;     /* tokens that both have */
+    int resident;   /* tokens that it holds */
 } SlotChoice;
 
-/* Gives a free slot to j, and takes its session back to what they share. False:
- * no slot is free. */
-bool slots_take(Slots *s, Job *j, const ds4_vocab *v, SlotChoice *out);
+/* The free slot for a job. side: see side.h. False: none is free. */
+bool slots_choose(const Slots *s, const Job *j, bool side, SlotChoice *out);
+/* Is an answer of this session running? */
+bool slots_run(const Slots *s, uint64_t session);
+
 /* The slot's job is over; what it holds stays. */
 void slot_leave(Slot *s);
-
-/* "the 3rd turn (user)": where in the prompt a token stands. */
-void slots_place(const Job *j, const ds4_vocab *v, int at, char out[64]);
 
 #endif

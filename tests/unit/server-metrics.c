@@ -164,6 +164,8 @@ static void every_metric_is_there_from_the_start(void **state)
         { "queue_seconds", "histogram" },
         { "prefill_tokens_total", "counter" },
         { "prefill_cached_tokens_total", "counter" },
+        { "prompts_total", "counter" },
+        { "side_requests_total", "counter" },
         { "prefill_seconds", "histogram" },
         { "ttft_seconds", "histogram" },
         { "decode_tokens_total", "counter" },
@@ -172,6 +174,16 @@ static void every_metric_is_there_from_the_start(void **state)
         { "slots", "gauge" },
         { "kv_bytes", "gauge" },
         { "kv_disk_written_bytes_total", "counter" },
+        { "kv_disk_read_bytes_total", "counter" },
+        { "kv_bad_files_total", "counter" },
+        { "kv_dropped_total", "counter" },
+        { "kv_failed_writes_total", "counter" },
+        { "kv_waiting_bytes", "gauge" },
+        { "kv_restored_bytes_total", "counter" },
+        { "kv_restore_seconds", "histogram" },
+        { "kv_saved_bytes_total", "counter" },
+        { "kv_save_seconds", "histogram" },
+        { "unloads_total", "counter" },
         { "kv_evictions_total", "counter" },
         { "cache_miss_total", "counter" },
         { "cancelled_total", "counter" },
@@ -236,11 +248,29 @@ static void what_happens_counts_where_it_belongs(void **state)
     COUNTS((metrics_decoded(m, DECODE_TOOL, 2), metrics_decoded(m, DECODE_TOOL, 3)),
            "decode_tokens_total", "phase=\"tool\"", 5);
     COUNTS(metrics_tool_call(m, CALL_DROPPED), "tool_calls_total", "result=\"dropped\"", 1);
-    COUNTS(metrics_evicted(m, EVICT_RAM_FULL), "kv_evictions_total", "reason=\"ram_full\"", 1);
-    COUNTS(metrics_disk_written(m, 5000000000), "kv_disk_written_bytes_total", "", 5e9);
+    COUNTS(metrics_evicted(m, EVICT_SLOT_NEEDED), "kv_evictions_total", "reason=\"slot_needed\"",
+           1);
+    COUNTS(metrics_prompt(m, 5, CACHE_FORK, N_CACHE_MISSES), "prompts_total", "source=\"fork\"", 1);
+    COUNTS(metrics_prompt(m, 0, CACHE_FORK, MISS_NEW), "prompts_total", "source=\"none\"", 1);
+    COUNTS(metrics_prompt(m, 5, CACHE_DISK, MISS_STORE_FAILED), "cache_miss_total",
+           "reason=\"store_failed\"", 1);
+    COUNTS(metrics_side_request(m), "side_requests_total", "", 1);
+    COUNTS(metrics_restored(m, 100, 0.06), "kv_restored_bytes_total", "", 100);
+    COUNTS(metrics_restored(m, 100, 0.06), "kv_restore_seconds_bucket", "le=\"0.05\"", 0);
+    COUNTS(metrics_saved(m, 70, 0.003), "kv_saved_bytes_total", "", 70);
+    COUNTS(metrics_unloaded(m), "unloads_total", "", 1);
+    const StoreCounters c = { .written_bytes = 5000000000,
+                              .journal_written_bytes = 1,
+                              .disk_bytes = 12,
+                              .bad_checksum = 3,
+                              .evicted_ram = 4 };
+    COUNTS(metrics_store(m, &c), "kv_disk_written_bytes_total", "", 5000000001.0);
+    COUNTS(metrics_store(m, &c), "kv_bytes", "tier=\"disk\"", 12);
+    COUNTS(metrics_store(m, &c), "kv_bad_files_total", "reason=\"checksum\"", 3);
+    COUNTS(metrics_store(m, &c), "kv_evictions_total", "reason=\"ram_full\"", 4);
     COUNTS((metrics_queue_length(m, 7), metrics_queue_length(m, 3)), "queue_length", "", 3);
     COUNTS(metrics_slots(m, SLOT_DECODE, 2), "slots", "state=\"decode\"", 2);
-    COUNTS(metrics_kv_bytes(m, KV_DISK, 12), "kv_bytes", "tier=\"disk\"", 12);
+    COUNTS(metrics_kv_bytes(m, KV_LIVE, 12), "kv_bytes", "tier=\"live\"", 12);
     COUNTS((void)0, "build_info", "version=\"1.0\",model=\"a \\\"b\\\"\\\\\\n\",device=\"\"", 1);
 }
 
@@ -284,7 +314,7 @@ static void check_histograms(const Scrape *s)
             checked++;
         }
     }
-    assert_int_equal(checked, 4 + 3);
+    assert_int_equal(checked, 6 + 3);
 }
 
 static void histograms_are_cumulative(void **state)

@@ -1,0 +1,240 @@
+/* enter.c - how a job finds the beginning of its prompt.
+ *
+ * First a conversation that has to leave the slot is given to the store; then
+ * the best rung of the ladder is taken. What comes from the store comes in
+ * chunks, between steps of others, for a few milliseconds at a time; where it
+ * fails, the next best rung is taken. */
+#include "scheduler_parts.h"
+
+/* For all jobs that enter, between two steps: where others wait for a token, and where not. */
+enum { SHARED_MS = 4, ALONE_MS = 50 };
+
+/* ---- there ----------------------------------------------------------------------------- */
+
+static void log_prompt(Scheduler *s, const Slot *slot)
+{
+    Bytes b = { 0 };
+    bytes_printf(&b, "%s cache: ", slot->job->turn.request_id);
+    explain_line(&slot->why, slot->job, (int)(slot - s->slots.slot), &b);
+    bytes_byte(&b, 0);
+    if (!b.failed)
+        s->opt.log(s->opt.user, b.p);
+    bytes_release(&b);
+}
+
+/* The slot's session is a beginning of the prompt. */
+static void begin_prompt(Scheduler *s, Slot *slot, enum CacheSource source)
+{
+    Job *j = slot->job;
+    int reused = ds4_session_length(slot->session);
+    slot->entering = false;
+    slot->begun_ns = clock_ns();
+    slot->why.ms = (double)(slot->begun_ns - slot->entered_ns) / 1e6;
+    slot->cached = slot->fed = reused;
+    if (source != CACHE_LIVE && source != CACHE_HANDLE)
+        saving_moved(slot);
+    ladder_leave(&slot->ladder, s->store);
+    explain_reuse(&slot->why, j, reused, source);
+    atomic_store(&j->cached, reused);
+    atomic_store(&j->processed, reused);
+    log_prompt(s, slot);
+    metrics_prompt(s->opt.metrics, reused, slot->why.source, slot->why.miss);
+    show_prompt(s, slot);
+    count_slots(s);
+}
+
+/* ---- the ladder -------------------------------------------------------------------------- */
+
+static bool fetch(Scheduler *s, Slot *slot)
+{
+    int n = slot->ladder.found.n, own = slot_common(slot, &slot->job->prompt);
+    slot->fetch = store_fetch(s->store, &slot->ladder.found, MIN(own, n - 1));
+    return slot->fetch != NULL;
+}
+
+static bool copy(Scheduler *s, Slot *slot)
+{
+    ds4_err err = { 0 };
+    int n = slot->ladder.tokens[CACHE_FORK], reached = 0;
+    const Slot *from = &s->slots.slot[slot->ladder.from];
+    if (ds4_session_fork(slot->session, from->session, n, &reached, &err) && reached > 0)
+        return true;
+    scheduler_log(s, "%s slot %d could not be copied: %s", slot->job->turn.request_id,
+                  slot->ladder.from, err.msg);
+    return false;
+}
+
+static bool take(Scheduler *s, Slot *slot, enum CacheSource source)
+{
+    switch (source) {
+    case CACHE_FORK: return copy(s, slot);
+    case CACHE_RAM:
+    case CACHE_DISK: return fetch(s, slot);
+    case CACHE_REWIND: return ds4_session_rewind(slot->session, slot->ladder.tokens[source]) > 0;
+    case CACHE_LIVE:
+    case CACHE_HANDLE: return true;
+    default: ds4_session_rewind(slot->session, 0); return true;
+    }
+}
+
+/* The best rung that holds. */
+static void climb(Scheduler *s, Slot *slot)
+{
+    enum CacheSource source = ladder_best(&slot->ladder);
+    while (!take(s, slot, source)) {
+        slot->ladder.tokens[source] = 0;
+        slot->why.store_failed |= source == CACHE_RAM || source == CACHE_DISK;
+        source = ladder_best(&slot->ladder);
+    }
+    if (!slot->fetch)
+        begin_prompt(s, slot, source);
+}
+
+/* The old conversation is gone from here on. */
+static void move_in(Scheduler *s, Slot *slot)
+{
+    Job *j = slot->job;
+    ConversationKey key = key_of(&j->turn);
+    if (slot->leaving || slot->key.own != key.own)
+        past_keep(s->past, slot);
+    slot->key = key;
+    slot->names = (AnswerNames){ 0 };
+    slot->scratch = slot->side;
+    slot->leaving = false;
+    slot->entered_ns = clock_ns();
+    ladder_find(&slot->ladder, &s->slots, slot, &j->prompt, slot->named, s->store);
+    memcpy(slot->why.offered, slot->ladder.tokens, sizeof slot->why.offered);
+    climb(s, slot);
+}
+
+/* ---- from the store ------------------------------------------------------------------------- */
+
+static void end_fetch(Slot *slot)
+{
+    store_fetch_close(slot->fetch);
+    slot->fetch = NULL;
+}
+
+/* It gave less than it had, or what the engine does not take: what is there now decides. */
+static void fall_back(Scheduler *s, Slot *slot, const char *why)
+{
+    Job *j = slot->job;
+    scheduler_log(s, "%s the store gave less than the %d tokens that it had: %s",
+                  j->turn.request_id, slot->ladder.found.n, why);
+    slot->why.store_failed = true;
+    ladder_leave(&slot->ladder, s->store);
+    ladder_find(&slot->ladder, &s->slots, slot, &j->prompt, slot->named, NULL);
+    climb(s, slot);
+}
+
+static void restored(Scheduler *s, Slot *slot, const StorePiece *p)
+{
+    ds4_err err = { 0 };
+    int n = slot->ladder.found.n;
+    bool ok =
+        p->last > 0 && ds4_session_enter(slot->session, slot->job->prompt.id, p->last, p->mark,
+                                         (size_t)ds4_mark_bytes(s->engine, p->last), &err);
+    bool all = ok && p->last == n;
+    end_fetch(slot);
+    if (!all) {
+        fall_back(s, slot, err.code ? err.msg : "a file is damaged");
+        return;
+    }
+    metrics_restored(s->opt.metrics, slot->ladder.found.bytes,
+                     (double)(clock_ns() - slot->entered_ns) / 1e9);
+    begin_prompt(s, slot, slot->ladder.tokens[CACHE_DISK] ? CACHE_DISK : CACHE_RAM);
+}
+
+/* The next chunk, if it has come. */
+static bool restore_some(Scheduler *s, Slot *slot)
+{
+    ds4_err err = { 0 };
+    StorePiece p;
+    switch (store_next(slot->fetch, &p)) {
+    case STORE_WAIT: return false;
+    case STORE_END: restored(s, slot, &p); return true;
+    case STORE_ROWS: break;
+    }
+    if (!ds4_session_write_rows(slot->session, p.first, p.last, p.rows,
+                                (size_t)ds4_rows_bytes(s->engine, p.first, p.last), &err)) {
+        end_fetch(slot);
+        fall_back(s, slot, err.msg);
+    }
+    return true;
+}
+
+void stop_entering(Scheduler *s, Slot *slot)
+{
+    if (!slot->fetch)
+        return;
+    end_fetch(slot);
+    ladder_leave(&slot->ladder, s->store);
+    saving_moved(slot);
+}
+
+/* ---- entering ---------------------------------------------------------------------------------- */
+
+static bool enter_some(Scheduler *s, Slot *slot)
+{
+    if (slot->fetch)
+        return restore_some(s, slot);
+    if (!slot->leaving || !save_some(s, slot))
+        move_in(s, slot);
+    return true;
+}
+
+/* Round and round, since each may wait for the disk. */
+bool go_on_entering(Scheduler *s)
+{
+    bool shared = false, more = true;
+    for (int i = 0; i < s->slots.n; i++)
+        shared |= s->slots.slot[i].decoding;
+    int64_t until = clock_ns() + (int64_t)(shared ? SHARED_MS : ALONE_MS) * 1000000;
+    bool any = false;
+    while (more && clock_ns() < until) {
+        more = false;
+        for (int i = 0; i < s->slots.n; i++)
+            if (s->slots.slot[i].entering)
+                more |= enter_some(s, &s->slots.slot[i]);
+        any |= more;
+    }
+    return any;
+}
+
+/* A conversation leaves where more of it would be lost than the prompt can use; its own
+ * earlier turns do not: they were kept when they ended. */
+static void make_leave(Scheduler *s, Slot *slot, const SlotChoice *c)
+{
+    slot->leaving = !c->own && !slot->scratch && c->resident > c->common;
+    if (!slot->leaving)
+        return;
+    saving_moved(slot);
+    slot->tail = true;
+    slot->why.given_up = c->resident - c->common;
+    metrics_evicted(s->opt.metrics, EVICT_SLOT_NEEDED);
+}
+
+void enter(Scheduler *s, const SlotChoice *c, Job *j, bool side)
+{
+    ApiError e = { 0 };
+    Slot *slot = c->slot;
+    explain_break(&slot->why, &s->slots, s->past, slot, j, s->vocab);
+    slot->job = j;
+    slot->side = side;
+    slot->named = c->by_handle;
+    slot->entering = true;
+    slot->used_ns = slot->entered_ns = clock_ns();
+    atomic_store(&j->stage, STAGE_PREFILL);
+    j->started_ns = slot->entered_ns;
+    metrics_left_queue(s->opt.metrics, (double)(j->started_ns - j->prepared_ns) / 1e9);
+    if (side)
+        metrics_side_request(s->opt.metrics);
+    make_leave(s, slot, c);
+    show(s, slot);
+    slot->answer = generation_new(j, &s->env, &e);
+    if (!slot->answer) {
+        job_fail(j, &e);
+        leave(s, slot);
+    }
+    count_slots(s);
+}
