@@ -1,118 +1,180 @@
 /* hc.cu - hyper-connections, the embedding that fills their streams and the head
  * that reads them.
  *
- * hc_pre is two launches. The first splits the flattened streams into parts: a
- * block has a part of some rows, and all outputs' weights for it, and leaves 24
- * partial dots and a sum of squares. The second has two blocks a row, which both add
- * the parts in one order: one sums and norms the row, one makes the mixture (20 rounds
- * of Sinkhorn in one warp's registers). */
-#include "formats.cuh"
+ * A hc_post waits for the hc_pre behind it, whose first kernel does it on the way: it needs
+ * the streams anyway. Whoever else comes first has it done alone (hc_settle).
+ *
+ * hc_pre is two launches. In the first a block has 64 dimensions of all four streams, of a
+ * row or several after each other, and all outputs' weights for them in registers before the
+ * inputs are there: it leaves 24 partial dots and a sum of squares. The second has two blocks
+ * a row, which both add the parts in one order: one sums and norms the row, one makes the
+ * mixture (20 rounds of Sinkhorn). Many rows: hc_many.cu. */
+#include "hc.cuh"
 
-enum { PARTS = 64, MIX_OUT = N_MIX + 1, PRE_THREADS = 256, ROW_THREADS = 1024, MANY_AT_ONCE = 4 };
+enum {
+    PART_DIMS = 64, /* of each stream, of a part */
+    PART_THREADS = 256,
+    PART_ROWS = 8, /* rows that have blocks of their own */
+    PITCH = 36     /* floats of 32 dimensions in shared memory: eight lie in different banks */
+};
 
-/* Dimensions of a row that a thread keeps in registers: all of 4,096 with 1,024 threads. */
-enum { KEPT = 4 };
+/* A part is a block; a multiple of four, for whoever adds them. */
+static int parts_of(int dim) { return ((dim + PART_DIMS - 1) / PART_DIMS + 3) / 4 * 4; }
+
+static size_t part_bytes(int dim, int n)
+{
+    return (size_t)n * MIX_OUT * parts_of(dim) * sizeof(float);
+}
 
 size_t scratch_of_hc(const Shape *s, int rows)
 {
-    (void)s;
-    return (size_t)rows * PARTS * MIX_OUT * sizeof(float) + 256;
+    return MAX(part_bytes(s->dim, rows), hc_many_bytes(rows)) + 256;
 }
 
 size_t scratch_of_logits(const Shape *s, int out)
 {
-    return (size_t)out * (PARTS * MIX_OUT + s->dim) * sizeof(float) + 1024;
+    return part_bytes(s->dim, out) + (size_t)out * s->dim * sizeof(float) + 1024;
 }
 
 /* ---- partial dots ----------------------------------------------------------------- */
 
-/* Of a block's rows (R of them) the blocks of 32 values [from, to) of the streams: a
- * thread takes output o of block b, eight threads an output. part [row][PARTS][MIX_OUT];
- * rows: which of the streams' rows, NULL: as they come. */
-template <int TYPE, int R>
-__global__ void hc_parts(float *part, const float *streams, DevWeight w, int n_out, int n,
+/* A thread's one of the block's 4 x 64 new values: of stream threadIdx.x / 64. */
+template <bool POST>
+__device__ static float stream_value(const float *stream, const Post &post, int row, int d, int dim)
+{
+    const int k = threadIdx.x / PART_DIMS;
+    if (!POST)
+        return stream[(size_t)k * dim + d];
+    const float y = post.y[(size_t)row * dim + d], *m = post.mix + (size_t)row * MIX_VALUES;
+    float old[N_STREAMS];
+#pragma unroll
+    for (int j = 0; j < N_STREAMS; j++)
+        old[j] = stream[(size_t)j * dim + d];
+    return mixed(m, k, y, old);
+}
+
+/* The sum over a block of 32 of products with v, or of squares. */
+__device__ static float sum_of(const float *v, const float *x, bool squares)
+{
+    float4 sum = {};
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const float4 q = ((const float4 *)x)[i];
+        sum.x += (squares ? q.x : v[4 * i]) * q.x;
+        sum.y += (squares ? q.y : v[4 * i + 1]) * q.y;
+        sum.z += (squares ? q.z : v[4 * i + 2]) * q.z;
+        sum.w += (squares ? q.w : v[4 * i + 3]) * q.w;
+    }
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+/* Block (x, y): part x of rows y, y + gridDim.y, ...; eight threads an output, each with one
+ * of the part's eight blocks of 32. rows: which of the streams' rows, NULL: as they come. */
+template <int TYPE, bool POST>
+__global__ void __launch_bounds__(PART_THREADS, 4)
+    hc_parts(float *part, float *streams, Post post, DevWeight w, int n_out, int n, int dim,
+             const int *rows, const uint2 *grid)
+{
+    __shared__ Iq2Table table;
+    __shared__ __align__(16) float x[8 * PITCH];
+    const int o = threadIdx.x / 8, lane = threadIdx.x % 8, blocks = dim / 32;
+    const int b = 2 * blockIdx.x + lane % 2; /* of stream lane / 2 */
+    const int k = threadIdx.x / PART_DIMS, in = threadIdx.x % PART_DIMS;
+    const int d = PART_DIMS * blockIdx.x + in;
+    float v[32] = {};
+
+    let_others_start();
+    if (TYPE == QUANT_IQ2_XXS) {
+        iq2_fill(&table, grid);
+        __syncthreads();
+    }
+    if (o < n_out && b < blocks)
+        Block32<TYPE>::get(w, o, lane / 2 * blocks + b, v, &table);
+    wait_for_others();
+    for (int i = blockIdx.y; i < n; i += gridDim.y) {
+        const int row = rows ? rows[i] : i;
+        float *stream = streams + (size_t)row * N_STREAMS * dim;
+        const float value = d < dim ? stream_value<POST>(stream, post, row, d, dim) : 0;
+        x[(2 * k + in / 32) * PITCH + in % 32] = value;
+        __syncthreads(); /* all have read the old streams */
+        if (POST && d < dim)
+            stream[(size_t)k * dim + d] = value;
+        float sum = sum_of(v, x + lane * PITCH, o == n_out);
+#pragma unroll
+        for (int s = 4; s; s >>= 1)
+            sum += __shfl_xor_sync(~0u, sum, s);
+        if (lane == 0 && o <= n_out)
+            part[((size_t)i * MIX_OUT + o) * gridDim.x + blockIdx.x] = sum;
+        __syncthreads();
+    }
+}
+
+/* Values 32 b .. 32 b + 31 of row o of any format. */
+__device__ static void any_block(float *v, const DevWeight &w, int o, int b, const Iq2Table *t)
+{
+    switch (w.type) {
+#define ANY_BLOCK(type) \
+    case type: Block32<type>::get(w, o, b, v, t); break;
+        FORMATS(ANY_BLOCK)
+#undef ANY_BLOCK
+    }
+}
+
+/* Streams that are no whole blocks of 32: one thread an output, all of the row. */
+__global__ void hc_plain(float *part, const float *streams, DevWeight w, int n_out, int parts,
                          const int *rows, const uint2 *grid)
 {
     __shared__ Iq2Table table;
-    let_others_start();
-    if (TYPE == QUANT_IQ2_XXS)
-        iq2_fill(&table, grid);
+    iq2_fill(&table, grid);
     wait_for_others();
     __syncthreads();
-    const int blocks = w.cols / 32, from = blocks * blockIdx.y / PARTS,
-              to = blocks * (blockIdx.y + 1) / PARTS;
-    const int o = threadIdx.x / 8, lane = threadIdx.x % 8, first = blockIdx.x * R;
-    float sum[R] = {};
-    for (int b = from + lane; b < to && o <= n_out; b += 8) {
-        float v[32];
-        if (o < n_out)
-            Block32<TYPE>::get(w, o, b, v, &table);
-#pragma unroll
-        for (int r = 0; r < R; r++) {
-            if (first + r >= n)
-                continue;
-            const int row = rows ? rows[first + r] : first + r;
-            const float4 *x = (const float4 *)(streams + (size_t)row * w.cols + 32 * b);
-            for (int i = 0; i < 8; i++) {
-                const float4 q = x[i];
-                if (o < n_out)
-                    sum[r] += v[4 * i] * q.x + v[4 * i + 1] * q.y + v[4 * i + 2] * q.z +
-                              v[4 * i + 3] * q.w;
-                else
-                    sum[r] += q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w;
-            }
-        }
-    }
-#pragma unroll
-    for (int r = 0; r < R; r++) {
-        for (int d = 4; d; d >>= 1)
-            sum[r] += __shfl_xor_sync(~0u, sum[r], d);
-        if (lane == 0 && o <= n_out && first + r < n)
-            part[((size_t)(first + r) * PARTS + blockIdx.y) * MIX_OUT + o] = sum[r];
-    }
-}
-
-template <int TYPE>
-static void parts_of(Cuda *c, float *part, const float *streams, const DevWeight *w, int n_out,
-                     int n, const int *rows)
-{
-    if (n <= FEW_ROWS)
-        LAUNCH(c, (hc_parts<TYPE, 1>), dim3(n, PARTS), PRE_THREADS, 0, part, streams, *w, n_out, n,
-               rows, (const uint2 *)c->iq2_grid);
-    else
-        LAUNCH(c, (hc_parts<TYPE, MANY_AT_ONCE>),
-               dim3((n + MANY_AT_ONCE - 1) / MANY_AT_ONCE, PARTS), PRE_THREADS, 0, part, streams,
-               *w, n_out, n, rows, (const uint2 *)c->iq2_grid);
-}
-
-/* Columns that are no whole blocks of 32: one thread an output, all of the row. */
-__global__ void hc_plain(float *part, const float *streams, DevWeight w, int n_out, int n,
-                         const int *rows)
-{
-    wait_for_others();
     const int o = threadIdx.x, row = rows ? rows[blockIdx.x] : blockIdx.x;
     const float *x = streams + (size_t)row * w.cols;
-    float sum = 0;
+    float total = 0, sum = 0, v[32];
     if (o > n_out)
         return;
     for (int i = 0; i < w.cols; i++) {
-        sum += (o == n_out ? x[i] : plain_value(w, (size_t)o * w.cols + i)) * x[i];
+        if (w.cols % 32 == 0 && i % 32 == 0 && o < n_out)
+            any_block(v, w, o, i / 32, &table);
+        const float one = o == n_out    ? x[i]
+                          : w.cols % 32 ? plain_value(w, (size_t)o * w.cols + i)
+                                        : v[i % 32];
+        sum += one * x[i];
+        if (i % 32 == 31 || i == w.cols - 1)
+            total += sum, sum = 0;
     }
-    for (int p = 0; p < PARTS; p++)
-        part[((size_t)blockIdx.x * PARTS + p) * MIX_OUT + o] = p ? 0 : sum;
+    for (int p = 0; p < parts; p++)
+        part[((size_t)blockIdx.x * MIX_OUT + o) * parts + p] = p ? 0 : total;
 }
 
-static void parts(Cuda *c, float *part, Buf streams, const HcWeights *hc, int n_out, int n,
-                  const int *rows)
+template <int TYPE>
+static void launch_parts(Cuda *c, float *part, float *streams, const Post *post, const DevWeight *w,
+                         int n_out, int n, const int *rows)
 {
-    const DevWeight *w = weight_of(&hc->proj);
-    if (w->cols % 32) {
-        LAUNCH(c, hc_plain, n, 32, 0, part, at<const float>(streams), *w, n_out, n, rows);
+    const int dim = w->cols / N_STREAMS;
+    const dim3 grid(parts_of(dim), MIN(n, (int)PART_ROWS));
+    if (post->y)
+        LAUNCH(c, (hc_parts<TYPE, true>), grid, PART_THREADS, 0, part, streams, *post, *w, n_out, n,
+               dim, rows, (const uint2 *)c->iq2_grid);
+    else
+        LAUNCH(c, (hc_parts<TYPE, false>), grid, PART_THREADS, 0, part, streams, *post, *w, n_out,
+               n, dim, rows, (const uint2 *)c->iq2_grid);
+}
+
+/* Of n rows; post, if any, is done on the way, where in_blocks says so. */
+static bool in_blocks(const DevWeight *w) { return w->cols / N_STREAMS % 32 == 0; }
+
+static void parts(Cuda *c, float *part, float *streams, const Post *post, const DevWeight *w,
+                  int n_out, int n, const int *rows)
+{
+    if (!in_blocks(w)) {
+        LAUNCH(c, hc_plain, n, 32, 0, part, (const float *)streams, *w, n_out,
+               parts_of(w->cols / N_STREAMS), rows, (const uint2 *)c->iq2_grid);
         return;
     }
     switch (w->type) {
 #define PARTS_OF(type) \
-    case type: parts_of<type>(c, part, at<const float>(streams), w, n_out, n, rows); break;
+    case type: launch_parts<type>(c, part, streams, post, w, n_out, n, rows); break;
         FORMATS(PARTS_OF)
 #undef PARTS_OF
     }
@@ -120,227 +182,141 @@ static void parts(Cuda *c, float *part, Buf streams, const HcWeights *hc, int n_
 
 /* ---- the mixture --------------------------------------------------------------------- */
 
-__device__ static float sigmoid(float x) { return 1 / (1 + expf(-x)); }
-
-/* Sums over the 4 of a row, or of a column, of the 4x4 matrix that lanes 0..15 hold. */
-__device__ static float row_sum(float v)
+/* m [n_out + 1] of a row from its parts: eight threads an output, who each add some
+ * neighbours, then each other. A block that is too small takes turns. */
+__device__ static void add_parts(float *m, const float *part, int n_parts, int n_out)
 {
-    v += __shfl_xor_sync(~0u, v, 1);
-    return v + __shfl_xor_sync(~0u, v, 2);
-}
-__device__ static float column_sum(float v)
-{
-    v += __shfl_xor_sync(~0u, v, 4);
-    return v + __shfl_xor_sync(~0u, v, 8);
-}
-__device__ static float row_max(float v)
-{
-    v = fmaxf(v, __shfl_xor_sync(~0u, v, 1));
-    return fmaxf(v, __shfl_xor_sync(~0u, v, 2));
-}
-
-/* Lane 4 j + k: from old stream j to new stream k. */
-__device__ static float sinkhorn(float comb, int iterations, float eps)
-{
-    const float e = expf(comb - row_max(comb));
-    comb = e / row_sum(e) + eps;
-    comb /= column_sum(comb) + eps;
-    for (int i = 1; i < iterations; i++) {
-        comb /= row_sum(comb) + eps;
-        comb /= column_sum(comb) + eps;
-    }
-    return comb;
-}
-
-struct Mixing {
-    int dim, iterations;
-    float norm_eps, hc_eps;
-    const float *scale, *base, *norm;
-};
-
-/* 1 / rms of n values with this sum of squares. */
-__device__ static float rms_of(float sum_sq, int n, float eps)
-{
-    return (float)(1 / sqrt((double)sum_sq / n + (double)eps));
-}
-
-/* m [n_out + 1] of a row from its parts, the last a sum of squares: eight threads an output,
- * who each add some neighbours, then each other. A block that is too small takes turns. */
-__device__ static void add_parts(float *m, const float *part, int n_out)
-{
-    enum { EACH = PARTS / 8 };
-    const int lane = threadIdx.x % 8;
-    for (int o = threadIdx.x / 8; o <= n_out; o += blockDim.x / 8) {
-        float v[EACH], sum = 0;
-#pragma unroll
-        for (int i = 0; i < EACH; i++)
-            v[i] = part[(lane * EACH + i) * MIX_OUT + o];
-#pragma unroll
-        for (int i = 0; i < EACH; i++)
-            sum += v[i];
-        const unsigned eight = 0xffu << threadIdx.x % WARP / 8 * 8;
+    const int lane = threadIdx.x % 8, mine = threadIdx.x % WARP / 8;
+    for (int four = threadIdx.x / WARP * 4; four <= n_out; four += blockDim.x / 8) {
+        const int o = four + mine, end = o <= n_out ? n_parts : 0;
+        float sum = 0;
+#pragma unroll 2
+        for (int p = 4 * lane; p < end; p += 32) {
+            const float4 v = *(const float4 *)(part + (size_t)o * n_parts + p);
+            sum += (v.x + v.y) + (v.z + v.w);
+        }
         for (int d = 4; d; d >>= 1)
-            sum += __shfl_xor_sync(eight, sum, d);
-        if (lane == 0)
+            sum += __shfl_xor_sync(~0u, sum, d);
+        if (lane == 0 && o <= n_out)
             m[o] = sum;
     }
     __syncthreads();
 }
 
-/* The streams' values of a thread's dimensions, where they fit: asked for before anything
- * that the weights need. */
-struct Streams {
-    float v[KEPT][N_STREAMS];
-};
-__device__ static bool keeps(const Mixing &a) { return a.dim <= KEPT * (int)blockDim.x; }
-
-__device__ static void keep(Streams *s, const float *streams, const Mixing &a)
-{
-#pragma unroll
-    for (int k = 0; k < KEPT; k++) {
-        const int i = threadIdx.x + k * blockDim.x;
-#pragma unroll
-        for (int j = 0; j < N_STREAMS; j++)
-            s->v[k][j] = keeps(a) && i < a.dim ? streams[(size_t)j * a.dim + i] : 0;
-    }
-}
-
-/* x = rms(sum_k weight_k stream_k) * norm; all threads of the block. */
-__device__ static void collapse(float *x, const Streams &kept, const float *streams,
-                                const float *weight, const Mixing &a, float *part)
-{
-    float v[KEPT], sum = 0;
-#pragma unroll
-    for (int k = 0; k < KEPT; k++) {
-        v[k] = weight[0] * kept.v[k][0];
-        for (int j = 1; j < N_STREAMS; j++)
-            v[k] += weight[j] * kept.v[k][j];
-        sum += v[k] * v[k];
-    }
-    for (int i = threadIdx.x; i < a.dim && !keeps(a); i += blockDim.x) {
-        float one = weight[0] * streams[i];
-        for (int j = 1; j < N_STREAMS; j++)
-            one += weight[j] * streams[(size_t)j * a.dim + i];
-        x[i] = one;
-        sum += one * one;
-    }
-    const float r = rms_of(block_sum(sum, part), a.dim, a.norm_eps);
-#pragma unroll
-    for (int k = 0; k < KEPT; k++) {
-        const int i = threadIdx.x + k * blockDim.x;
-        if (i < a.dim && keeps(a))
-            x[i] = v[k] * r * a.norm[i];
-    }
-    for (int i = threadIdx.x; i < a.dim && !keeps(a); i += blockDim.x)
-        x[i] *= r * a.norm[i];
-}
-
-/* What hc_post will need, from m times the row's 1 / rms: by the first warp. */
-__device__ static void put_mix(float *mix, const float *m, float r, const Mixing &a)
-{
-    const int lane = threadIdx.x, post = N_STREAMS + lane % N_STREAMS;
-    const int i = 2 * N_STREAMS + lane % 16;
-    if (lane < N_STREAMS)
-        mix[lane] = 2 * sigmoid(m[post] * r * a.scale[1] + a.base[post]);
-    const float comb = sinkhorn(m[i] * r * a.scale[2] + a.base[i], a.iterations, a.hc_eps);
-    if (lane < 16)
-        mix[N_STREAMS + lane] = comb;
-}
-
-/* What the collapse needs: one thread a stream. */
-__device__ static void put_weight(float *weight, const float *m, float r, const Mixing &a)
-{
-    const int k = threadIdx.x;
-    if (k < N_STREAMS)
-        weight[k] = sigmoid(m[k] * r * a.scale[0] + a.base[k]) + a.hc_eps;
-    __syncthreads();
-}
-
 /* A block a row, and one more whose first warp makes the streams' mixture meanwhile. */
-__global__ void __launch_bounds__(ROW_THREADS)
-    mix_rows(float *x, float *mix, const float *streams, const float *part, Mixing a)
+__global__ void __launch_bounds__(ROW_THREADS, 1)
+    mix_rows(float *x, float *mix, const float *streams, const float *part, int n_parts, Mixing a)
 {
     __shared__ float m[MIX_OUT], weight[N_STREAMS], sums[32];
+    const int row = blockIdx.x;
+    const float *mine = streams + (size_t)row * N_STREAMS * a.dim;
     let_others_start();
-    wait_for_others();
-    const int row = blockIdx.x, flat = N_STREAMS * a.dim;
-    const bool mixes = blockIdx.y == 1;
-    Streams kept;
-    if (!mixes)
-        keep(&kept, streams + (size_t)row * flat, a);
-    add_parts(m, part + (size_t)row * PARTS * MIX_OUT, N_MIX);
-    const float r = rms_of(m[N_MIX], flat, a.norm_eps);
-    if (mixes) {
+    part += (size_t)row * MIX_OUT * n_parts;
+    if (blockIdx.y == 1) {
+        const MixAffine by = mix_affine(a);
+        wait_for_others();
+        add_parts(m, part, n_parts, N_MIX);
         if (threadIdx.x < WARP)
-            put_mix(mix + (size_t)row * (N_STREAMS + N_STREAMS * N_STREAMS), m, r, a);
+            put_mix(mix + (size_t)row * MIX_VALUES, m, rms_of_streams(m[N_MIX], a), a, by);
         return;
     }
-    put_weight(weight, m, r, a);
-    collapse(x + (size_t)row * a.dim, kept, streams + (size_t)row * flat, weight, a, sums);
+    Kept kept;
+    keep_weights(&kept, a);
+    wait_for_others();
+    keep_streams(&kept, mine, a);
+    add_parts(m, part, n_parts, N_MIX);
+    if (threadIdx.x < WARP)
+        put_weight(weight, m, rms_of_streams(m[N_MIX], a), a, kept);
+    __syncthreads();
+    collapse(x + (size_t)row * a.dim, kept, mine, weight, a, sums);
 }
 
 static Mixing mixing(const Cuda *c, const HcWeights *hc, Buf norm)
 {
     const Shape *s = c->be.shape;
-    return Mixing{ s->dim,
-                   s->sinkhorn_iters,
-                   s->norm_eps,
-                   s->hc_eps,
-                   at<const float>(hc->scale),
-                   at<const float>(hc->base),
-                   at<const float>(norm) };
+    return Mixing{
+        s->dim,    s->sinkhorn_iters,          1 / (float)s->dim,         s->norm_eps,
+        s->hc_eps, at<const float>(hc->scale), at<const float>(hc->base), at<const float>(norm)
+    };
 }
 
-static int row_threads(int dim) { return MIN(MAX((dim + 31) / 32 * 32, 32), (int)ROW_THREADS); }
+/* VECS fours of dimensions a thread, and enough threads to add parts. */
+static int row_threads(int dim)
+{
+    return MIN(MAX((dim / 4 / VECS + 31) / 32 * 32, 256), (int)ROW_THREADS);
+}
+
+/* The hc_post that waits, if it is of these streams and their blocks are whole; else none. */
+static Post take_post(Cuda *c, Buf streams, const DevWeight *w)
+{
+    Post post = {};
+    if (at<char>(c->post.streams) != at<char>(streams) || !in_blocks(w))
+        hc_settle(c);
+    if (c->post.y.base)
+        post = Post{ at<const float>(c->post.y), at<const float>(c->post.mix) };
+    c->post = {};
+    return post;
+}
 
 void cuda_hc_pre(Backend *be, const Step *step, Buf x, Buf mix, Buf streams, const HcWeights *hc,
                  Buf norm)
 {
     Cuda *c = cuda_of(be);
-    const int n = step->n_rows;
+    const DevWeight *w = weight_of(&hc->proj);
+    const int n = step->n_rows, dim = be->shape->dim;
+    const Post post = take_post(c, streams, w);
+    const Mixing a = mixing(c, hc, norm);
     size_t used = 0;
-    float *part = (float *)op_scratch(c, &used, (size_t)n * PARTS * MIX_OUT * sizeof(float));
+    float *part = (float *)op_scratch(c, &used, MAX(part_bytes(dim, n), hc_many_bytes(n)));
     if (!part)
         return;
-    parts(c, part, streams, hc, N_MIX, n, NULL);
-    LAUNCH(c, mix_rows, dim3(n, 2), row_threads(be->shape->dim), 0, at<float>(x), at<float>(mix),
-           at<const float>(streams), (const float *)part, mixing(c, hc, norm));
+    if (hc_many_fits(w, dim, n)) {
+        hc_many(c, at<float>(x), at<float>(mix), at<float>(streams), &post, w, &a, part, n);
+        return;
+    }
+    parts(c, part, at<float>(streams), &post, w, N_MIX, n, NULL);
+    LAUNCH(c, mix_rows, dim3(n, 2), row_threads(dim), 0, at<float>(x), at<float>(mix),
+           at<const float>(streams), (const float *)part, parts_of(dim), a);
 }
 
 /* ---- hc_post ------------------------------------------------------------------------------ */
 
 /* A thread has one dimension of a row: reads 4 streams and y, writes 4 streams. */
-__global__ void post_rows(float *streams, const float *y, const float *mix, int dim)
+__global__ void post_rows(float *streams, Post post, int dim)
 {
-    __shared__ float m[N_STREAMS + N_STREAMS * N_STREAMS];
     let_others_start();
     wait_for_others();
     const int row = blockIdx.y, i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (threadIdx.x < N_STREAMS + N_STREAMS * N_STREAMS)
-        m[threadIdx.x] = mix[(size_t)row * (N_STREAMS + N_STREAMS * N_STREAMS) + threadIdx.x];
-    __syncthreads();
     if (i >= dim)
         return;
-    float *s = streams + (size_t)row * N_STREAMS * dim + i;
-    const float v = y[(size_t)row * dim + i];
-    float old[N_STREAMS];
+    float *s = streams + (size_t)row * N_STREAMS * dim + i, old[N_STREAMS];
+    const float y = post.y[(size_t)row * dim + i], *m = post.mix + (size_t)row * MIX_VALUES;
+#pragma unroll
     for (int j = 0; j < N_STREAMS; j++)
         old[j] = s[(size_t)j * dim];
-    for (int k = 0; k < N_STREAMS; k++) {
-        float out = m[k] * v;
-        for (int j = 0; j < N_STREAMS; j++)
-            out += m[N_STREAMS + j * N_STREAMS + k] * old[j];
-        s[(size_t)k * dim] = out;
-    }
+#pragma unroll
+    for (int k = 0; k < N_STREAMS; k++)
+        s[(size_t)k * dim] = mixed(m, k, y, old);
+}
+
+void hc_settle(Cuda *c)
+{
+    const Post post = { at<const float>(c->post.y), at<const float>(c->post.mix) };
+    const int dim = c->be.shape->dim;
+    if (!c->post.y.base)
+        return;
+    LAUNCH(c, post_rows, dim3((dim + 127) / 128, c->n_rows), 128, 0, at<float>(c->post.streams),
+           post, dim);
+    c->post = {};
 }
 
 void cuda_hc_post(Backend *be, const Step *step, Buf streams, Buf y, Buf mix)
 {
     Cuda *c = cuda_of(be);
-    const int dim = be->shape->dim;
+    (void)step;
     c->ops++;
-    LAUNCH(c, post_rows, dim3((dim + 127) / 128, step->n_rows), 128, 0, at<float>(streams),
-           at<const float>(y), at<const float>(mix), dim);
+    hc_settle(c);
+    c->post = { streams, y, mix };
 }
 
 /* ---- embed ---------------------------------------------------------------------------------- */
@@ -360,8 +336,9 @@ __global__ void embed_rows(float *streams, DevWeight table, const StepBlock *b, 
         Block32<TYPE>::get(table, token, i, w, &t);
         for (int k = 0; k < N_STREAMS; k++)
 #pragma unroll
-            for (int v = 0; v < 32; v++)
-                out[(size_t)k * dim + 32 * i + v] = w[v];
+            for (int v = 0; v < 32; v += 4)
+                *(float4 *)(out + (size_t)k * dim + 32 * i + v) =
+                    make_float4(w[v], w[v + 1], w[v + 2], w[v + 3]);
     }
 }
 
@@ -399,17 +376,20 @@ void cuda_embed(Backend *be, const Step *step, Buf streams, const Weight *table)
 /* ---- the head -------------------------------------------------------------------------------- */
 
 /* The head has only weights, and one scale for all. */
-__global__ void __launch_bounds__(ROW_THREADS)
-    head_rows(float *x, const float *streams, const float *part, const int *rows, Mixing a)
+__global__ void __launch_bounds__(ROW_THREADS, 1)
+    head_rows(float *x, const float *streams, const float *part, int n_parts, const int *rows,
+              Mixing a)
 {
     __shared__ float m[MIX_OUT], weight[N_STREAMS], sums[32];
+    Kept kept;
+    keep_weights(&kept, a);
     wait_for_others();
-    const int flat = N_STREAMS * a.dim;
-    const float *mine = streams + (size_t)rows[blockIdx.x] * flat;
-    Streams kept;
-    keep(&kept, mine, a);
-    add_parts(m, part + (size_t)blockIdx.x * PARTS * MIX_OUT, N_STREAMS);
-    put_weight(weight, m, rms_of(m[N_STREAMS], flat, a.norm_eps), a);
+    const float *mine = streams + (size_t)rows[blockIdx.x] * N_STREAMS * a.dim;
+    keep_streams(&kept, mine, a);
+    add_parts(m, part + (size_t)blockIdx.x * MIX_OUT * n_parts, n_parts, N_STREAMS);
+    if (threadIdx.x < WARP)
+        put_weight(weight, m, rms_of_streams(m[N_STREAMS], a), a, kept);
+    __syncthreads();
     collapse(x + (size_t)blockIdx.x * a.dim, kept, mine, weight, a, sums);
 }
 
@@ -417,15 +397,17 @@ void cuda_logits(Backend *be, const Step *step, Buf out, Buf streams, const HcWe
                  const Weight *head)
 {
     Cuda *c = cuda_of(be);
+    const DevWeight *w = weight_of(&hc->proj);
     const int dim = be->shape->dim, n = step->n_out;
+    const Post none = {};
     size_t used = 0;
-    float *part = (float *)op_scratch(c, &used, (size_t)n * PARTS * MIX_OUT * sizeof(float));
+    float *part = (float *)op_scratch(c, &used, part_bytes(dim, n));
     float *x = (float *)op_scratch(c, &used, (size_t)n * dim * sizeof(float));
     c->ops++;
     if (!part || !x)
         return;
-    parts(c, part, streams, hc, N_STREAMS, n, c->host.out);
+    parts(c, part, at<float>(streams), &none, w, N_STREAMS, n, c->host.out);
     LAUNCH(c, head_rows, n, row_threads(dim), 0, x, at<const float>(streams), (const float *)part,
-           (const int *)c->host.out, mixing(c, hc, norm));
+           parts_of(dim), (const int *)c->host.out, mixing(c, hc, norm));
     dense(c, at<float>(out), head->rows, head, 0, x, dim, n);
 }

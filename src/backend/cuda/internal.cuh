@@ -11,7 +11,7 @@
  *      upload.cu    weights: host to device, repacked on the way
  *      step.cu      begin and end of a step; recording
  *      dense.cu     weight matrices times rows; tiles.cu: Q8_0 ones, few rows
- *      hc.cu        hyper-connections, embedding, output head
+ *      hc.cu        hyper-connections, embedding, output head; hc_many.cu: of many rows
  *      attn_in.cu   query, kv_row          compress.cu  pooled rows
  *      select.cu    the indexer            choose.cu    the best of its scores
  *      attend.cu    attention: any shape; attend_few.cu, attend_many.cu: the model's
@@ -76,6 +76,9 @@ struct Cuda {
     size_t block_bytes;
     int n_rows, n_out, n_spans; /* of this step, host side */
     bool few;                   /* n_rows <= FEW_ROWS */
+    struct {
+        Buf streams, y, mix; /* y.base NULL: none */
+    } post;                  /* a hc_post that waits for the hc_pre behind it, see hc.cu */
     float *freq[2];             /* device [rope_dim / 2] */
     float *host_freq[2];
 
@@ -232,6 +235,9 @@ void multiply(Cuda *c, float *out, size_t ld_out, const void *w, const void *x, 
 bool products_init(Cuda *c, ds4_err *err);
 void products_ready(Cuda *c);
 void products_release(Cuda *c);
+
+/* hc.cu: does the hc_post that waits, if there is one. */
+void hc_settle(Cuda *c);
 
 /* step.cu */
 bool cuda_begin(Backend *be, const Step *step);

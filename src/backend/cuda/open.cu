@@ -135,6 +135,7 @@ static Buf cuda_alloc(Backend *be, size_t bytes)
 static void cuda_free(Backend *be, Buf b)
 {
     Cuda *c = cuda_of(be);
+    hc_settle(c);
     NOTE(c, cudaStreamSynchronize(c->stream));
     NOTE(c, cudaFree(b.base));
 }
@@ -142,6 +143,7 @@ static void cuda_free(Backend *be, Buf b)
 static void cuda_write(Backend *be, Buf dst, const void *src, size_t bytes)
 {
     Cuda *c = cuda_of(be);
+    hc_settle(c);
     NOTE(c, cudaMemcpyAsync(at<char>(dst), src, bytes, cudaMemcpyHostToDevice, c->stream));
     NOTE(c, cudaStreamSynchronize(c->stream));
 }
@@ -149,6 +151,7 @@ static void cuda_write(Backend *be, Buf dst, const void *src, size_t bytes)
 static void cuda_read(Backend *be, void *dst, Buf src, size_t bytes)
 {
     Cuda *c = cuda_of(be);
+    hc_settle(c);
     NOTE(c, cudaMemcpyAsync(dst, at<char>(src), bytes, cudaMemcpyDeviceToHost, c->stream));
     NOTE(c, cudaStreamSynchronize(c->stream));
     if (c->err.code)
@@ -158,6 +161,7 @@ static void cuda_read(Backend *be, void *dst, Buf src, size_t bytes)
 static void cuda_copy(Backend *be, Buf dst, Buf src, size_t bytes)
 {
     Cuda *c = cuda_of(be);
+    hc_settle(c);
     NOTE(c,
          cudaMemcpyAsync(at<char>(dst), at<char>(src), bytes, cudaMemcpyDeviceToDevice, c->stream));
 }
@@ -256,11 +260,30 @@ static Backend *device_open(int device, const Shape *shape, const BackendOptions
     return NULL;
 }
 
+/* ---- ops ----------------------------------------------------------------------------- */
+
 static bool begin_step(Backend *be, const Step *step)
 {
     products_ready(cuda_of(be));
+    cuda_of(be)->post = {};
     return cuda_begin(be, step);
 }
+
+static bool end_step(Backend *be, ds4_err *err)
+{
+    hc_settle(cuda_of(be));
+    return cuda_end(be, err);
+}
+
+/* A hc_post that waits comes before everything but the hc_pre that does it. */
+#define OP(name, params, args) \
+    static void settled_##name(Backend *be, const Step *step, LIST params) \
+    { \
+        hc_settle(cuda_of(be)); \
+        cuda_##name(be, step, LIST args); \
+    }
+OPS(OP)
+#undef OP
 
 static struct Ops make_ops(void)
 {
@@ -272,11 +295,12 @@ static struct Ops make_ops(void)
     o.copy = cuda_copy;
     o.bind = cuda_bind;
     o.begin = begin_step;
-    o.end = cuda_end;
+    o.end = end_step;
     o.close = cuda_close;
-#define OP(name, params, args) o.name = cuda_##name;
+#define OP(name, params, args) o.name = settled_##name;
     OPS(OP)
 #undef OP
+    o.hc_pre = cuda_hc_pre;
     return o;
 }
 
