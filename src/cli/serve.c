@@ -22,6 +22,9 @@ static const char about[] =
 /* Agents begin with 10,000 to 25,000 tokens. */
 enum { DEFAULT_PORT = 8080, DEFAULT_SESSIONS = 2, DEFAULT_CONTEXT = 131072 };
 
+/* 16 GB hold 4 million tokens. In memory an eighth of what there is, at most. */
+enum { DEFAULT_DISK_MB = 16384, DEFAULT_RAM_MB = 1024, LEAST_DISK_MB = 64, SAVE_SECONDS = 20 };
+
 typedef struct {
     ModelOptions model;
     ServerOptions server;
@@ -33,7 +36,8 @@ typedef struct {
     float heartbeat;
     ValueList keys, origins, hosts;
     bool quiet;
-    Option where[12], answers[20], limits[22]; /* tables of options */
+    int disk_mb, ram_mb;                                /* -1: not said */
+    Option where[12], answers[20], kept[8], limits[22]; /* tables of options */
 } ServeOptions;
 
 /* ---- what it says ---------------------------------------------------------------- */
@@ -82,6 +86,18 @@ static ds4_engine *open_engine(void *user, ds4_err *err)
     return e;
 }
 
+/* A vocabulary is in each engine, also in one that computes nothing. */
+static ds4_engine *open_words(void *user, ds4_err *err)
+{
+    const ServeOptions *o = user;
+    ds4_options opt = o->model.engine;
+    opt.device = "null";
+    opt.context = opt.max_rows = opt.sessions = 1;
+    opt.beside = 0;
+    opt.progress = NULL;
+    return ds4_engine_open(&opt, err);
+}
+
 /* ---- signals --------------------------------------------------------------------------- */
 
 static Server *_Atomic at_work;
@@ -95,11 +111,10 @@ static void on_signal(int number)
             server_reload(s);
         return;
     }
-    /* A device may not come back from what it does. */
-    if (++ends > 2)
+    /* A device may not come back from what it does, nor a disk. */
+    if (++ends > 2 || !s)
         _exit(130);
-    if (s)
-        server_end(s);
+    server_end(s);
 }
 
 static void catch_signals(void)
@@ -120,6 +135,33 @@ static int think_of(const char *name)
         if (strcmp(name, names[i]) == 0)
             return i;
     return CHAT_THINK_HIGH;
+}
+
+static uint64_t default_ram(void)
+{
+    uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    return MIN((uint64_t)DEFAULT_RAM_MB << 20, all / 8);
+}
+
+/* What is kept beside the slots, and how the server ends; -1, or 2 after a message. */
+static int settle_kept(ServeOptions *o)
+{
+    ServerOptions *s = &o->server;
+    if (o->disk_mb >= 0 && !s->kv_dir)
+        return cli_usage_error("--kv-disk-space-mb is for a --kv-disk-dir");
+    if (s->kv_dir && !*s->kv_dir)
+        return cli_usage_error("--kv-disk-dir: the name is empty");
+    s->kv_disk_bytes = (uint64_t)(o->disk_mb >= 0 ? o->disk_mb : DEFAULT_DISK_MB) << 20;
+    s->kv_ram_bytes = o->ram_mb >= 0 ? (uint64_t)o->ram_mb << 20 : default_ram();
+    o->model.engine.beside = s->kv_ram_bytes;
+    s->unrounded = o->model.rounding && strcmp(o->model.rounding, "off") == 0;
+    if (s->shutdown_seconds < 0)
+        s->shutdown_seconds = s->drain_seconds + SAVE_SECONDS;
+    if (s->shutdown_seconds < s->drain_seconds)
+        return cli_usage_error("--shutdown-timeout %d is less than --drain-timeout %d, which is "
+                               "a part of it",
+                               s->shutdown_seconds, s->drain_seconds);
+    return -1;
 }
 
 /* What the options mean together; -1, or 2 after a message. */
@@ -146,7 +188,7 @@ static int settle(ServeOptions *o)
     o->server.heartbeat_ms = (int)(o->heartbeat * 1000);
     o->server.default_think = think_of(o->think);
     o->server.loop_guard = strcmp(o->loop_guard, "on") == 0;
-    return -1;
+    return settle_kept(o);
 }
 
 /* As much as fits, at most the default. */
@@ -180,6 +222,7 @@ static int serve(ServeOptions *o)
 {
     ds4_err err = { 0 };
     o->server.open = open_engine;
+    o->server.open_words = open_words;
     o->server.log = print_log;
     o->server.welcome = print_welcome;
     o->server.user = o;
@@ -266,6 +309,30 @@ static const Option *answers_options(ServeOptions *o)
     return o->answers;
 }
 
+static const Option *kept_options(ServeOptions *o)
+{
+    ServerOptions *s = &o->server;
+    const Option table[] = {
+        { OPT_TITLE, "What is kept", NULL, NULL, NULL, 0, 0 },
+        { OPT_STR, "--kv-disk-dir", "DIR", &s->kv_dir,
+          "keep KV states here, so that no prompt is read twice, not even after a restart. They "
+          "hold the prompts; default: memory alone",
+          0, 0 },
+        { OPT_INT, "--kv-disk-space-mb", "N", &o->disk_mb, "all that may lie there; default 16384",
+          LEAST_DISK_MB, 1 << 30 },
+        { OPT_INT, "--kv-ram-mb", "N", &o->ram_mb,
+          "memory for states beside the slots; default 1024, at most an eighth of it all", 0,
+          1 << 30 },
+        { OPT_INT, "--idle-unload", "SECONDS", &s->unload_seconds,
+          "without a request, until the model is closed; the next one opens it again", 1,
+          31536000 },
+        { 0 },
+    };
+    _Static_assert(sizeof table <= sizeof o->kept, "ServeOptions.kept");
+    memcpy(o->kept, table, sizeof table);
+    return o->kept;
+}
+
 static const Option *limits_options(ServeOptions *o)
 {
     ServerOptions *s = &o->server;
@@ -276,6 +343,9 @@ static const Option *limits_options(ServeOptions *o)
           "of silence before a stream shows life; default 5", 0.05, 3600 },
         { OPT_INT, "--drain-timeout", "SECONDS", &s->drain_seconds,
           "that running answers have at the end; default 10", 0, 86400 },
+        { OPT_INT, "--shutdown-timeout", "SECONDS", &s->shutdown_seconds,
+          "that all of the end may take, with saving what is in the slots; default 20 more", 0,
+          86400 },
         { OPT_INT, "--retry-grace", "SECONDS", &s->retry_seconds,
           "that an answer whose client is gone goes on, if nobody else waits, for a client that "
           "asks again; default 10; 0: none",
@@ -308,10 +378,11 @@ int cmd_serve(int argc, char **argv)
     o.model.engine.sessions = DEFAULT_SESSIONS;
     o.server.drain_seconds = 10;
     o.server.retry_seconds = 10;
+    o.server.shutdown_seconds = o.disk_mb = o.ram_mb = -1;
     const Usage usage = { .usage = "ds4 serve [options]",
                           .about = about,
-                          .tables = { where_options(&o), answers_options(&o), limits_options(&o),
-                                      cli_model_options(&o.model) } };
+                          .tables = { where_options(&o), answers_options(&o), kept_options(&o),
+                                      limits_options(&o), cli_model_options(&o.model) } };
     int status = cli_parse(&usage, argc, argv, NULL, NULL);
     if (status < 0)
         status = settle(&o);
