@@ -264,6 +264,10 @@ $(B)/cuda_limits: tools/cuda_limits.cu $(B)/cuda-flags
 $(B)/bench_kernels: tools/bench_kernels.c $(call libs,base quant backend/cpu)
 	$(CC) $(ALL_CFLAGS) -MF $@.d -o $@ $< $(call libs,backend/cpu quant base) $(ALL_LIBS)
 
+# How long a session's state takes out, in and from session to session.
+$(B)/bench_state: tools/bench_state.c $(call libs,$(ENGINE_LAYERS))
+	$(CC) $(ALL_CFLAGS) -MF $@.d -o $@ $< $(call libs,$(call reverse,$(ENGINE_LAYERS))) $(CUDA_LIBS) $(ALL_LIBS)
+
 # ---- checks ---------------------------------------------------------------------
 
 check: check-format check-layers check-sizes check-tidy
