@@ -315,6 +315,11 @@ static void get_status(const Visit *v)
 static void get_metrics(const Visit *v)
 {
     Bytes b = { 0 };
+    StoreCounters c;
+    if (v->s->store) {
+        store_counters(v->s->store, &c);
+        metrics_store(v->s->metrics, &c);
+    }
     metrics_write(v->s->metrics, &b);
     send(v, 200, METRICS_TYPE, &b);
 }
