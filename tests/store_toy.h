@@ -11,7 +11,11 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { TOY_UNIT = 640, TOY_MARK = 1000, TOY_MOST = 40 * STORE_CHUNK };
+#ifndef TOY_UNIT /* bytes of the rows of 128 tokens, and of a mark */
+#define TOY_UNIT 640
+#define TOY_MARK 1000
+#endif
+enum { TOY_MOST = 40 * STORE_CHUNK };
 
 static inline StoreModel toy_model(int which)
 {

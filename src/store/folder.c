@@ -140,6 +140,17 @@ static bool ends_with(Str s, Str end)
     return s.n > end.n && memcmp(s.p + s.n - end.n, end.p, end.n) == 0;
 }
 
+static bool is_journal(Str name)
+{
+    const Str end = STR(".journal");
+    if (!ends_with(name, end))
+        return false;
+    for (size_t i = 0; i < name.n - end.n; i++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyz", name.p[i]))
+            return false;
+    return true;
+}
+
 /* What a name promises. A half-written file is one of ours and ".tmp-" digits. */
 static FolderKind kind_of(Str name, ChunkName *chunk)
 {
@@ -148,7 +159,7 @@ static FolderKind kind_of(Str name, ChunkName *chunk)
 
     if (ends_with(name, kv) && name_read(chunk, name.p, name.n - kv.n))
         return FOLDER_CHUNK;
-    if (ends_with(name, STR(".journal")))
+    if (is_journal(name))
         return FOLDER_JOURNAL;
     if (str_eq(name, STR("lock")) || str_eq(name, STR("secret")))
         return FOLDER_OURS;

@@ -18,7 +18,7 @@
 typedef struct Journal Journal;
 
 typedef struct {
-    const char *name;   /* letters only: the file is NAME.journal */
+    const char *name;   /* small letters only: the file is NAME.journal */
     uint32_t version;   /* of the records' form; a file of another one is begun anew */
     uint64_t max_bytes; /* of live records */
     size_t max_record;  /* longer ones are not kept; at most 64 MiB */

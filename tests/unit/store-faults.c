@@ -1,0 +1,372 @@
+/* Whatever stops a store, what it had written before is there after it.
+ *
+ * Children that save are killed at random moments, run out of space, or meet limits;
+ * the parent looks at what they left. `store-faults fill DIR MODEL_TOKENS` makes a
+ * folder for other tests, of a few conversations of tokens below MODEL_TOKENS. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#define TOY_UNIT 16384
+#define TOY_MARK 40000
+#include "../store_toy.h"
+#include "../../src/base/rng.h"
+#include "../../src/store/folder.h"
+#include "../../src/store/journal.h"
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#ifdef __linux__
+#include <sys/mount.h>
+#endif
+#include <cmocka.h>
+
+static char dir[64], said[16384];
+static int32_t tokens[TOY_MOST];
+
+#define SOON (clock_ns() + (int64_t)20000000000)
+enum { KILLS = 200 };
+
+static void keep_line(void *user, const char *line)
+{
+    (void)user;
+    const size_t n = strlen(said);
+    snprintf(said + n, sizeof said - n, "%s\n", line);
+}
+
+static int make_dir(void **state)
+{
+    (void)state;
+    said[0] = '\0';
+    snprintf(dir, sizeof dir, "/tmp/ds4-test-XXXXXX");
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+    (void)state;
+    toy_remove_dir(dir);
+    return 0;
+}
+
+static Store *open_dir(uint64_t disk_bytes)
+{
+    ds4_err err = { 0 };
+    StoreModel m = toy_model(1);
+    Store *s = store_open(
+        &(StoreOptions){
+            .dir = dir, .disk_bytes = disk_bytes, .ram_bytes = 64 << 20, .log = keep_line },
+        &err);
+    if (!s) {
+        print_error("%s\n", err.msg);
+        return NULL;
+    }
+    store_bind(s, &m);
+    return s;
+}
+
+/* ---- kill -9 ------------------------------------------------------------------------------- */
+
+/* What a child says of itself, in memory that outlives it. */
+typedef struct {
+    volatile int saved;   /* tokens of the conversation whose files are there */
+    volatile int records; /* that the file has */
+} Progress;
+
+typedef struct {
+    size_t n;
+    bool right;
+} Told;
+
+static Str record_of(int i, char text[64])
+{
+    memset(text, 'a' + i % 26, 64);
+    return (Str){ text, (size_t)(20 + i % 40) };
+}
+
+static void tell(void *user, uint64_t key, Str record)
+{
+    Told *t = user;
+    char text[64];
+    t->right &= key == t->n && str_eq(record, record_of((int)t->n, text));
+    t->n++;
+}
+
+static JournalOptions journal_options(Told *t)
+{
+    return (JournalOptions){ .name = "test",
+                             .version = 1,
+                             .max_bytes = 1 << 20,
+                             .max_record = 100,
+                             .each = tell,
+                             .user = t };
+}
+
+/* Saves its conversation chunk by chunk, with tails in between, and says how far it
+ * has come, until it is killed. */
+static void save_until_killed(Progress *p)
+{
+    Told t = { .right = true };
+    const JournalOptions opt = journal_options(&t);
+    Store *s = open_dir(0);
+    Journal *j = s ? journal_open(s, &opt, NULL) : NULL;
+    char text[64];
+    if (!j)
+        _exit(1);
+    int record = (int)t.n;
+    for (int at = 0; at + STORE_CHUNK <= TOY_MOST; at += STORE_CHUNK) {
+        toy_put(s, tokens, at, at + 512);
+        toy_put(s, tokens, at, at + STORE_CHUNK);
+        for (int i = 0; i < 5; i++, record++)
+            journal_put(j, (uint64_t)record, record_of(record, text));
+        while (toy_counters(s).waiting_chunks)
+            usleep(100);
+        store_remove(s, "none", &(size_t){ 0 }, &(uint64_t){ 0 }, NULL); /* takes the lock */
+        StoreItem *item = NULL;
+        size_t n = 0, on_disk = 0;
+        if (store_list(s, &item, &n))
+            for (size_t i = 0; i < n; i++)
+                on_disk += item[i].on_disk && item[i].last == at + STORE_CHUNK;
+        free(item);
+        if (on_disk)
+            p->saved = at + STORE_CHUNK;
+        StoreCounters c = toy_counters(s);
+        JournalCounters jc;
+        journal_counters(j, &jc);
+        if (c.journal_bytes == jc.file_bytes)
+            p->records = record;
+    }
+    for (;;)
+        pause();
+}
+
+static size_t bad_files;
+
+static void count_bad(void *user, const FolderFile *f)
+{
+    ds4_err err = { 0 };
+    if (f->kind == FOLDER_BAD ||
+        (f->kind == FOLDER_CHUNK && folder_verify_chunk(user, &f->head.name, &err) != CHUNK_OK)) {
+        print_error("%s: %s %s\n", f->file, f->why, err.msg);
+        bad_files++;
+    }
+}
+
+static void killed_at_any_moment_only_the_newest_chunk_is_lost(void **state)
+{
+    (void)state;
+    uint64_t rng = 5, torn = 0;
+    Progress *p = mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int floor = 0, tails = 0;
+    for (int i = 0; i < KILLS; i++) {
+        toy_tokens(tokens, TOY_MOST, i / 8, 0); /* goes on with a conversation for a while */
+        *p = (Progress){ 0 };
+        const pid_t pid = fork();
+        if (pid == 0)
+            save_until_killed(p);
+        usleep((useconds_t)(rng_next(&rng) % 25000));
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+
+        Folder f;
+        assert_true(folder_open(&f, dir, false, NULL));
+        assert_true(folder_scan(&f, count_bad, &f, NULL));
+        folder_close(&f);
+        assert_int_equal(bad_files, 0);
+        assert_true(toy_files(dir, ".kv") < 2 * KILLS);
+        Told t = { .right = true };
+        const JournalOptions opt = journal_options(&t);
+        Store *s = open_dir(0);
+        assert_non_null(s);
+        const int reached = toy_fetch(s, tokens, TOY_MOST, 0);
+        floor = MAX(floor, p->saved); /* of this conversation, in any round */
+        assert_true(reached >= floor);
+        torn += toy_counters(s).leftovers;
+        tails += reached % STORE_CHUNK != 0;
+        Journal *j = journal_open(s, &opt, NULL);
+        assert_non_null(j);
+        assert_true(t.right && (int)t.n >= p->records);
+        store_close(s, 0);
+        if (i % 8 == 7) {
+            floor = 0; /* the next conversation begins in an empty folder */
+            toy_remove_dir(dir);
+            assert_int_equal(mkdir(dir, 0700), 0);
+        }
+    }
+    munmap(p, sizeof *p);
+    print_message("%d kills, %llu in the middle of a file, %d times a tail was the end\n", KILLS,
+                  (unsigned long long)torn, tails);
+    assert_true(torn > 0);
+}
+
+/* ---- no space -------------------------------------------------------------------------------- */
+
+/* Runs fn in a child; its exit status. */
+static int in_child(int (*fn)(void))
+{
+    int status;
+    const pid_t pid = fork();
+    if (pid == 0)
+        _exit(fn());
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 99;
+}
+
+/* A limit that stops each chunk in its middle. */
+static int save_under_a_limit(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    Store *s = open_dir(0);
+    if (!s)
+        return 1;
+    toy_save(s, tokens, 2 * STORE_CHUNK);
+    toy_settle(s);
+    const struct rlimit limit = { 100000, 100000 };
+    if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
+        return 2;
+    for (int at = 2; at < 12; at++)
+        toy_put(s, tokens, at * STORE_CHUNK, (at + 1) * STORE_CHUNK);
+    toy_settle(s);
+    StoreCounters c = toy_counters(s);
+    if (c.disk_full != 10 || c.failed_writes != 10 || c.disk_chunks != 2)
+        return 3;
+    if (toy_files(dir, ".kv") != 2 || toy_fetch(s, tokens, TOY_MOST, 0) != 12 * STORE_CHUNK)
+        return 4; /* they are in memory */
+    const char *first = strstr(said, "the disk is full");
+    int lines = 0;
+    for (; first; first = strstr(first + 1, "the disk is full"))
+        lines++;
+    if (lines < 1 || lines > 5)
+        return 5;
+    store_close(s, SOON);
+    return 0;
+}
+
+static void a_write_that_fails_is_given_up_and_nothing_else_is_lost(void **state)
+{
+    (void)state;
+    toy_tokens(tokens, TOY_MOST, 1, 0);
+    assert_int_equal(in_child(save_under_a_limit), 0);
+    DIR *d = opendir(dir);
+    for (struct dirent *e; (e = readdir(d));)
+        assert_null(strstr(e->d_name, ".tmp-"));
+    closedir(d);
+    Store *s = open_dir(0);
+    assert_int_equal(toy_fetch(s, tokens, TOY_MOST, 0), 2 * STORE_CHUNK);
+    store_close(s, 0);
+}
+
+#ifdef __linux__
+static int save_until_full(void)
+{
+    Told t = { .right = true };
+    const JournalOptions opt = journal_options(&t);
+    char text[64];
+    if (mount("tmpfs", dir, "tmpfs", 0, "size=2m") != 0)
+        return 77;
+    Store *s = open_dir(0);
+    Journal *j = s ? journal_open(s, &opt, NULL) : NULL;
+    int status = j ? 0 : 1;
+    for (int at = 0; !status && at < 20; at++) {
+        toy_put(s, tokens, at * STORE_CHUNK, (at + 1) * STORE_CHUNK);
+        for (int i = at * 1000; i < at * 1000 + 1000; i++)
+            journal_put(j, (uint64_t)i, record_of(i, text));
+    }
+    int chunks = 0;
+    if (!status) {
+        toy_settle(s);
+        StoreCounters c = toy_counters(s);
+        chunks = (int)c.disk_chunks;
+        if (c.disk_full == 0 || chunks < 2 || chunks + (int)c.disk_full != 20)
+            status = 3;
+        store_close(s, SOON);
+    }
+    if (!status && !strstr(said, "the disk is full"))
+        status = 4;
+    s = status ? NULL : open_dir(0);
+    if (s && toy_fetch(s, tokens, TOY_MOST, 0) != chunks * STORE_CHUNK)
+        status = 5;
+    store_close(s, 0);
+    Folder f;
+    if (!status && folder_open(&f, dir, false, NULL)) {
+        folder_scan(&f, count_bad, &f, NULL);
+        folder_close(&f);
+        status = bad_files ? 6 : 0;
+    }
+    umount2(dir, MNT_DETACH);
+    return status;
+}
+#endif
+
+static void a_full_disk_is_said_and_survived(void **state)
+{
+    (void)state;
+    int status = 77;
+    toy_tokens(tokens, TOY_MOST, 1, 0);
+#ifdef __linux__
+    status = in_child(save_until_full);
+    umount2(dir, MNT_DETACH); /* if it crashed */
+#endif
+    if (status == 77) {
+        print_message("skipped: a small file system cannot be mounted here\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
+/* ---- two at one time --------------------------------------------------------------------------- */
+
+static int open_second(void)
+{
+    ds4_err err = { 0 };
+    char pid[32];
+    snprintf(pid, sizeof pid, "process %ld", (long)getppid());
+    Store *s = store_open(&(StoreOptions){ .dir = dir }, &err);
+    return s ? 1 : strstr(err.msg, pid) ? 0 : 2;
+}
+
+static void a_second_process_is_refused_until_the_first_has_ended(void **state)
+{
+    (void)state;
+    Store *s = open_dir(0);
+    assert_int_equal(in_child(open_second), 0);
+    store_close(s, 0);
+    assert_int_equal(in_child(open_second), 1);
+}
+
+/* ---- a folder for other tests ----------------------------------------------------------------------- */
+
+static int fill(const char *where, int vocab)
+{
+    snprintf(dir, sizeof dir, "%s", where);
+    Store *s = open_dir(0);
+    if (!s)
+        return 1;
+    for (int who = 1; who < 4; who++) {
+        toy_tokens(tokens, TOY_MOST, who, 2 * STORE_CHUNK);
+        for (int i = 0; i < TOY_MOST; i++)
+            tokens[i] %= vocab;
+        toy_save(s, tokens, (2 + who) * STORE_CHUNK + who * 128);
+    }
+    Journal *j = journal_open(
+        s, &(JournalOptions){ .name = "test", .version = 1, .max_bytes = 1000, .max_record = 100 },
+        NULL);
+    journal_put(j, 1, STR("one"));
+    journal_put(j, 2, STR("two"));
+    return store_close(s, SOON) ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 4 && !strcmp(argv[1], "fill"))
+        return fill(argv[2], atoi(argv[3]));
+#define CASE(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
+    const struct CMUnitTest tests[] = {
+        CASE(killed_at_any_moment_only_the_newest_chunk_is_lost),
+        CASE(a_write_that_fails_is_given_up_and_nothing_else_is_lost),
+        CASE(a_full_disk_is_said_and_survived),
+        CASE(a_second_process_is_refused_until_the_first_has_ended),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
