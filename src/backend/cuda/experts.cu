@@ -9,14 +9,18 @@ enum { SUM_THREADS = 256 };
 size_t scratch_of_experts(const Shape *s, int rows)
 {
     const int few = MIN(rows, (int)FEW_ROWS), active = s->n_active;
-    size_t most = scratch_of_few(few * active, s->dim, s->expert_dim);
-    most = MAX(most, scratch_of_few(few, s->dim, s->shared_dim));
-    if (rows > FEW_ROWS) {
-        const size_t shared = (size_t)rows * (2 * s->shared_dim + s->dim) * sizeof(float) + 1024;
-        most = MAX(most, scratch_of_many(rows, active, s->n_experts, s->dim, s->expert_dim));
-        most = MAX(most, shared);
-    }
-    return most;
+    const size_t most = scratch_of_few(few * active, s->dim, s->expert_dim);
+    if (rows <= FEW_ROWS)
+        return most;
+    return MAX(most, scratch_of_many(rows, active, s->n_experts, s->dim, s->expert_dim));
+}
+
+size_t scratch_of_shared(const Shape *s, int rows)
+{
+    const size_t most = scratch_of_few(MIN(rows, (int)FEW_ROWS), s->dim, s->shared_dim);
+    if (rows <= FEW_ROWS)
+        return most;
+    return MAX(most, (size_t)rows * (2 * s->shared_dim + s->dim) * sizeof(float) + 1024);
 }
 
 /* ---- the sum ------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
  * go through tensor cores, with activations rounded to F16.
  *
  *      open.cu      device, memory, options; open and close
+ *      memory.cu    device memory in pieces
  *      upload.cu    weights: host to device, repacked on the way
  *      step.cu      begin and end of a step; recording
  *      dense.cu     weight matrices times rows; tiles.cu: Q8_0 ones, few rows
@@ -92,6 +93,7 @@ struct Cuda {
     struct Products *products;
     char *scratch; /* of the op that runs, [scratch_bytes] */
     size_t scratch_bytes;
+    size_t product_bytes; /* of x16, w16 and lt_work, which lie behind it */
 
     struct Recording *recordings;
     bool recording, replaying;
@@ -102,6 +104,7 @@ struct Cuda {
     DevWeight **weights; /* all of them: freed at close */
     size_t n_weights, cap_weights;
     struct Uploader *up;
+    struct Chunk *chunks;
     ds4_err err; /* the first failure; told by end */
     int *bad;    /* device: an expert id out of range, or -1 */
     char name[128];
@@ -245,7 +248,13 @@ bool cuda_end(Backend *be, ds4_err *err);
 bool step_init(Cuda *c, ds4_err *err);
 void step_release(Cuda *c);
 
-/* upload.cu */
+/* memory.cu; NULL: full */
+void *memory_take(Cuda *c, size_t bytes);
+void memory_give(Cuda *c, void *p);
+void memory_release(Cuda *c);
+
+/* upload.cu; upload_done: what is only for loading goes, until the next weight. */
+void upload_done(Cuda *c);
 bool cuda_bind(Backend *be, Weight *w, const void *host, ds4_err *err);
 bool upload_init(Cuda *c, ds4_err *err);
 void upload_release(Cuda *c);
@@ -258,7 +267,8 @@ size_t scratch_of_select(const Shape *s, int rows, int context);
 size_t scratch_of_attend(const Shape *s, int rows, int context);
 size_t scratch_of_project(const Shape *s, int rows);
 size_t scratch_of_route(const Shape *s, int rows);
-size_t scratch_of_experts(const Shape *s, int rows);
+size_t scratch_of_experts(const Shape *s, int rows); /* has no products: see open.cu */
+size_t scratch_of_shared(const Shape *s, int rows);
 size_t scratch_of_hc(const Shape *s, int rows);
 size_t scratch_of_logits(const Shape *s, int out);
 

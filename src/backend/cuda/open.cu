@@ -72,9 +72,21 @@ static size_t widest_input(const Shape *s)
 
 static size_t rows16_bytes(const Shape *s, int rows)
 {
-    return rows > FEW_ROWS ? (size_t)rows * widest_input(s) * sizeof(half) : 0;
+    return rows > FEW_ROWS ? ((size_t)rows * widest_input(s) * sizeof(half) + 255) / 256 * 256 : 0;
 }
 
+static bool has_many(const BackendOptions *o)
+{
+    return o->max_rows > FEW_ROWS || o->max_out > FEW_ROWS;
+}
+
+/* x16, w16 and lt_work: for products of many rows. */
+static size_t product_scratch(const Shape *s, const BackendOptions *o)
+{
+    return has_many(o) ? rows16_bytes(s, MAX(o->max_rows, o->max_out)) + w16_most + lt_most : 0;
+}
+
+/* Of an op. The products' scratch lies behind it: the experts, who have none, take both. */
 static size_t most_scratch(const Shape *s, const BackendOptions *o)
 {
     const size_t all[] = { scratch_of_query(s, o->max_rows),
@@ -84,25 +96,21 @@ static size_t most_scratch(const Shape *s, const BackendOptions *o)
                            scratch_of_attend(s, o->max_rows, o->max_context),
                            scratch_of_project(s, o->max_rows),
                            scratch_of_route(s, o->max_rows),
-                           scratch_of_experts(s, o->max_rows),
+                           scratch_of_shared(s, o->max_rows),
                            scratch_of_hc(s, o->max_rows),
                            scratch_of_logits(s, MAX(o->max_out, 1)) };
-    size_t most = 0;
+    const size_t experts = scratch_of_experts(s, o->max_rows), behind = product_scratch(s, o);
+    size_t most = experts > behind ? experts - behind : 0;
     for (size_t i = 0; i < COUNT(all); i++)
         most = MAX(most, all[i]);
-    return most + 256;
-}
-
-static bool has_many(const BackendOptions *o)
-{
-    return o->max_rows > FEW_ROWS || o->max_out > FEW_ROWS;
+    return (most + 256) / 256 * 256;
 }
 
 static uint64_t device_scratch(const Shape *s, const BackendOptions *o)
 {
     size_t rows = MAX(o->max_rows, o->max_out);
-    return most_scratch(s, o) + digits_bytes(s) + rows16_bytes(s, rows) +
-           (has_many(o) ? w16_most + lt_most : 0) + rows * (s->rope_dim * 2 + 16) * sizeof(float);
+    return most_scratch(s, o) + product_scratch(s, o) + digits_bytes(s) +
+           rows * (s->rope_dim * 2 + 16) * sizeof(float);
 }
 
 void *op_scratch(Cuda *c, size_t *used, size_t bytes)
@@ -123,11 +131,9 @@ void *op_scratch(Cuda *c, size_t *used, size_t bytes)
 static Buf cuda_alloc(Backend *be, size_t bytes)
 {
     Cuda *c = cuda_of(be);
-    void *p = NULL;
-    if (cudaMalloc(&p, MAX(bytes, (size_t)1)) != cudaSuccess) {
-        cudaGetLastError();
+    void *p = memory_take(c, bytes);
+    if (!p)
         return Buf{ NULL, 0 };
-    }
     NOTE(c, cudaMemsetAsync(p, 0, bytes, c->stream));
     return Buf{ p, 0 };
 }
@@ -137,7 +143,7 @@ static void cuda_free(Backend *be, Buf b)
     Cuda *c = cuda_of(be);
     hc_settle(c);
     NOTE(c, cudaStreamSynchronize(c->stream));
-    NOTE(c, cudaFree(b.base));
+    memory_give(c, b.base);
 }
 
 static void cuda_write(Backend *be, Buf dst, const void *src, size_t bytes)
@@ -180,10 +186,8 @@ static void cuda_close(Backend *be)
     upload_release(c);
     cudaFree(c->iq2_grid);
     cudaFree(c->digits);
-    cudaFree(c->x16);
-    cudaFree(c->w16);
-    cudaFree(c->lt_work);
     cudaFree(c->scratch);
+    memory_release(c);
     if (c->lt)
         cublasLtDestroy(c->lt);
     if (c->stream)
@@ -209,12 +213,17 @@ static bool take_scratch(Cuda *c, const BackendOptions *o, ds4_err *err)
     const Shape *s = c->be.shape;
     bool many = has_many(o);
     c->scratch_bytes = most_scratch(s, o);
-    c->w16_bytes = many ? w16_most : 0;
-    c->lt_bytes = many ? lt_most : 0;
-    return take(c, &c->scratch, c->scratch_bytes, err) &&
-           take(c, &c->digits, digits_bytes(s), err) &&
-           take(c, &c->x16, rows16_bytes(s, MAX(o->max_rows, o->max_out)), err) &&
-           take(c, &c->w16, c->w16_bytes, err) && take(c, &c->lt_work, c->lt_bytes, err) &&
+    c->product_bytes = product_scratch(s, o);
+    if (!take(c, &c->scratch, c->scratch_bytes + c->product_bytes, err))
+        return false;
+    if (many) {
+        c->w16_bytes = w16_most;
+        c->lt_bytes = lt_most;
+        c->w16 = (half *)(c->scratch + c->scratch_bytes);
+        c->lt_work = (char *)c->w16 + w16_most;
+        c->x16 = (half *)((char *)c->lt_work + lt_most);
+    }
+    return take(c, &c->digits, digits_bytes(s), err) &&
            take(c, &c->iq2_grid, sizeof iq2xxs_grid, err);
 }
 
@@ -265,6 +274,7 @@ static Backend *device_open(int device, const Shape *shape, const BackendOptions
 static bool begin_step(Backend *be, const Step *step)
 {
     products_ready(cuda_of(be));
+    upload_done(cuda_of(be));
     cuda_of(be)->post = {};
     return cuda_begin(be, step);
 }
@@ -285,6 +295,16 @@ static bool end_step(Backend *be, ds4_err *err)
 OPS(OP)
 #undef OP
 
+/* The products' scratch is free then. */
+static void experts_with_all(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gates,
+                             const Layer *l)
+{
+    Cuda *c = cuda_of(be);
+    c->scratch_bytes += c->product_bytes;
+    settled_experts(be, step, y, x, ids, gates, l);
+    c->scratch_bytes -= c->product_bytes;
+}
+
 static struct Ops make_ops(void)
 {
     struct Ops o = {};
@@ -301,6 +321,7 @@ static struct Ops make_ops(void)
     OPS(OP)
 #undef OP
     o.hc_pre = cuda_hc_pre;
+    o.experts = experts_with_all;
     return o;
 }
 

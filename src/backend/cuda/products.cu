@@ -189,8 +189,10 @@ void multiply(Cuda *c, float *out, size_t ld_out, const void *w, const void *x, 
 
 /* ---- before the first step ------------------------------------------------------------ */
 
-/* Products of the largest step in their order: F16 inputs in a row, aligned outputs. */
-static void list_products(Products *all, const Shape *s, int n, size_t most_weights)
+/* Products of the largest step: F16 inputs in a row, aligned outputs; where scratch is too
+ * small for the outputs as they will lie, side by side. */
+static void list_products(Products *all, const Shape *s, int n, size_t most_weights,
+                          size_t most_out)
 {
     const int heads = s->n_heads * s->head_dim, low = s->o_groups * s->o_rank;
     const int size[][3] = { { s->q_rank, s->dim, s->q_rank },
@@ -211,8 +213,10 @@ static void list_products(Products *all, const Shape *s, int n, size_t most_weig
         if (!size[i][0] || k % 32)
             continue;
         const int rows = (int)MIN((size_t)size[i][0], most_weights / sizeof(half) / k);
-        all->warm[all->n_warm++] =
-            Product{ (size_t)size[i][2], (size_t)k, rows, n, k, CUDA_R_16F, 256, 256, 256, 0 };
+        const size_t ld = (size_t)size[i][2], fits = ld * n * sizeof(float) <= most_out;
+        all->warm[all->n_warm++] = Product{
+            fits ? ld : (size_t)rows, (size_t)k, rows, n, k, CUDA_R_16F, 256, 256, 256, 0
+        };
     }
 }
 
@@ -248,7 +252,7 @@ bool products_init(Cuda *c, ds4_err *err)
         return fail(err, DS4_ENOMEM, "no memory for products");
     if (!made_before || c->max_rows <= FEW_ROWS)
         return true;
-    list_products(c->products, c->be.shape, c->max_rows, c->w16_bytes);
+    list_products(c->products, c->be.shape, c->max_rows, c->w16_bytes, c->scratch_bytes);
     c->products->started = !pthread_create(&c->products->thread, NULL, warm_up, c);
     return true;
 }

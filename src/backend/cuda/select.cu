@@ -26,7 +26,7 @@ enum {
     PREPARE_WARPS = 4,
     MOST_X = 4096 /* columns of idx_w that the preparing kernel takes */
 };
-static const size_t most_scores = (size_t)256 << 20; /* bytes; more rows go in batches */
+static const size_t most_scores = (size_t)64 << 20; /* bytes; more rows go in batches */
 
 /* ---- scratch --------------------------------------------------------------------------- */
 
@@ -56,16 +56,18 @@ static bool tiles_fit(const Shape *s)
            s->idx_heads <= MOST_TILE_HEADS;
 }
 
-/* Hands out the scratch; base NULL: only counts. */
+/* Hands out the scratch; base NULL: only counts. Where queries are in frag when scores begin,
+ * their place may be the scores'. */
 static size_t lay_out(Select *a, const Shape *s, int rows, int cap, char *base)
 {
     const size_t batch = batch_rows(rows, cap), heads = (size_t)rows * s->idx_heads;
-    const size_t bytes[] = { heads * s->idx_dim * sizeof(float),
-                             heads * sizeof(float),
-                             tiles_fit(s) ? heads * s->idx_dim * sizeof(half) : 0,
-                             heads * sizeof(float),
-                             batch * cap * sizeof(float),
-                             choose_bytes(NULL, (int)batch, cap, NULL) };
+    const size_t q = heads * s->idx_dim * sizeof(float), score = batch * cap * sizeof(float);
+    const bool one = tiles_fit(s);
+    const size_t bytes[] = {
+        heads * sizeof(float),       one ? heads * s->idx_dim * sizeof(half) : 0,
+        heads * sizeof(float),       choose_bytes(NULL, (int)batch, cap, NULL),
+        one ? MAX(q, score) : score, one ? 0 : q
+    };
     void *at[COUNT(bytes)];
     size_t used = 0;
     for (size_t i = 0; i < COUNT(bytes); i++) {
@@ -73,12 +75,12 @@ static size_t lay_out(Select *a, const Shape *s, int rows, int cap, char *base)
         used += (bytes[i] + 255) / 256 * 256;
     }
     if (base) {
-        a->q = (float *)at[0];
-        a->w = (float *)at[1];
-        a->frag = (half *)at[2];
-        a->power = (float *)at[3];
+        a->w = (float *)at[0];
+        a->frag = (half *)at[1];
+        a->power = (float *)at[2];
+        choose_bytes(&a->choice, (int)batch, cap, (char *)at[3]);
         a->choice.score = (float *)at[4];
-        choose_bytes(&a->choice, (int)batch, cap, (char *)at[5]);
+        a->q = (float *)at[one ? 4 : 5];
     }
     return used;
 }
@@ -440,7 +442,7 @@ static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick, Buf x, const L
     /* A matrix so small is not worth a launch. */
     if (c->few && w->type == QUANT_F16 && w->cols % 8 == 0 && w->cols <= MOST_X)
         a->w_rows = (const half *)w->q;
-    a->tiles = tiles_fit(s) && kv->idx_row.packed;
+    a->tiles = tiles_fit(s);
 }
 
 void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, Buf x,

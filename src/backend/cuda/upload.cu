@@ -20,16 +20,21 @@ struct Uploader {
     char *host[STAGES], *device[STAGES];
     cudaEvent_t done[STAGES];
     bool used[STAGES];
-    Pool *pool;
+    Pool *pool; /* NULL: none of all this is there */
     int next;
 };
 
 bool upload_init(Cuda *c, ds4_err *err)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     c->up = (Uploader *)calloc(1, sizeof *c->up);
-    if (!c->up)
-        return fail(err, DS4_ENOMEM, "no memory to upload weights");
+    return c->up || fail(err, DS4_ENOMEM, "no memory to upload weights");
+}
+
+static bool take_stages(Cuda *c, ds4_err *err)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (c->up->pool)
+        return true;
     c->up->pool = pool_new((int)MIN(MAX(cores / 2, 1L), (long)MOST_COPIERS), err);
     if (!c->up->pool)
         return false;
@@ -43,26 +48,30 @@ bool upload_init(Cuda *c, ds4_err *err)
     return c->err.code == DS4_OK;
 }
 
-/* What is only for loading goes when the first step begins. */
-static void free_stages(Uploader *u)
+void upload_done(Cuda *c)
 {
+    Uploader *u = c->up;
+    if (!u || !u->pool)
+        return;
     for (int i = 0; i < STAGES; i++) {
+        if (u->used[i])
+            NOTE(c, cudaEventSynchronize(u->done[i]));
         if (u->done[i])
             cudaEventDestroy(u->done[i]);
         cudaFreeHost(u->host[i]);
         cudaFree(u->device[i]);
     }
     pool_free(u->pool);
+    *u = Uploader{};
 }
 
 void upload_release(Cuda *c)
 {
-    if (c->up)
-        free_stages(c->up);
+    upload_done(c);
     free(c->up);
     c->up = NULL;
     for (size_t i = 0; i < c->n_weights; i++) {
-        cudaFree(c->weights[i]->memory);
+        memory_give(c, c->weights[i]->memory);
         free(c->weights[i]);
     }
     free(c->weights);
@@ -249,18 +258,16 @@ bool cuda_bind(Backend *be, Weight *w, const void *host, ds4_err *err)
     if (w->cols % f->block_len)
         return fail(err, DS4_EFORMAT, "%s weights of %d columns: blocks have %d", f->name, w->cols,
                     f->block_len);
-    DevWeight *d = new_weight(c, w, err);
+    DevWeight *d = take_stages(c, err) ? new_weight(c, w, err) : NULL;
     if (!d)
         return false;
     const Layout3 l = layout_of(w->type);
     const size_t n_blocks = (size_t)w->rows * MAX(w->count, 1) * (w->cols / f->block_len);
     const size_t file_bytes = n_blocks * f->block_bytes;
     const size_t bytes = l.q_n ? bytes_of(l, n_blocks) : file_bytes;
-    cudaError_t rc = cudaMalloc(&d->memory, MAX(bytes, (size_t)16));
-    if (rc != cudaSuccess) {
-        cudaGetLastError();
+    d->memory = memory_take(c, MAX(bytes, (size_t)16));
+    if (!d->memory)
         return fail(err, DS4_ENOMEM, "%s: no room for a weight of %zu bytes", be->name, bytes);
-    }
     if (l.q_n) {
         place(d, l, n_blocks, (uint8_t *)d->memory);
         send_blocks(c, d, (const char *)host, n_blocks, f->block_bytes);
