@@ -1,9 +1,11 @@
 /* enter.c - how a job finds the beginning of its prompt.
  *
- * First a conversation that has to leave the slot is given to the store; then
- * the best rung of the ladder is taken. What comes from the store comes in
- * chunks, between steps of others, for a few milliseconds at a time; where it
- * fails, the next best rung is taken. */
+ * First a conversation that has to leave the slot is given to the store. Where
+ * another slot just reads a prompt that begins alike, it is waited for: agents
+ * start their helpers all at once, and what they share is read once. Then the
+ * best rung of the ladder is taken. What comes from the store comes in chunks,
+ * between steps of others, for a few milliseconds at a time; where it fails,
+ * the next best rung is taken. */
 #include "scheduler_parts.h"
 
 /* For all jobs that enter, between two steps: where others wait for a token, and where not. */
@@ -90,6 +92,54 @@ static void climb(Scheduler *s, Slot *slot)
         begin_prompt(s, slot, source);
 }
 
+/* ---- others that begin alike -------------------------------------------------------------- */
+
+static int shared(const Tokens *a, const Tokens *b)
+{
+    int n = (int)MIN(a->n, b->n), i = 0;
+    while (i < n && a->id[i] == b->id[i])
+        i++;
+    return i;
+}
+
+/* How far a prompt that is being read goes the same way; a mark is left there. 0: it is
+ * past that, or no use. */
+static int way_together(const Slot *other, const Job *j)
+{
+    if (!other->job || other->entering || other->decoding)
+        return 0;
+    int n = MIN(shared(&other->job->prompt, &j->prompt), (int)j->prompt.n - 1);
+    n -= n % STORE_UNIT;
+    return n > other->fed ? n : 0;
+}
+
+static void look_ahead(Scheduler *s, Slot *slot)
+{
+    enum { WORTH_WAITING = 256 };
+    enum CacheSource best = ladder_best(&slot->ladder);
+    int there = best < N_CACHE_SOURCES ? slot->ladder.tokens[best] : 0;
+    slot->ahead = slot->ahead_to = 0;
+    for (int i = 0; i < s->slots.n; i++) {
+        int n = way_together(&s->slots.slot[i], slot->job);
+        if (n >= there + WORTH_WAITING && n > slot->ahead_to) {
+            slot->ahead = i + 1;
+            slot->ahead_to = n;
+        }
+    }
+}
+
+int stop_for_others(const Scheduler *s, const Slot *slot)
+{
+    int stop = 0;
+    for (int i = 0; i < s->slots.n; i++) {
+        const Slot *other = &s->slots.slot[i];
+        if (other->ahead == slot - s->slots.slot + 1 && other->ahead_to > slot->fed &&
+            (!stop || other->ahead_to < stop))
+            stop = other->ahead_to;
+    }
+    return stop;
+}
+
 /* The old conversation is gone from here on. */
 static void move_in(Scheduler *s, Slot *slot)
 {
@@ -101,10 +151,21 @@ static void move_in(Scheduler *s, Slot *slot)
     slot->names = (AnswerNames){ 0 };
     slot->scratch = slot->side;
     slot->leaving = false;
+}
+
+/* Looks at what there is, and takes it, unless more is on its way. */
+static void find_beginning(Scheduler *s, Slot *slot)
+{
     slot->entered_ns = clock_ns();
-    ladder_find(&slot->ladder, &s->slots, slot, &j->prompt, slot->named, s->store);
+    ladder_find(&slot->ladder, &s->slots, slot, &slot->job->prompt, slot->named, s->store);
+    if (s->store)
+        store_unpin(s->store, &slot->wanted);
     memcpy(slot->why.offered, slot->ladder.tokens, sizeof slot->why.offered);
-    climb(s, slot);
+    look_ahead(s, slot);
+    if (slot->ahead)
+        ladder_leave(&slot->ladder, s->store);
+    else
+        climb(s, slot);
 }
 
 /* ---- from the store ------------------------------------------------------------------------- */
@@ -165,6 +226,9 @@ static bool restore_some(Scheduler *s, Slot *slot)
 
 void stop_entering(Scheduler *s, Slot *slot)
 {
+    slot->ahead = 0;
+    if (s->store)
+        store_unpin(s->store, &slot->wanted);
     if (!slot->fetch)
         return;
     end_fetch(slot);
@@ -174,22 +238,34 @@ void stop_entering(Scheduler *s, Slot *slot)
 
 /* ---- entering ---------------------------------------------------------------------------------- */
 
+/* Is the one ahead still on the way that both have? */
+static bool has_to_wait(const Scheduler *s, const Slot *slot)
+{
+    return slot->ahead &&
+           way_together(&s->slots.slot[slot->ahead - 1], slot->job) >= slot->ahead_to;
+}
+
 static bool enter_some(Scheduler *s, Slot *slot)
 {
     if (slot->fetch)
         return restore_some(s, slot);
-    if (!slot->leaving || !save_some(s, slot))
+    if (has_to_wait(s, slot))
+        return false;
+    if (slot->leaving && save_some(s, slot))
+        return true;
+    if (!slot->ahead)
         move_in(s, slot);
+    find_beginning(s, slot);
     return true;
 }
 
 /* Round and round, since each may wait for the disk. */
 bool go_on_entering(Scheduler *s)
 {
-    bool shared = false, more = true;
+    bool others = false, more = true;
     for (int i = 0; i < s->slots.n; i++)
-        shared |= s->slots.slot[i].decoding;
-    int64_t until = clock_ns() + (int64_t)(shared ? SHARED_MS : ALONE_MS) * 1000000;
+        others |= s->slots.slot[i].decoding;
+    int64_t until = clock_ns() + (int64_t)(others ? SHARED_MS : ALONE_MS) * 1000000;
     bool any = false;
     while (more && clock_ns() < until) {
         more = false;
@@ -211,6 +287,8 @@ static void make_leave(Scheduler *s, Slot *slot, const SlotChoice *c)
     saving_moved(slot);
     slot->tail = true;
     slot->why.given_up = c->resident - c->common;
+    if (s->store)
+        store_find(s->store, slot->job->prompt.id, (int)slot->job->prompt.n - 1, &slot->wanted);
     metrics_evicted(s->opt.metrics, EVICT_SLOT_NEEDED);
 }
 
@@ -218,7 +296,7 @@ void enter(Scheduler *s, const SlotChoice *c, Job *j, bool side)
 {
     ApiError e = { 0 };
     Slot *slot = c->slot;
-    explain_break(&slot->why, &s->slots, s->past, slot, j, s->vocab);
+    explain_break(&slot->why, &s->slots, s->past, slot, j, s->vocab, side);
     slot->job = j;
     slot->side = side;
     slot->named = c->by_handle;

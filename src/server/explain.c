@@ -140,14 +140,14 @@ static void put_tokens(Bytes *out, const ds4_vocab *v, const int32_t *token, int
 }
 
 void explain_break(Explanation *e, const Slots *s, const Past *p, const Slot *slot, const Job *j,
-                   const ds4_vocab *v)
+                   const ds4_vocab *v, bool side)
 {
     const Controls *k = vocab_controls(v);
     const Tokens *prompt = &j->prompt;
-    uint64_t key = key_of(&j->turn).own;
+    uint64_t key = side ? 0 : key_of(&j->turn).own;
     Before b = before_of(s, p, key, prompt);
     /* A client without a name goes on with what its slot has, or with nothing. */
-    if (!key && slot_common(slot, prompt) > 0)
+    if (!key && !side && slot_common(slot, prompt) > 0)
         compare(&b, ds4_session_tokens(slot->session), ds4_session_length(slot->session), prompt);
     *e = (Explanation){ .source = N_CACHE_SOURCES,
                         .miss = b.n ? N_CACHE_MISSES : MISS_NEW,

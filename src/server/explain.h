@@ -15,9 +15,10 @@ void past_free(Past *p); /* NULL is fine */
 void past_keep(Past *p, const Slot *slot);
 
 /* Before anything of the slots is changed: what this job's conversation had, and where the
- * prompt breaks with it. slot: the one that it gets; its conversation may be another. */
+ * prompt breaks with it. slot: the one that it gets; its conversation may be another. A side
+ * request has none. */
 void explain_break(Explanation *e, const Slots *s, const Past *p, const Slot *slot, const Job *j,
-                   const ds4_vocab *v);
+                   const ds4_vocab *v, bool side);
 /* So much came, from there. */
 void explain_reuse(Explanation *e, const Job *j, int reused, enum CacheSource source);
 void explanation_release(Explanation *e);

@@ -87,6 +87,8 @@ void enter(Scheduler *s, const SlotChoice *c, Job *j, bool side);
 /* A little more of what keeps jobs from being read. True: at once another bit can be done. */
 bool go_on_entering(Scheduler *s);
 void stop_entering(Scheduler *s, Slot *slot); /* it will not go on */
+/* The length at which a prompt that is read should stop for others to copy it; 0: none. */
+int stop_for_others(const Scheduler *s, const Slot *slot);
 
 /* ---- saving.c */
 void saving_moved(Slot *slot); /* its session was taken back, or has become another */

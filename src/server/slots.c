@@ -115,7 +115,7 @@ static void look_at(SlotChoice *c, const Job *j, const ConversationKey *key, boo
 
 /* Tokens that would have to be read again if their conversation went on, so much the
  * less likely the longer it has not. What the store has costs an eighth of it. */
-static double loss_of(const SlotChoice *c, const ConversationKey *key)
+static double loss_of(const SlotChoice *c, const ConversationKey *key, bool side)
 {
     enum { STORED_PART = 8, HALF_LIFE_S = 600, NEEDED_SOON = 4 };
     const Slot *s = c->slot;
@@ -125,8 +125,9 @@ static double loss_of(const SlotChoice *c, const ConversationKey *key)
     double tokens = c->resident - stored + (double)(stored - c->common) / STORED_PART;
     double idle_s = (double)(clock_ns() - s->used_ns) / 1e9;
     /* Who has started the one that asks waits for it, and will be back. */
-    bool waits = (key->parent && key->parent == s->key.own) ||
-                 (key->session && key->session == s->key.session && key->own != s->key.own);
+    bool waits =
+        (key->parent && key->parent == s->key.own) ||
+        (key->session && key->session == s->key.session && (side || key->own != s->key.own));
     return tokens * exp2(-idle_s / HALF_LIFE_S) * (waits ? NEEDED_SOON : 1);
 }
 
@@ -147,7 +148,7 @@ static bool better(const SlotChoice *a, const SlotChoice *b, const ConversationK
         return a->by_handle;
     if (a->own && a->common != b->common)
         return a->common > b->common;
-    double loss = loss_of(a, key), than = loss_of(b, key);
+    double loss = loss_of(a, key, side), than = loss_of(b, key, side);
     if (loss == 0 && than == 0 && taste(a, side) != taste(b, side))
         return taste(a, side) > taste(b, side);
     if (loss != than)

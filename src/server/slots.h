@@ -58,8 +58,11 @@ typedef struct {
 
     /* the job's way to its first token */
     bool entering;     /* its beginning is not there yet: first all of the old one is kept, */
-    Ladder ladder;     /* then the best of these tried, */
+    int ahead;         /* then 1 + the slot that reads what both begin with, 0: there is none, */
+    int ahead_to;      /* has come to this length, */
+    Ladder ladder;     /* then the best of these is tried, */
     StoreFetch *fetch; /* and this comes in, if it is that */
+    StoreFound wanted; /* pinned, lest what is saved pushes out what comes next */
     bool side, named;  /* the job is one; its request names the slot's conversation */
     int64_t entered_ns;
     Explanation why;

@@ -26,7 +26,8 @@ static int add_decoding(Scheduler *s)
 /* How many rows of a prompt to take at once, beside so many others. */
 static int piece_of(const Scheduler *s, const Slot *slot, int others)
 {
-    int left = (int)slot->job->prompt.n - slot->fed, room = s->max_rows - others;
+    int stop = stop_for_others(s, slot), room = s->max_rows - others;
+    int left = (stop ? stop : (int)slot->job->prompt.n) - slot->fed;
     double ms = others ? SHARED_STEP_MS : STEP_MS;
     int rows = s->rows_a_ms > 0 ? (int)fmin(s->rows_a_ms * ms, room) : FIRST_ROWS;
     rows = MIN(MIN(MAX(rows, LEAST_ROWS), room), left);

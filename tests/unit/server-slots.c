@@ -68,7 +68,7 @@ static Found begin(Stage *g, Job *j, bool side)
     ds4_err err = { 0 };
     assert_true(slots_choose(&g->slots, j, side, &c));
     Slot *slot = c.slot;
-    explain_break(&slot->why, &g->slots, g->past, slot, j, vocab);
+    explain_break(&slot->why, &g->slots, g->past, slot, j, vocab, side);
     if (slot->key.own != key_of(&j->turn).own)
         past_keep(g->past, slot);
     ladder_find(&slot->ladder, &g->slots, slot, &j->prompt, c.by_handle, NULL);
