@@ -268,6 +268,10 @@ $(B)/bench_kernels: tools/bench_kernels.c $(call libs,base quant backend/cpu)
 $(B)/bench_state: tools/bench_state.c $(call libs,$(ENGINE_LAYERS))
 	$(CC) $(ALL_CFLAGS) -MF $@.d -o $@ $< $(call libs,$(call reverse,$(ENGINE_LAYERS))) $(CUDA_LIBS) $(ALL_LIBS)
 
+# What the KV store costs with states of the real model's size.
+$(B)/bench_store: tools/bench_store.c $(call libs,base store)
+	$(CC) $(ALL_CFLAGS) -MF $@.d -o $@ $< $(call libs,store base) $(ALL_LIBS)
+
 # ---- checks ---------------------------------------------------------------------
 
 check: check-format check-layers check-sizes check-tidy

@@ -20,6 +20,7 @@ static const Command commands[] = {
     { "run", cmd_run, "one answer to one prompt" },
     { "chat", cmd_chat, "talk, with line editing and history" },
     { "serve", cmd_serve, "the HTTP server for coding agents and other clients" },
+    { "kv", cmd_kv, "what a server's KV folder holds" },
     { "bench", cmd_bench, "prefill and decode speed at growing contexts, as CSV" },
     { "plan", cmd_plan, "the memory a model needs, and whether it is there" },
     { "inspect", cmd_inspect, "what is in a GGUF" },

@@ -34,6 +34,16 @@ static bool is_end(const Entry *e)
     return true;
 }
 
+/* Without what is before it a chunk spares nothing, until that is written again. */
+static double worth_of(const Store *s, const Entry *e, int64_t now)
+{
+    const double v = value_of(&e->head, &e->use, e->file_bytes, now);
+    for (const Entry *p = e->parent; p != &s->table.root; p = p->parent)
+        if (!p->known)
+            return v / 8;
+    return v;
+}
+
 static Entry *least_valuable(Store *s)
 {
     const int64_t now = store_now();
@@ -44,7 +54,7 @@ static Entry *least_valuable(Store *s)
         if (!e->on_disk || e->pins || e->busy || name_eq(&e->head.name, &s->just_written) ||
             !is_end(e))
             continue;
-        const double v = value_of(&e->head, &e->use, e->file_bytes, now);
+        const double v = worth_of(s, e, now);
         if (!least || v < worth) {
             least = e;
             worth = v;

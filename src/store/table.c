@@ -71,8 +71,30 @@ static void grow(Table *t)
     free(old);
 }
 
+/* ---- the tree ------------------------------------------------------------------------ */
+
+static void hang(Entry *e, Entry *parent)
+{
+    e->parent = parent;
+    e->sibling = parent->child;
+    if (e->sibling)
+        e->sibling->link = &e->sibling;
+    e->link = &parent->child;
+    parent->child = e;
+}
+
+static void unhang(Entry *e)
+{
+    *e->link = e->sibling;
+    if (e->sibling)
+        e->sibling->link = e->link;
+    e->parent = e->sibling = NULL;
+    e->link = NULL;
+}
+
 /* The entry of a name, made as a name only. A chunk begins where its parent ends:
- * without that a forged file could make a circle of the tree. */
+ * without that a forged file could make a circle of the tree. What has no parent yet hangs below
+ * the root, so that a walk through the tree misses nothing. */
 static Entry *get(Table *t, const ChunkName *name, int first)
 {
     Entry *e = name_none(name) ? &t->root : table_find(t, name);
@@ -89,30 +111,8 @@ static Entry *get(Table *t, const ChunkName *name, int first)
     e->next = *to;
     *to = e;
     t->n++;
+    hang(e, &t->root);
     return e;
-}
-
-/* ---- the tree ------------------------------------------------------------------------ */
-
-static void hang(Entry *e, Entry *parent)
-{
-    e->parent = parent;
-    e->sibling = parent->child;
-    if (e->sibling)
-        e->sibling->link = &e->sibling;
-    e->link = &parent->child;
-    parent->child = e;
-}
-
-static void unhang(Entry *e)
-{
-    if (!e->parent)
-        return;
-    *e->link = e->sibling;
-    if (e->sibling)
-        e->sibling->link = e->link;
-    e->parent = e->sibling = NULL;
-    e->link = NULL;
 }
 
 Entry *table_add(Table *t, const ChunkHead *head)
@@ -120,15 +120,15 @@ Entry *table_add(Table *t, const ChunkHead *head)
     Entry *e = get(t, &head->name, head->first);
     Entry *parent = e ? get(t, &head->parent, head->first - STORE_CHUNK) : NULL;
 
-    if (!parent || (e->parent && e->parent != parent)) {
+    if (!parent || (e->parent != &t->root && e->parent != parent)) {
         if (e)
             table_tidy(t, e);
         if (parent)
             table_tidy(t, parent);
         return NULL;
     }
-    if (!e->parent)
-        hang(e, parent);
+    unhang(e);
+    hang(e, parent);
     e->head = *head;
     e->known = true;
     return e;

@@ -3,7 +3,7 @@
  * An entry that is not `known` is a name only: the root, a parent that is not
  * here, or one that went while somebody had it pinned. It goes away by itself
  * when nothing needs it. So a chunk whose parent was lost is found again as
- * soon as the parent comes back. */
+ * soon as the parent comes back. Until then that name hangs below the root. */
 #ifndef STORE_TABLE_H
 #define STORE_TABLE_H
 #include "chunk.h"

@@ -311,14 +311,19 @@ static void an_orphan_finds_its_parent_again(void **state)
 {
     (void)state;
     Table t;
+    int n = 0;
     assert_true(table_init(&t));
     ChunkHead h = head_of(2, 1, 2048);
     Entry *child = table_add(&t, &h);
+    assert_ptr_equal(table_next(&t.root, table_next(&t.root, &t.root)), child);
     h = head_of(1, 0, 0);
     Entry *parent = table_add(&t, &h);
     assert_ptr_equal(child->parent, parent);
     assert_false(table_is_leaf(parent));
     assert_true(table_is_leaf(child));
+    for (Entry *x = &t.root; x; x = table_next(&t.root, x))
+        n += x->known;
+    assert_int_equal(n, 2);
     table_forget(&t, parent); /* its name stays for the child's sake */
     assert_ptr_equal(child->parent, parent);
     assert_false(parent->known);

@@ -288,6 +288,30 @@ static void the_disk_keeps_its_bound_and_loses_ends_of_chains_first(void **state
     close_store(s);
 }
 
+static void chunks_without_a_beginning_are_evicted_like_others(void **state)
+{
+    (void)state;
+    const uint64_t file = 128 + 24 + STORE_CHUNK * 4 + 16 * TOY_UNIT + TOY_MARK + 3 * 8;
+    StoreItem *item;
+    size_t n;
+    char path[256];
+    Store *s = open_dir();
+    toy_save(s, a, 6 * STORE_CHUNK);
+    assert_true(store_list(s, &item, &n));
+    assert_int_equal(n, 6);
+    close_store(s);
+    snprintf(path, sizeof path, "%s/%s.kv", dir, item[0].id);
+    assert_int_equal(remove(path), 0);
+    free(item);
+    s = open_with((StoreOptions){ .dir = dir, .disk_bytes = 3 * file, .ram_bytes = 1 << 20 }, 1);
+    toy_settle(s);
+    assert_int_equal(toy_files(dir, ".kv"), 3);
+    assert_true(store_list(s, &item, &n));
+    assert_int_equal(n, 3);
+    free(item);
+    close_store(s);
+}
+
 static void what_is_used_often_outlives_what_was_written_since(void **state)
 {
     (void)state;
@@ -643,6 +667,7 @@ int main(void)
         CASE(a_tail_waits_and_one_that_was_replaced_is_never_written),
         CASE(memory_keeps_its_bound_and_loses_ends_of_chains_first),
         CASE(the_disk_keeps_its_bound_and_loses_ends_of_chains_first),
+        CASE(chunks_without_a_beginning_are_evicted_like_others),
         CASE(what_is_used_often_outlives_what_was_written_since),
         CASE(hits_and_last_use_survive_a_restart),
         CASE(removing_a_chunk_takes_what_goes_on_from_it),
