@@ -54,6 +54,8 @@ void cuda_project(Backend *be, const Step *step, Buf y, Buf o, const Layer *l)
         return;
     if (c->few && a.w.tiled)
         all_groups(c, a);
+    else if (groups_fit(c, &a.w, a.groups, n))
+        dense_groups(c, a.low, l->o_a.rows, &a.w, a.groups, a.o, (size_t)a.groups * a.w.cols, n);
     else
         each_group(c, a, &l->o_a);
     dense(c, at<float>(y), s->dim, &l->o_b, 0, a.low, l->o_a.rows, n);

@@ -14,6 +14,9 @@
 enum { WARPS = 8, MOST_JOBS = 4, MOST_SPLIT = 4 };
 static const int shared_most = 64 << 10; /* of inputs; more blocks fit an SM */
 
+/* Many rows: whether groups of heads are multiplied several at a time. */
+static constexpr bool groups_together = true;
+
 /* ---- values of 16 at a time ------------------------------------------------------- */
 
 template <int TYPE> struct Piece {
@@ -337,12 +340,33 @@ __global__ void expand(DevWeight d, size_t first, int rows, half *out, const uin
     }
 }
 
+/* Of whole blocks of 32 columns; a thread eight of them, of a row or several. */
 __global__ void round_rows(half *out, const float *x, size_t ld, int n, int cols)
 {
-    const size_t total = (size_t)n * cols, stride = (size_t)gridDim.x * blockDim.x;
-    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += stride)
-        out[i] = __float2half(x[i / cols * ld + i % cols]);
+    let_others_start();
+    wait_for_others();
+    const int i = 8 * (blockIdx.x * blockDim.x + threadIdx.x);
+    const bool whole = ld % 4 == 0 && (uintptr_t)x % 16 == 0;
+    for (int r = blockIdx.y; r < n && i < cols; r += gridDim.y) {
+        const float *from = x + (size_t)r * ld + i;
+        __align__(16) float v[8];
+        if (whole) {
+            *(float4 *)v = ((const float4 *)from)[0];
+            *(float4 *)(v + 4) = ((const float4 *)from)[1];
+        } else {
+            for (int k = 0; k < 8; k++)
+                v[k] = from[k];
+        }
+        half2 h[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            h[k] = __floats2half2_rn(v[2 * k], v[2 * k + 1]);
+        *(uint4 *)(out + (size_t)r * cols + i) = *(const uint4 *)h;
+    }
 }
+
+/* cuBLAS wants 16-byte rows of halfs; toys have others, and go in small groups. */
+static bool is_few(const DevWeight *d, int n) { return n <= FEW_ROWS || d->cols % 32 != 0; }
 
 static void expand_slice(Cuda *c, const DevWeight *d, size_t first, int rows)
 {
@@ -371,6 +395,11 @@ static void run_many(Cuda *c, float *out, size_t ld_out, const DevWeight *d, siz
         multiply(c, out, ld_out, w, x, ld_x, rows, n, d->cols, CUDA_R_32F);
         return;
     }
+    if (d->type == QUANT_F16 && !d->tiled) {
+        const half *w = (const half *)d->q + first * d->cols;
+        multiply(c, out, ld_out, w, c->x16, d->cols, rows, n, d->cols, CUDA_R_16F);
+        return;
+    }
     /* Slices of the matrix: whole tiles of its rows. */
     const int fit = (int)MIN(c->w16_bytes / sizeof(half) / d->cols, (size_t)rows);
     const int most = fit < rows ? MAX(fit / 128 * 128, MIN(fit, 16)) : rows;
@@ -383,16 +412,33 @@ static void run_many(Cuda *c, float *out, size_t ld_out, const DevWeight *d, siz
 
 static void round_inputs(Cuda *c, const float *x, size_t ld_x, int n, int cols)
 {
-    const size_t blocks = ((size_t)n * cols + 255) / 256;
-    round_rows<<<(unsigned)MIN(blocks, (size_t)c->sm_count * 16), 256, 0, c->stream>>>(
-        c->x16, x, ld_x, n, cols);
-    launched(c, "round_rows");
+    const dim3 grid((cols / 8 + 255) / 256, MIN(n, 1024));
+    LAUNCH(c, round_rows, grid, 256, 0, c->x16, x, ld_x, n, cols);
+}
+
+/* A group's product alone would leave half of a large machine idle. */
+void dense_groups(Cuda *c, float *out, size_t ld_out, const DevWeight *w, int groups,
+                  const float *x, size_t ld_x, int n)
+{
+    const int rank = w->rows / groups;
+    const size_t wide = c->x16_bytes / sizeof(half) / n / w->cols;
+    const size_t fit = c->w16_bytes / sizeof(half) / w->cols / rank;
+    const int most = (int)MIN(MAX(MIN(wide, fit), (size_t)1), (size_t)groups);
+    for (int g = 0; g < groups; g += most) {
+        const int some = MIN(most, groups - g);
+        round_inputs(c, x + (size_t)g * w->cols, ld_x, n, some * w->cols);
+        expand_slice(c, w, (size_t)g * rank, some * rank);
+        multiply_groups(c, out + (size_t)g * rank, ld_out, c->w16, c->x16, rank, n, w->cols, some);
+    }
+}
+
+bool groups_fit(const Cuda *c, const DevWeight *w, int groups, int n)
+{
+    return groups_together && !is_few(w, n) && w->type != QUANT_F32 &&
+           (size_t)(w->rows / groups) * w->cols * sizeof(half) <= c->w16_bytes;
 }
 
 /* ---- both ---------------------------------------------------------------------------------- */
-
-/* cuBLAS wants 16-byte rows of halfs; toys have others, and go in small groups. */
-static bool is_few(const DevWeight *d, int n) { return n <= FEW_ROWS || d->cols % 32 != 0; }
 
 static void add_job(FewJobs *j, const DenseJob *job)
 {
@@ -436,6 +482,7 @@ static int dense_tiles(Cuda *c, const DenseJob *job, int n_jobs, const float *x,
 
 void dense_many(Cuda *c, const DenseJob *job, int n_jobs, const float *x, size_t ld_x, int n)
 {
+    int rounded = 0; /* columns of x in x16 */
     for (int i = 0; i < n_jobs;) {
         const DevWeight *d = weight_of(job[i].w);
         FewJobs j = {};
@@ -451,8 +498,10 @@ void dense_many(Cuda *c, const DenseJob *job, int n_jobs, const float *x, size_t
         if (is_few(d, n)) {
             few_in_groups(c, j, x, ld_x, n);
         } else {
-            if (d->type != QUANT_F32)
+            if (d->type != QUANT_F32 && rounded != d->cols) {
                 round_inputs(c, x, ld_x, n, d->cols);
+                rounded = d->cols;
+            }
             for (int k = 0; k < j.n; k++)
                 run_many(c, j.out[k], j.ld_out[k], &j.w[k], j.first[k], j.w[k].rows, x, ld_x, n);
         }

@@ -87,7 +87,7 @@ struct Cuda {
     char *digits; /* activations of few rows as whole numbers, tiles.cu */
     half *x16;    /* activations rounded, [max_rows][widest input] */
     half *w16;    /* a matrix expanded */
-    size_t w16_bytes;
+    size_t x16_bytes, w16_bytes;
     void *lt_work;
     size_t lt_bytes;
     struct Products *products;
@@ -220,6 +220,11 @@ struct DenseJob {
 };
 void dense_many(Cuda *c, const DenseJob *job, int n_jobs, const float *x, size_t ld_x, int n);
 
+/* Rows of w in groups, each with columns of x of its own: many rows, if groups_fit. */
+bool groups_fit(const Cuda *c, const DevWeight *w, int groups, int n);
+void dense_groups(Cuda *c, float *out, size_t ld_out, const DevWeight *w, int groups,
+                  const float *x, size_t ld_x, int n);
+
 /* Values of a block of 32 of any format: row-major weights to half, for tiles. Device
  * functions over DevWeight are in formats.cuh. */
 
@@ -235,6 +240,9 @@ OPS(OP)
  * F32 sums. products_ready() before a step: scratch and plans were somebody else's. */
 void multiply(Cuda *c, float *out, size_t ld_out, const void *w, const void *x, size_t ld_x,
               int rows, int n, int k, cudaDataType_t type);
+/* Of several matrices one after the other, each with k columns of x and rows of out. */
+void multiply_groups(Cuda *c, float *out, size_t ld_out, const half *w, const half *x, int rows,
+                     int n, int k, int groups);
 bool products_init(Cuda *c, ds4_err *err);
 void products_ready(Cuda *c);
 void products_release(Cuda *c);

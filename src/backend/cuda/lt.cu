@@ -71,6 +71,10 @@ STAND_IN(cublasLtMatrixLayoutCreate,
          (cublasLtMatrixLayout_t * layout, cudaDataType type, uint64_t rows, uint64_t cols,
           int64_t ld),
          (layout, type, rows, cols, ld))
+STAND_IN(cublasLtMatrixLayoutSetAttribute,
+         (cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t which, const void *value,
+          size_t bytes),
+         (layout, which, value, bytes))
 STAND_IN(cublasLtMatrixLayoutDestroy, (cublasLtMatrixLayout_t layout), (layout))
 
 extern "C" const char *cublasLtGetStatusString(cublasStatus_t status)

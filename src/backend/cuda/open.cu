@@ -217,6 +217,7 @@ static bool take_scratch(Cuda *c, const BackendOptions *o, ds4_err *err)
     if (!take(c, &c->scratch, c->scratch_bytes + c->product_bytes, err))
         return false;
     if (many) {
+        c->x16_bytes = c->product_bytes - w16_most - lt_most;
         c->w16_bytes = w16_most;
         c->lt_bytes = lt_most;
         c->w16 = (half *)(c->scratch + c->scratch_bytes);

@@ -14,11 +14,12 @@ static constexpr bool made_before = true;
 
 enum { PLANS = 128, PLACES = 512, MOST_WARM = 16 };
 
-/* What a plan is for. Alignments are powers of two up to 256. */
+/* What a plan is for. Alignments are powers of two up to 256. groups: so many products, of
+ * matrices one after the other, each with k columns of x and rows of out. */
 struct Product {
     size_t ld_out, ld_x;
     int rows, n, k, type;
-    int align_w, align_x, align_out, pad;
+    int align_w, align_x, align_out, groups;
 };
 
 struct Plan {
@@ -111,6 +112,19 @@ static void release(Plan *plan)
     *plan = Plan{};
 }
 
+static bool tell_groups(Cuda *c, cublasLtMatrixLayout_t layout, int groups, int64_t apart)
+{
+    return groups == 1 ||
+           (lt_ok(c,
+                  cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
+                                                   &groups, sizeof groups),
+                  "groups") &&
+            lt_ok(c,
+                  cublasLtMatrixLayoutSetAttribute(
+                      layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &apart, sizeof apart),
+                  "groups' distance"));
+}
+
 /* To cuBLAS matrices lie by columns: out^T = w . x^T. */
 static bool prepare(Cuda *c, Plan *plan, const Product *p)
 {
@@ -128,6 +142,8 @@ static bool prepare(Cuda *c, Plan *plan, const Product *p)
         lt_ok(c, cublasLtMatrixLayoutCreate(&plan->b, type, p->k, p->n, p->ld_x), "inputs") &&
         lt_ok(c, cublasLtMatrixLayoutCreate(&plan->d, CUDA_R_32F, p->rows, p->n, p->ld_out),
               "outputs") &&
+        tell_groups(c, plan->a, p->groups, (int64_t)p->rows * p->k) &&
+        tell_groups(c, plan->b, p->groups, p->k) && tell_groups(c, plan->d, p->groups, p->rows) &&
         choose(c, plan))
         return true;
     release(plan);
@@ -139,7 +155,7 @@ static bool prepare(Cuda *c, Plan *plan, const Product *p)
 static unsigned place_of(const Product *p)
 {
     const int v[] = { p->rows,    p->n,       p->k,         (int)p->ld_out, (int)p->ld_x,
-                      p->align_w, p->align_x, p->align_out, p->type };
+                      p->align_w, p->align_x, p->align_out, p->type,        p->groups };
     unsigned h = 2166136261u;
     for (size_t i = 0; i < COUNT(v); i++)
         h = (h ^ (unsigned)v[i]) * 16777619u;
@@ -176,15 +192,31 @@ static void run(Cuda *c, const Plan *plan, float *out, const void *w, const void
           "product");
 }
 
+static void multiply_all(Cuda *c, const Product *p, float *out, const void *w, const void *x)
+{
+    const Plan *plan = plan_of(c, p);
+    if (plan)
+        run(c, plan, out, w, x, c->stream);
+}
+
 void multiply(Cuda *c, float *out, size_t ld_out, const void *w, const void *x, size_t ld_x,
               int rows, int n, int k, cudaDataType_t type)
 {
     const Product p = {
-        ld_out, ld_x, rows, n, k, (int)type, alignment_of(w), alignment_of(x), alignment_of(out), 0
+        ld_out, ld_x, rows, n, k, (int)type, alignment_of(w), alignment_of(x), alignment_of(out), 1
     };
-    const Plan *plan = plan_of(c, &p);
-    if (plan)
-        run(c, plan, out, w, x, c->stream);
+    multiply_all(c, &p, out, w, x);
+}
+
+void multiply_groups(Cuda *c, float *out, size_t ld_out, const half *w, const half *x, int rows,
+                     int n, int k, int groups)
+{
+    const size_t ld_x = (size_t)groups * k;
+    const int of_w = MIN(alignment_of(w), alignment_of(w + (size_t)rows * k));
+    const int of_x = MIN(alignment_of(x), alignment_of(x + k));
+    const int of_out = MIN(alignment_of(out), alignment_of(out + rows));
+    const Product p = { ld_out, ld_x, rows, n, k, CUDA_R_16F, of_w, of_x, of_out, groups };
+    multiply_all(c, &p, out, w, x);
 }
 
 /* ---- before the first step ------------------------------------------------------------ */
@@ -215,7 +247,7 @@ static void list_products(Products *all, const Shape *s, int n, size_t most_weig
         const int rows = (int)MIN((size_t)size[i][0], most_weights / sizeof(half) / k);
         const size_t ld = (size_t)size[i][2], fits = ld * n * sizeof(float) <= most_out;
         all->warm[all->n_warm++] = Product{
-            fits ? ld : (size_t)rows, (size_t)k, rows, n, k, CUDA_R_16F, 256, 256, 256, 0
+            fits ? ld : (size_t)rows, (size_t)k, rows, n, k, CUDA_R_16F, 256, 256, 256, 1
         };
     }
 }
