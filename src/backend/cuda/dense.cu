@@ -1,6 +1,6 @@
 /* dense.cu - weight matrices times rows.
  *
- * Few rows: Q8_0 matrices of usual sizes go through tiles.cu. Of others every weight is read
+ * Few rows: Q8_0 and F16 matrices of usual sizes go through tiles.cu. Of others every weight is read
  * once and multiplied with all rows, activations in F32. A warp owns two output rows, or a share of their columns where there are not
  * enough rows to keep the machine busy; its lanes walk along them, 16 (or 32) values
  * each at a time, the inputs lie in shared memory in the order in which the lanes read
@@ -468,9 +468,9 @@ static int dense_tiles(Cuda *c, const DenseJob *job, int n_jobs, const float *x,
 {
     const int cols = weight_of(job->w)->cols;
     const TileInput in = { x, ld_x, n, cols, 1, NULL, 0 };
-    TileJob t[MOST_JOBS];
+    TileJob t[MOST_TILE_JOBS];
     int k = 0;
-    for (; k < n_jobs && k < MOST_JOBS; k++) {
+    for (; k < n_jobs && k < MOST_TILE_JOBS; k++) {
         const DevWeight *d = weight_of(job[k].w);
         if (!d->tiled || d->cols != cols)
             break;

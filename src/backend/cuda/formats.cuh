@@ -45,15 +45,16 @@ template <> struct Block32<QUANT_F32> {
 template <> struct Block32<QUANT_F16> {
     __device__ static void get(const DevWeight &d, size_t r, int b, float *w, const Iq2Table *)
     {
-        const uint4 *p = (const uint4 *)((const half *)d.q + r * d.cols + 32 * b);
+        const size_t at = d.tiled ? tile_at(r, 2 * b, d.cols / 16) : 2 * (r * d.cols + 32 * b);
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint4 v = p[i];
+        for (int i = 0; i < 8; i++) {
+            const size_t four = d.tiled ? i / 4 * TILE_BYTES + i % 4 * 16 : 8 * i;
+            const uint2 v = *(const uint2 *)(d.q + at + four);
             const half2 *h = (const half2 *)&v;
 #pragma unroll
-            for (int k = 0; k < 4; k++) {
-                float2 f = __half22float2(h[k]);
-                w[8 * i + 2 * k] = f.x, w[8 * i + 2 * k + 1] = f.y;
+            for (int k = 0; k < 2; k++) {
+                const float2 f = __half22float2(h[k]);
+                w[4 * i + 2 * k] = f.x, w[4 * i + 2 * k + 1] = f.y;
             }
         }
     }
@@ -77,7 +78,7 @@ template <> struct Block32<QUANT_BF16> {
 template <> struct Block32<QUANT_Q8_0> {
     __device__ static void get(const DevWeight &d, size_t r, int b, float *w, const Iq2Table *)
     {
-        const uint8_t *p = d.q + (d.tiled ? tile_at(r, b, d.cols) : r * d.cols + 32 * b);
+        const uint8_t *p = d.q + (d.tiled ? tile_at(r, b, d.cols / 32) : r * d.cols + 32 * b);
         const size_t at = d.tiled ? tile_scale_at(r, b, d.cols) : r * (d.cols / 32) + b;
         const float scale = __half2float(d.d[at]);
 #pragma unroll

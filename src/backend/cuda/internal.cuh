@@ -13,7 +13,7 @@
  *      step.cu      begin and end of a step; recording
  *      dense.cu     weight matrices times rows; tiles.cu: Q8_0 ones, few rows
  *      hc.cu        hyper-connections, embedding, output head; hc_many.cu: of many rows
- *      attn_in.cu   query, kv_row          compress.cu  pooled rows
+ *      inputs.cu    query, kv_row, compress, idx_row: together where they can be
  *      select.cu    the indexer            choose.cu    the best of its scores
  *      attend.cu    attention: any shape; attend_few.cu, attend_many.cu: the model's
  *      products.cu  cuBLASLt's products     lt.cu        it, loaded when first needed
@@ -80,7 +80,7 @@ struct Cuda {
     struct {
         Buf streams, y, mix; /* y.base NULL: none */
     } post;                  /* a hc_post that waits for the hc_pre behind it, see hc.cu */
-    float *freq[2];             /* device [rope_dim / 2] */
+    float *freq[2];          /* device [rope_dim / 2] */
     float *host_freq[2];
 
     /* scratch, device; what an op's file says it holds */
@@ -95,6 +95,9 @@ struct Cuda {
     size_t scratch_bytes;
     size_t product_bytes; /* of x16, w16 and lt_work, which lie behind it */
 
+    struct Inputs *inputs; /* ops that wait for each other, see inputs.cu */
+    float *idx_q, *idx_w;  /* few rows: the indexer's products, of layer idx_of; -1: none */
+    int idx_of;
     struct Recording *recordings;
     bool recording, replaying;
     bool eager; /* nothing is recorded: somebody looks between ops */
@@ -247,6 +250,13 @@ bool products_init(Cuda *c, ds4_err *err);
 void products_ready(Cuda *c);
 void products_release(Cuda *c);
 
+/* inputs.cu: ops that wait for each other. run does what waits, which every other op and the
+ * step's end begin with; drop forgets it. */
+bool inputs_init(Cuda *c, ds4_err *err);
+void inputs_release(Cuda *c);
+void inputs_run(Cuda *c);
+void inputs_drop(Cuda *c);
+
 /* hc.cu: does the hc_post that waits, if there is one. */
 void hc_settle(Cuda *c);
 
@@ -268,9 +278,7 @@ bool upload_init(Cuda *c, ds4_err *err);
 void upload_release(Cuda *c);
 
 /* Scratch that each op needs, in bytes. */
-size_t scratch_of_query(const Shape *s, int rows);
-size_t scratch_of_kv_row(const Shape *s, int rows);
-size_t scratch_of_compress(const Shape *s, int rows);
+size_t scratch_of_inputs(const Shape *s, int rows);
 size_t scratch_of_select(const Shape *s, int rows, int context);
 size_t scratch_of_attend(const Shape *s, int rows, int context);
 size_t scratch_of_project(const Shape *s, int rows);

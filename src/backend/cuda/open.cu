@@ -89,9 +89,7 @@ static size_t product_scratch(const Shape *s, const BackendOptions *o)
 /* Of an op. The products' scratch lies behind it: the experts, who have none, take both. */
 static size_t most_scratch(const Shape *s, const BackendOptions *o)
 {
-    const size_t all[] = { scratch_of_query(s, o->max_rows),
-                           scratch_of_kv_row(s, o->max_rows),
-                           scratch_of_compress(s, o->max_rows),
+    const size_t all[] = { scratch_of_inputs(s, o->max_rows),
                            scratch_of_select(s, o->max_rows, o->max_context),
                            scratch_of_attend(s, o->max_rows, o->max_context),
                            scratch_of_project(s, o->max_rows),
@@ -128,6 +126,13 @@ void *op_scratch(Cuda *c, size_t *used, size_t bytes)
 
 /* ---- memory ------------------------------------------------------------------------ */
 
+/* Does what ops left for later: somebody looks. */
+static void settle(Cuda *c)
+{
+    inputs_run(c);
+    hc_settle(c);
+}
+
 static Buf cuda_alloc(Backend *be, size_t bytes)
 {
     Cuda *c = cuda_of(be);
@@ -141,7 +146,7 @@ static Buf cuda_alloc(Backend *be, size_t bytes)
 static void cuda_free(Backend *be, Buf b)
 {
     Cuda *c = cuda_of(be);
-    hc_settle(c);
+    settle(c);
     NOTE(c, cudaStreamSynchronize(c->stream));
     memory_give(c, b.base);
 }
@@ -149,7 +154,7 @@ static void cuda_free(Backend *be, Buf b)
 static void cuda_write(Backend *be, Buf dst, const void *src, size_t bytes)
 {
     Cuda *c = cuda_of(be);
-    hc_settle(c);
+    settle(c);
     NOTE(c, cudaMemcpyAsync(at<char>(dst), src, bytes, cudaMemcpyHostToDevice, c->stream));
     NOTE(c, cudaStreamSynchronize(c->stream));
 }
@@ -157,7 +162,7 @@ static void cuda_write(Backend *be, Buf dst, const void *src, size_t bytes)
 static void cuda_read(Backend *be, void *dst, Buf src, size_t bytes)
 {
     Cuda *c = cuda_of(be);
-    hc_settle(c);
+    settle(c);
     NOTE(c, cudaMemcpyAsync(dst, at<char>(src), bytes, cudaMemcpyDeviceToHost, c->stream));
     NOTE(c, cudaStreamSynchronize(c->stream));
     if (c->err.code)
@@ -167,7 +172,7 @@ static void cuda_read(Backend *be, void *dst, Buf src, size_t bytes)
 static void cuda_copy(Backend *be, Buf dst, Buf src, size_t bytes)
 {
     Cuda *c = cuda_of(be);
-    hc_settle(c);
+    settle(c);
     NOTE(c,
          cudaMemcpyAsync(at<char>(dst), at<char>(src), bytes, cudaMemcpyDeviceToDevice, c->stream));
 }
@@ -182,6 +187,7 @@ static void cuda_close(Backend *be)
     if (c->stream)
         cudaStreamSynchronize(c->stream);
     products_release(c);
+    inputs_release(c);
     step_release(c);
     upload_release(c);
     cudaFree(c->iq2_grid);
@@ -234,7 +240,8 @@ static bool open_parts(Cuda *c, const BackendOptions *o, ds4_err *err)
     NOTE(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
     if (cublasLtCreate(&c->lt) != CUBLAS_STATUS_SUCCESS)
         return fail(err, DS4_EDEVICE, "%s: cuBLASLt cannot be opened", c->name);
-    if (!take_scratch(c, o, err) || !step_init(c, err) || !upload_init(c, err))
+    if (!inputs_init(c, err) || !take_scratch(c, o, err) || !step_init(c, err) ||
+        !upload_init(c, err))
         return false;
     NOTE(c, cudaMemcpyAsync(c->iq2_grid, iq2xxs_grid, sizeof iq2xxs_grid, cudaMemcpyHostToDevice,
                             c->stream));
@@ -277,24 +284,38 @@ static bool begin_step(Backend *be, const Step *step)
     products_ready(cuda_of(be));
     upload_done(cuda_of(be));
     cuda_of(be)->post = {};
+    inputs_drop(cuda_of(be));
     return cuda_begin(be, step);
 }
 
 static bool end_step(Backend *be, ds4_err *err)
 {
-    hc_settle(cuda_of(be));
+    settle(cuda_of(be));
     return cuda_end(be, err);
 }
 
-/* A hc_post that waits comes before everything but the hc_pre that does it. */
+/* A hc_post that waits comes before everything but the hc_pre that does it; what makes
+ * attention's inputs waits for its like, and comes before everything else. */
 #define OP(name, params, args) \
     static void settled_##name(Backend *be, const Step *step, LIST params) \
     { \
         hc_settle(cuda_of(be)); \
         cuda_##name(be, step, LIST args); \
+    } \
+    static void alone_##name(Backend *be, const Step *step, LIST params) \
+    { \
+        inputs_run(cuda_of(be)); \
+        settled_##name(be, step, LIST args); \
     }
 OPS(OP)
 #undef OP
+
+static void hc_pre_alone(Backend *be, const Step *step, Buf x, Buf mix, Buf streams,
+                         const HcWeights *hc, Buf norm)
+{
+    inputs_run(cuda_of(be));
+    cuda_hc_pre(be, step, x, mix, streams, hc, norm);
+}
 
 /* The products' scratch is free then. */
 static void experts_with_all(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gates,
@@ -302,7 +323,7 @@ static void experts_with_all(Backend *be, const Step *step, Buf y, Buf x, Buf id
 {
     Cuda *c = cuda_of(be);
     c->scratch_bytes += c->product_bytes;
-    settled_experts(be, step, y, x, ids, gates, l);
+    alone_experts(be, step, y, x, ids, gates, l);
     c->scratch_bytes -= c->product_bytes;
 }
 
@@ -318,10 +339,14 @@ static struct Ops make_ops(void)
     o.begin = begin_step;
     o.end = end_step;
     o.close = cuda_close;
-#define OP(name, params, args) o.name = settled_##name;
+#define OP(name, params, args) o.name = alone_##name;
     OPS(OP)
 #undef OP
-    o.hc_pre = cuda_hc_pre;
+    o.hc_pre = hc_pre_alone;
+    o.query = settled_query;
+    o.kv_row = settled_kv_row;
+    o.compress = settled_compress;
+    o.idx_row = settled_idx_row;
     o.experts = experts_with_all;
     return o;
 }

@@ -440,9 +440,19 @@ static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick, Buf x, const L
     a->x = at<const float>(x);
     a->x_dim = s->dim;
     /* A matrix so small is not worth a launch. */
-    if (c->few && w->type == QUANT_F16 && w->cols % 8 == 0 && w->cols <= MOST_X)
+    if (c->few && w->type == QUANT_F16 && !w->tiled && w->cols % 8 == 0 && w->cols <= MOST_X)
         a->w_rows = (const half *)w->q;
     a->tiles = tiles_fit(s);
+}
+
+/* The indexer's queries, and their heads' weights. */
+static void project(Cuda *c, const Select *a, Buf qr, const Layer *l)
+{
+    const Shape *s = c->be.shape;
+    const size_t all = (size_t)s->idx_heads * s->idx_dim;
+    dense(c, a->q, all, &l->idx_q, 0, at<const float>(qr), s->q_rank, a->n_rows);
+    if (!a->w_rows)
+        dense(c, a->w, (size_t)s->idx_heads, &l->idx_w, 0, a->x, s->dim, a->n_rows);
 }
 
 void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, Buf x,
@@ -450,7 +460,7 @@ void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, B
 {
     Cuda *c = cuda_of(be);
     const Shape *s = be->shape;
-    const int n = step->n_rows, all = s->idx_heads * s->idx_dim;
+    const int n = step->n_rows;
     size_t used = 0;
     Select a = {};
 
@@ -460,9 +470,12 @@ void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, B
     if (!scratch)
         return;
     lay_out(&a, s, n, a.choice.cap, scratch);
-    dense(c, a.q, (size_t)all, &l->idx_q, 0, at<const float>(qr), s->q_rank, n);
-    if (!a.w_rows)
-        dense(c, a.w, (size_t)s->idx_heads, &l->idx_w, 0, a.x, s->dim, n);
+    if (c->idx_of == l->index) { /* they came with the other products of x and qr */
+        a.q = c->idx_q;
+        a.w = c->idx_w;
+    } else {
+        project(c, &a, qr, l);
+    }
     const int bytes = PREPARE_WARPS * s->idx_dim * (int)sizeof(float);
     NOTE(c,
          cudaFuncSetAttribute(prepare_queries, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));

@@ -1,18 +1,21 @@
-/* tiles.cu - few rows times Q8_0 matrices in tiles, on the int8 tensor cores.
+/* tiles.cu - few rows times matrices in tiles, on the tensor cores.
  *
- * Inputs become whole numbers of 24 bits, a strip of 128 columns at a time, cut into three
- * int8 digits. mma.m16n8k32 has a tile of 16 weight rows as A, one load of 16 bytes a lane,
- * and 8 columns as B: three for each input row. A block of 32 columns gives exact sums, which
- * are multiplied with the weights' scales; a strip's with the inputs'. So products are as
- * precise as F32 ones, and cost so few instructions that memory is the limit.
+ * Of Q8_0 weights the products are exact: inputs become whole numbers of 24 bits, a strip of
+ * 128 columns at a time, cut into three int8 digits, and a block of 32 columns gives sums of
+ * whole numbers, which are multiplied with the weights' scales, a strip's with the inputs'.
+ * They begin at 1.5 * 2^23: then their bits are a float, of which that number is taken away,
+ * without a conversion. For F16 weights inputs are the sum of three halfs, times a power of
+ * two. So products are as precise as F32 ones, and cost so few instructions that memory is
+ * the limit.
  *
- * Sums begin at 1.5 * 2^23: then their bits are a float, of which that number is taken away,
- * without a conversion.
+ * A tile of 16 weight rows is the mma's A, one load of 16 bytes a lane; B has 8 columns,
+ * three for the parts of each input row.
  *
- * `split` warps share the columns of a tile, by strips; their sums meet in shared memory in
+ * `split` warps share the columns of 16 rows, by strips; their sums meet in shared memory in
  * order. Which strips follows from the matrix alone, so an input row's result does not depend
- * on its company. Up to two rows are cut by the blocks that need them; more by a kernel
- * before, and read from memory in the order of the lanes. */
+ * on its company, nor a matrix' on what else is in the launch. Up to two rows are cut by the
+ * blocks that need them; more by a kernel before, and read from memory in the order of the
+ * lanes. */
 #include "experts.cuh"
 #include "experts_mma.cuh"
 #include "tiles.cuh"
@@ -20,24 +23,33 @@
 enum {
     WARPS = 8,
     THREADS = WARPS * WARP,
-    MOST_JOBS = 4,
-    DIGITS = 3,
-    CUT_ROWS = 2,   /* cut where they are needed: 6 of 8 columns */
-    MOST_TILES = 6, /* of 8 columns: 16 rows */
-    MOST_SHARED = 200 << 10
+    PARTS = 3,        /* of an input */
+    CUT_ROWS = 2,     /* cut where they are needed: 6 of 8 columns */
+    CUT_COLS = 8192,  /* at most, as shared memory is small */
+    MOST_COLUMNS = 6, /* of 8: 16 rows */
+    STEP = 4          /* tiles that a warp takes at once: a strip of Q8_0, half of one of F16 */
+};
+
+struct Matrix {
+    const uint4 *q, *d;
+    float *out;
+    size_t ld_out;
+    int tiles, split;
+    int end; /* units up to and with its own: WARPS / split tiles each */
+    bool is_half;
+};
+
+struct Cut {
+    uint2 *part;  /* [groups][tiles of a row][NT][WARP] */
+    float *scale; /* [groups][strips][NT * 8], of each column */
 };
 
 struct Jobs {
-    const uint4 *q[MOST_JOBS], *d[MOST_JOBS];
-    float *out[MOST_JOBS];
-    size_t ld_out[MOST_JOBS];
-    int end[MOST_JOBS]; /* tiles up to and with this job */
-    int n, tiles;
+    Matrix m[MOST_TILE_JOBS];
+    int n, units;
     TileInput in;
-    int group_tiles;
     bool add;
-    uint2 *digit; /* [groups][cols / 32][NT][WARP] */
-    float *scale; /* [groups][strips][NT * 8], of each column */
+    Cut cut[2]; /* for Q8_0, for F16; by cut_rows */
 };
 
 /* ---- inputs ----------------------------------------------------------------------------- */
@@ -62,81 +74,186 @@ __device__ static float4 values_at(const TileInput &in, size_t i)
     return v;
 }
 
-/* A warp: a strip of an input row, four values a lane. Digits are -128 .. 127, so a byte of
- * the number plus 0x808080 is a digit but for its top bit. */
-template <int NT>
-__device__ static void cut_strip(uint2 *digit, float *scale, const TileInput &in, int group,
-                                 int row, int strip)
+/* The lane's four of a strip. */
+__device__ static float4 strip_values(const TileInput &in, int group, int row, int strip)
 {
-    const int lane = threadIdx.x % WARP, block = 4 * strip + lane / 8, t = lane % 8 / 2;
-    const float4 a =
-        values_at(in, row * in.ld + (size_t)group * in.cols + strip * STRIP + 4 * lane);
-    const float v[4] = { a.x, a.y, a.z, a.w };
-    const float most = 8300000; /* less than 127 127 127 in base 256 */
-    unsigned bits = 0, y[4];
+    return values_at(in, row * in.ld + (size_t)group * in.cols + strip * STRIP +
+                             4 * (threadIdx.x % WARP));
+}
+
+__device__ static float not_a_number() { return __uint_as_float(0x7fffffff); }
+
+/* The largest magnitude of a warp's values, as bits; infinity and NaN are above all. */
+__device__ static unsigned largest(const float *v)
+{
+    unsigned bits = 0;
 #pragma unroll
     for (int i = 0; i < 4; i++)
         bits = max(bits, __float_as_uint(v[i]) & 0x7fffffff);
-    bits = __reduce_max_sync(~0u, bits);
+    return __reduce_max_sync(~0u, bits);
+}
+
+/* Four values as digits: -128 .. 127, so a byte of the number plus 0x808080 is a digit but
+ * for its top bit. Returns what the lowest digit counts. */
+__device__ static float cut_digits(unsigned *digit, const float *v)
+{
+    const float most = 8300000; /* less than 127 127 127 in base 256 */
+    const unsigned bits = largest(v);
     const float max = __uint_as_float(bits);
-    const bool none = !(max >= 1e-30f), wild = bits >= 0x7f800000; /* NaN or infinite */
+    const bool none = !(max >= 1e-30f), wild = bits >= 0x7f800000;
     const float times = none || wild ? 0 : most / max;
-    const float unit = wild ? __uint_as_float(0x7fffffff) : none ? 0 : max / most;
+    unsigned y[4];
 #pragma unroll
     for (int i = 0; i < 4; i++)
         y[i] = wild ? 0 : (unsigned)(__float2int_rn(v[i] * times) + 0x808080);
 #pragma unroll
-    for (int i = 0; i < DIGITS; i++) {
-        const int column = DIGITS * row + i, at = (block * NT + column / 8) * WARP;
-        ((unsigned *)(digit + at + column % 8 * 4 + t))[lane % 2] =
-            bytes_of(y, DIGITS - 1 - i) ^ 0x80808080;
-        if (lane == i)
-            scale[strip * NT * 8 + column] = unit * (i == 0 ? 65536 : i == 1 ? 256 : 1);
+    for (int i = 0; i < PARTS; i++)
+        digit[i] = bytes_of(y, PARTS - 1 - i) ^ 0x80808080;
+    return wild ? not_a_number() : none ? 0 : max / most;
+}
+
+__device__ static unsigned pair_of(half a, half b)
+{
+    return __half_as_ushort(a) | (unsigned)__half_as_ushort(b) << 16;
+}
+
+/* Four values as halfs: the largest of the strip becomes 2^14 or more, so that the last part
+ * is not too small for a half. Returns what they count. */
+__device__ static float cut_halfs(uint2 *part, const float *v)
+{
+    const unsigned bits = largest(v), e = bits >> 23;
+    const bool none = e < 15, wild = e == 255;
+    const float times = none || wild ? 0 : __uint_as_float((268 - e) << 23);
+    float rest[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        rest[i] = wild ? 0 : v[i] * times;
+#pragma unroll
+    for (int k = 0; k < PARTS; k++) {
+        half h[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            h[i] = __float2half_rn(rest[i]);
+            rest[i] -= __half2float(h[i]);
+        }
+        part[k] = make_uint2(pair_of(h[0], h[1]), pair_of(h[2], h[3]));
+    }
+    return wild ? not_a_number() : none ? 0 : __uint_as_float((e - 14) << 23);
+}
+
+/* A warp: a strip of an input row, four values a lane. */
+template <int NT, bool HALF>
+__device__ static void cut_strip(const Cut &to, const float4 &value, int row, int strip)
+{
+    const int lane = threadIdx.x % WARP;
+    const float v[4] = { value.x, value.y, value.z, value.w };
+    if (HALF) {
+        uint2 part[PARTS];
+        const float unit = cut_halfs(part, v);
+#pragma unroll
+        for (int i = 0; i < PARTS; i++) {
+            const int column = PARTS * row + i, tile = 8 * strip + lane / 4;
+            to.part[(tile * NT + column / 8) * WARP + column % 8 * 4 + lane % 4] = part[i];
+            if (lane == i)
+                to.scale[strip * NT * 8 + column] = unit;
+        }
+    } else {
+        unsigned digit[PARTS];
+        const float unit = cut_digits(digit, v);
+#pragma unroll
+        for (int i = 0; i < PARTS; i++) {
+            const int column = PARTS * row + i, tile = 4 * strip + lane / 8;
+            const int at = (tile * NT + column / 8) * WARP + column % 8 * 4 + lane % 8 / 2;
+            ((unsigned *)(to.part + at))[lane % 2] = digit[i];
+            if (lane == i)
+                to.scale[strip * NT * 8 + column] = unit * (i == 0 ? 65536 : i == 1 ? 256 : 1);
+        }
     }
 }
 
-/* A warp a strip of a row. */
-template <int NT> __global__ void __launch_bounds__(THREADS) cut_rows(Jobs j)
+/* Numbers of 8 bytes of a group's parts. */
+__device__ static inline size_t part_size(const TileInput &in, int nt, bool is_half)
+{
+    return (size_t)in.cols / (is_half ? 16 : 32) * nt * WARP;
+}
+
+/* Block (x, y, z): a warp a strip of group y and row z. */
+template <int NT, bool HALF> __global__ void __launch_bounds__(THREADS) cut_rows(Jobs j)
 {
     let_others_start();
     wait_for_others();
     const int strips = j.in.cols / STRIP, group = blockIdx.y, row = blockIdx.z;
     const int strip = blockIdx.x * WARPS + threadIdx.x / WARP;
-    if (strip < strips)
-        cut_strip<NT>(j.digit + (size_t)group * strips * 4 * NT * WARP,
-                      j.scale + group * strips * NT * 8, j.in, group, row, strip);
+    if (strip >= strips)
+        return;
+    Cut to = j.cut[HALF];
+    to.part += group * part_size(j.in, NT, HALF);
+    to.scale += group * strips * NT * 8;
+    cut_strip<NT, HALF>(to, strip_values(j.in, group, row, strip), row, strip);
+}
+
+/* The same by a block that needs them; four strips' values on their way at once. */
+template <int NT, bool HALF>
+__device__ static void cut_inputs(const Cut &to, const TileInput &in, int group)
+{
+    enum { AHEAD = 4 };
+    const int strips = in.cols / STRIP, n = strips * in.n;
+    for (int i = threadIdx.x / WARP; i < n; i += AHEAD * WARPS) {
+        float4 v[AHEAD];
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++) {
+            const int at = min(i + k * WARPS, n - 1);
+            v[k] = strip_values(in, group, at / strips, at % strips);
+        }
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++) {
+            const int at = i + k * WARPS;
+            if (at < n)
+                cut_strip<NT, HALF>(to, v[k], at / strips, at % strips);
+        }
+    }
 }
 
 /* ---- a tile ------------------------------------------------------------------------------- */
 
-/* A strip of a tile: four blocks, and their scales. */
+/* A step of 16 rows: four tiles, and scales where there are any. */
 struct Weights {
-    uint4 q[4], d;
+    uint4 q[STEP], d;
 };
 
-__device__ static void load(Weights *w, const uint4 *q, const uint4 *d)
+__device__ static void load(Weights *w, const uint4 *q, const uint4 *d, int step, bool is_half)
 {
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        w->q[i] = __ldg(q + i * WARP);
-    w->d = __ldg(d);
+    for (int i = 0; i < STEP; i++)
+        w->q[i] = __ldg(q + ((size_t)step * STEP + i) * WARP);
+    if (!is_half)
+        w->d = __ldg(d + (size_t)step * 8);
 }
 
-/* total += a strip times all columns. */
 template <int NT>
-__device__ static void add_strip(float total[NT][4], const Weights &w, const uint2 *digit,
-                                 const float *scale)
+__device__ static void add_scaled(float total[NT][4], const float *sum, const float *scale, int k)
+{
+    const float2 s = *(const float2 *)(scale + 8 * k + 2 * (threadIdx.x % 4));
+    total[k][0] = fmaf(s.x, sum[0], total[k][0]);
+    total[k][1] = fmaf(s.y, sum[1], total[k][1]);
+    total[k][2] = fmaf(s.x, sum[2], total[k][2]);
+    total[k][3] = fmaf(s.y, sum[3], total[k][3]);
+}
+
+/* total += a step times all columns. */
+template <int NT>
+__device__ static void add_digits(float total[NT][4], const Weights &w, const uint2 *part,
+                                  const float *scale)
 {
     const float start = 12582912; /* 1.5 * 2^23 */
     const half2 *d = (const half2 *)&w.d;
-    const int t = threadIdx.x % 4;
 #pragma unroll
     for (int k = 0; k < NT; k++) {
         float sum[4] = {};
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < STEP; i++) {
             const unsigned a[4] = { w.q[i].x, w.q[i].z, w.q[i].y, w.q[i].w };
-            const uint2 b = digit[(i * NT + k) * WARP];
+            const uint2 b = part[(i * NT + k) * WARP];
             const int from = __float_as_int(start);
             int c[4] = { from, from, from, from };
             mma_s8(c, a, b.x, b.y);
@@ -146,29 +263,43 @@ __device__ static void add_strip(float total[NT][4], const Weights &w, const uin
             sum[2] = fmaf(f.y, __int_as_float(c[2]) - start, sum[2]);
             sum[3] = fmaf(f.y, __int_as_float(c[3]) - start, sum[3]);
         }
-        const float2 s = *(const float2 *)(scale + 8 * k + 2 * t);
-        total[k][0] = fmaf(s.x, sum[0], total[k][0]);
-        total[k][1] = fmaf(s.y, sum[1], total[k][1]);
-        total[k][2] = fmaf(s.x, sum[2], total[k][2]);
-        total[k][3] = fmaf(s.y, sum[3], total[k][3]);
+        add_scaled<NT>(total, sum, scale, k);
     }
 }
 
-/* Strips [from, to) of a tile, of whose first the lane's are at q and d. */
 template <int NT>
-__device__ static void walk(float total[NT][4], const uint4 *q, const uint4 *d, int from, int to,
-                            const uint2 *digit, const float *scale)
+__device__ static void add_halfs(float total[NT][4], const Weights &w, const uint2 *part,
+                                 const float *scale)
 {
-    const int lane = threadIdx.x % WARP;
-    Weights next;
-    if (from < to)
-        load(&next, q + (size_t)from * 4 * WARP, d + (size_t)from * 8);
+#pragma unroll
+    for (int k = 0; k < NT; k++) {
+        float sum[4] = {};
+#pragma unroll
+        for (int i = 0; i < STEP; i++) {
+            const unsigned a[4] = { w.q[i].x, w.q[i].z, w.q[i].y, w.q[i].w };
+            const uint2 b = part[(i * NT + k) * WARP];
+            mma_f16(sum, a, b.x, b.y);
+        }
+        add_scaled<NT>(total, sum, scale, k);
+    }
+}
+
+/* Steps [from, to) of 16 rows, of whose tiles the lane's are at q and d; next: the first. */
+template <int NT, bool HALF>
+__device__ static void walk(float total[NT][4], Weights next, const uint4 *q, const uint4 *d,
+                            int from, int to, const Cut &cut)
+{
+    const uint2 *part = cut.part + threadIdx.x % WARP;
 #pragma unroll 2
     for (int s = from; s < to; s++) {
         const Weights now = next;
         if (s + 1 < to)
-            load(&next, q + (size_t)(s + 1) * 4 * WARP, d + (size_t)(s + 1) * 8);
-        add_strip<NT>(total, now, digit + (size_t)s * 4 * NT * WARP + lane, scale + s * NT * 8);
+            load(&next, q, d, s + 1, HALF);
+        if (HALF)
+            add_halfs<NT>(total, now, part + (size_t)s * STEP * NT * WARP,
+                          cut.scale + s / 2 * NT * 8);
+        else
+            add_digits<NT>(total, now, part + (size_t)s * STEP * NT * WARP, cut.scale + s * NT * 8);
     }
 }
 
@@ -183,135 +314,166 @@ template <int NT> __device__ static void leave_sums(float *to, const float total
     }
 }
 
-__device__ static int job_of(const Jobs &j, int tile)
+/* Outputs of the unit whose first tile it is. sums: [WARPS][16][NT * 8] */
+template <int NT>
+__device__ static void finish(const Matrix &m, const float *sums, int first, int n, bool add)
+{
+    const int per = WARPS / m.split, all = per * TILE_ROWS * n;
+    for (int i = threadIdx.x; i < all; i += THREADS) {
+        const int row = i % TILE_ROWS, r = i / TILE_ROWS % n, tile = i / (TILE_ROWS * n);
+        if (first + tile >= m.tiles)
+            continue;
+        float part[PARTS] = {};
+        for (int s = 0; s < m.split; s++) {
+            const float *from =
+                sums + ((tile * m.split + s) * TILE_ROWS + row) * NT * 8 + PARTS * r;
+#pragma unroll
+            for (int k = 0; k < PARTS; k++)
+                part[k] += from[k];
+        }
+        float *out = m.out + r * m.ld_out + (first + tile) * TILE_ROWS + row;
+        const float sum = part[0] + (part[1] + part[2]);
+        *out = add ? *out + sum : sum;
+    }
+}
+
+/* Asks for the weights of steps [from, to). */
+__device__ static void ask_for_steps(const uint4 *q, const uint4 *d, int from, int to, bool is_half)
+{
+    const char *a = (const char *)(q + (size_t)from * STEP * WARP);
+    const char *b = (const char *)(d + (size_t)from * 8);
+    const int lines = (to - from) * (STEP * TILE_BYTES / 128), lane = threadIdx.x % WARP;
+    for (int i = lane; i < lines; i += WARP)
+        ask_for_line(a + (size_t)i * 128);
+    for (int i = lane; !is_half && i < to - from; i += WARP)
+        ask_for_line(b + (size_t)i * 128);
+}
+
+__device__ static int job_of(const Jobs &j, int unit)
 {
     int k = 0;
-    while (k + 1 < j.n && tile >= j.end[k])
+    while (k + 1 < j.n && unit >= j.m[k].end)
         k++;
     return k;
 }
 
-/* Outputs of the block's tiles from the first on. sums: [WARPS][16][NT * 8] */
-template <int NT>
-__device__ static void finish(const Jobs &j, const float *sums, int first, int split)
-{
-    const int per = WARPS / split, all = per * TILE_ROWS * j.in.n;
-    for (int i = threadIdx.x; i < all; i += THREADS) {
-        const int row = i % TILE_ROWS, r = i / TILE_ROWS % j.in.n, tile = i / (TILE_ROWS * j.in.n);
-        if (first + tile >= j.tiles)
-            continue;
-        float digit[DIGITS] = {};
-        for (int s = 0; s < split; s++) {
-            const float *from = sums + ((tile * split + s) * TILE_ROWS + row) * NT * 8 + DIGITS * r;
-#pragma unroll
-            for (int k = 0; k < DIGITS; k++)
-                digit[k] += from[k];
-        }
-        const int k = job_of(j, first + tile);
-        const int at = (first + tile - (k ? j.end[k - 1] : 0)) * TILE_ROWS + row;
-        float *out = j.out[k] + r * j.ld_out[k] + at;
-        const float sum = digit[0] + (digit[1] + digit[2]);
-        *out = j.add ? *out + sum : sum;
-    }
-}
-
-/* Asks for the weights of strips [from, to). */
-__device__ static void ask_for_strips(const uint4 *q, const uint4 *d, int from, int to)
-{
-    const char *a = (const char *)(q + (size_t)from * 4 * WARP);
-    const char *b = (const char *)(d + (size_t)from * 8);
-    const int lines = (to - from) * (4 * TILE_BYTES / 128), lane = threadIdx.x % WARP;
-    for (int i = lane; i < lines; i += WARP)
-        ask_for_line(a + (size_t)i * 128);
-    for (int i = lane; i < to - from; i += WARP)
-        ask_for_line(b + (size_t)i * 128);
-}
-
-template <int NT>
-__device__ static void cut_inputs(uint2 *digit, float *scale, const TileInput &in, int group)
-{
-    const int strips = in.cols / STRIP;
-    for (int i = threadIdx.x / WARP; i < strips * in.n; i += WARPS)
-        cut_strip<NT>(digit, scale, in, group, i / strips, i % strips);
-}
-
-/* Blocks take WARPS / split tiles at a time. Shared: sums of two rounds, and what is cut. */
+/* What of a group's inputs a unit needs: in memory, or cut here where others are there. */
 template <int NT, bool CUT>
-__global__ void __launch_bounds__(THREADS, 2) tile_rows(Jobs j, int split)
+__device__ static Cut inputs_of(const Jobs &j, char *shared, int group, bool is_half, int *have)
+{
+    if (!CUT) {
+        Cut c = j.cut[is_half];
+        c.part += group * part_size(j.in, NT, is_half);
+        c.scale += group * (j.in.cols / STRIP) * NT * 8;
+        return c;
+    }
+    Cut c = { (uint2 *)shared, NULL };
+    c.scale = (float *)(c.part + part_size(j.in, NT, is_half));
+    if (*have != 2 * group + is_half) {
+        __syncthreads();
+        if (is_half)
+            cut_inputs<NT, true>(c, j.in, group);
+        else
+            cut_inputs<NT, false>(c, j.in, group);
+        __syncthreads();
+        *have = 2 * group + is_half;
+    }
+    return c;
+}
+
+/* A block takes units one after the other. Shared: sums of two of them, and what is cut. */
+template <int NT, bool CUT> __global__ void __launch_bounds__(THREADS, 2) tile_rows(Jobs j)
 {
     extern __shared__ __align__(16) float shared[];
     enum { SUMS = WARPS * TILE_ROWS * NT * 8 };
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, per = WARPS / split;
-    const int strips = j.in.cols / STRIP, share = warp % split;
-    const int from = strips * share / split, to = strips * (share + 1) / split;
-    uint2 *digit = CUT ? (uint2 *)(shared + 2 * SUMS) : j.digit;
-    float *scale = CUT ? (float *)(digit + (size_t)strips * 4 * NT * WARP) : j.scale;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     int have = -1;
 
     let_others_start();
-    for (int round = 0;; round++) {
-        const int first = (blockIdx.x + round * gridDim.x) * per, tile = first + warp / split;
-        const bool works = tile < j.tiles;
-        const int k = works ? job_of(j, tile) : 0;
-        const size_t at = works ? tile - (k ? j.end[k - 1] : 0) : 0;
-        const uint4 *q = j.q[k] + at * strips * 4 * WARP, *d = j.d[k] + at * strips * 8;
-        const int group = j.group_tiles ? first / j.group_tiles : 0;
-        if (first >= j.tiles)
-            break;
-        if (works)
-            ask_for_strips(q, d, from, to);
+    for (int unit = blockIdx.x, round = 0; unit < j.units; unit += gridDim.x, round++) {
+        const int k = job_of(j, unit);
+        const Matrix &m = j.m[k];
+        const int per = WARPS / m.split, first = (unit - (k ? j.m[k - 1].end : 0)) * per;
+        const int tile = first + warp / m.split, share = warp % m.split;
+        const int strips = j.in.cols / STRIP, steps = m.is_half ? 2 : 1;
+        const int from = strips * share / m.split * steps,
+                  to = tile < m.tiles ? strips * (share + 1) / m.split * steps : from;
+        const uint4 *q = m.q + (size_t)tile * strips * steps * STEP * WARP;
+        const uint4 *d = m.d + (size_t)tile * strips * 8;
+        Weights w;
+        ask_for_steps(q, d, from, to, m.is_half);
+        if (from < to)
+            load(&w, q + lane, d + lane / 4, from, m.is_half);
         if (round == 0)
             wait_for_others();
-        if (CUT && group != have) {
-            __syncthreads();
-            cut_inputs<NT>(digit, scale, j.in, group);
-            __syncthreads();
-            have = group;
-        }
+        const int group = j.in.groups > 1 ? first / (m.tiles / j.in.groups) : 0;
+        const Cut cut = inputs_of<NT, CUT>(j, (char *)(shared + 2 * SUMS), group, m.is_half, &have);
         float total[NT][4] = {};
-        if (works) {
-            const size_t skip = CUT ? 0 : (size_t)group * strips;
-            walk<NT>(total, q + lane, d + lane / 4, from, to, digit + skip * 4 * NT * WARP,
-                     scale + skip * NT * 8);
-        }
+        if (m.is_half)
+            walk<NT, true>(total, w, q + lane, d, from, to, cut);
+        else
+            walk<NT, false>(total, w, q + lane, d + lane / 4, from, to, cut);
         float *sums = shared + round % 2 * SUMS;
         leave_sums<NT>(sums + warp * TILE_ROWS * NT * 8, total);
         __syncthreads();
-        finish<NT>(j, sums, first, split);
+        finish<NT>(m, sums, first, j.in.n, j.add);
     }
 }
 
 /* ---- launches ------------------------------------------------------------------------------ */
 
 /* So many warps share a tile that 132 SMs have about 16 each; of shapes alone, and such that a
- * block's tiles are of one group. */
-static int split_of(int tiles, int strips, int group_tiles)
+ * unit's tiles are of one group. */
+static int split_of(int tiles, int strips, int groups)
 {
+    const int of_group = tiles / groups;
     int split = 1;
     while (split < WARPS && tiles * split <= 1100 && strips >= 2 * split)
         split *= 2;
-    while (split < WARPS && group_tiles % (WARPS / split))
+    while (split < WARPS && of_group % (WARPS / split))
         split *= 2;
     return split;
 }
 
+static size_t cut_bytes(const TileInput *in, int nt, bool is_half)
+{
+    return (size_t)in->cols / STRIP * nt * ((is_half ? 8 : 4) * WARP * sizeof(uint2) + 32);
+}
+
+static bool has_type(const Jobs &j, bool is_half)
+{
+    for (int k = 0; k < j.n; k++)
+        if (j.m[k].is_half == is_half)
+            return true;
+    return false;
+}
+
 template <int NT, bool CUT> static void launch(Cuda *c, const Jobs &j)
 {
-    const int strips = j.in.cols / STRIP, split = split_of(j.tiles, strips, j.group_tiles);
-    const int per = WARPS / split, blocks = (j.tiles + per - 1) / per;
-    const int bytes = 2 * WARPS * TILE_ROWS * NT * 8 * (int)sizeof(float) +
-                      (CUT ? strips * NT * (4 * WARP * (int)sizeof(uint2) + 32) : 0);
+    const size_t bytes = 2 * WARPS * TILE_ROWS * NT * 8 * sizeof(float) +
+                         (CUT ? cut_bytes(&j.in, NT, has_type(j, true)) : 0);
     NOTE(c, cudaFuncSetAttribute(tile_rows<NT, CUT>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 bytes));
-    LAUNCH(c, (tile_rows<NT, CUT>), MIN(blocks, 2 * c->sm_count), THREADS, bytes, j, split);
+                                 (int)bytes));
+    LAUNCH(c, (tile_rows<NT, CUT>), MIN(j.units, 2 * c->sm_count), THREADS, bytes, j);
 }
 
 template <int NT> static void cut_and_launch(Cuda *c, Jobs *j)
 {
     const int strips = j->in.cols / STRIP, groups = MAX(j->in.groups, 1);
-    j->digit = (uint2 *)c->digits;
-    j->scale = (float *)(j->digit + (size_t)groups * strips * 4 * NT * WARP);
-    LAUNCH(c, cut_rows<NT>, dim3((strips + WARPS - 1) / WARPS, groups, j->in.n), THREADS, 0, *j);
+    const dim3 grid((strips + WARPS - 1) / WARPS, groups, j->in.n);
+    char *at = c->digits;
+    for (int h = 0; h < 2; h++) {
+        if (!has_type(*j, h))
+            continue;
+        j->cut[h].part = (uint2 *)at;
+        j->cut[h].scale =
+            (float *)(j->cut[h].part + groups * (size_t)strips * (h ? 8 : 4) * NT * WARP);
+        at += groups * cut_bytes(&j->in, NT, h);
+        if (h)
+            LAUNCH(c, (cut_rows<NT, true>), grid, THREADS, 0, *j);
+        else
+            LAUNCH(c, (cut_rows<NT, false>), grid, THREADS, 0, *j);
+    }
     launch<NT, false>(c, *j);
 }
 
@@ -319,64 +481,83 @@ size_t digits_bytes(const Shape *s)
 {
     const size_t widest = MAX((size_t)s->n_heads * s->head_dim, (size_t)s->o_groups * s->o_rank);
     const size_t cols = MAX(MAX(widest, (size_t)s->dim), (size_t)MAX(s->q_rank, s->shared_dim));
-    const size_t strips = (cols + STRIP - 1) / STRIP;
-    return strips * MOST_TILES * (4 * WARP * sizeof(uint2) + 8 * sizeof(float));
+    const TileInput in = { NULL, 0, FEW_ROWS, (int)(cols + STRIP - 1) / STRIP * STRIP, 1, NULL, 0 };
+    return cut_bytes(&in, MOST_COLUMNS, false) + cut_bytes(&in, MOST_COLUMNS, true);
+}
+
+static void add_matrix(Jobs *j, const TileJob *job)
+{
+    const int tiles = job->w->rows / TILE_ROWS, strips = job->w->cols / STRIP;
+    const int split = split_of(tiles, strips, MAX(j->in.groups, 1)), per = WARPS / split;
+    j->units += (tiles + per - 1) / per;
+    j->m[j->n++] = Matrix{ (const uint4 *)job->w->q,
+                           (const uint4 *)job->w->d,
+                           job->out,
+                           job->ld_out,
+                           tiles,
+                           split,
+                           j->units,
+                           job->w->type == QUANT_F16 };
 }
 
 void tiles(Cuda *c, const TileJob *job, int n_jobs, const TileInput *in, bool add)
 {
     Jobs j = {};
-    for (int k = 0; k < n_jobs; k++) {
-        j.q[k] = (const uint4 *)job[k].w->q;
-        j.d[k] = (const uint4 *)job[k].w->d;
-        j.out[k] = job[k].out;
-        j.ld_out[k] = job[k].ld_out;
-        j.tiles += job[k].w->rows / TILE_ROWS;
-        j.end[k] = j.tiles;
-    }
-    j.n = n_jobs;
     j.in = *in;
-    j.group_tiles = in->groups > 1 ? j.tiles / in->groups : 0;
     j.add = add;
-    if (in->n <= CUT_ROWS && in->cols <= 8192)
+    for (int k = 0; k < n_jobs; k++)
+        add_matrix(&j, &job[k]);
+    if (in->n <= CUT_ROWS && in->cols <= CUT_COLS)
         launch<1, true>(c, j);
     else if (in->n <= 5)
         cut_and_launch<2>(c, &j);
     else if (in->n <= 8)
         cut_and_launch<3>(c, &j);
     else
-        cut_and_launch<MOST_TILES>(c, &j);
+        cut_and_launch<MOST_COLUMNS>(c, &j);
 }
 
 /* ---- many rows ---------------------------------------------------------------------------- */
 
-/* A warp a tile: 512 bytes in, 1 KB out, 64 bytes of a row at a time. */
+/* Eight bytes of a row of Q8_0 as eight halfs, of F16 as four. */
+__device__ static void put_eight(half *out, uint2 q, float scale, bool is_half)
+{
+    const unsigned u[2] = { q.x, q.y };
+    if (is_half) {
+        *(uint2 *)out = q;
+        return;
+    }
+    __align__(16) half v[8];
+#pragma unroll
+    for (int k = 0; k < 8; k++)
+        v[k] = __float2half(scale * (float)(int8_t)(u[k / 4] >> 8 * (k % 4)));
+    *(uint4 *)out = *(uint4 *)v;
+}
+
+/* A warp a tile: 512 bytes in, and out 64 bytes of a row, or 32, at a time. */
 __global__ void expand_tile(DevWeight w, size_t first, size_t n_tiles, half *out)
 {
-    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, per = w.cols / 32;
+    const bool is_half = w.type == QUANT_F16;
+    const int lane = threadIdx.x % WARP, g = lane / 4, wide = is_half ? 16 : 32;
+    const int per = w.cols / wide;
     const size_t stride = (size_t)gridDim.x * blockDim.x / WARP;
     for (size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP; i < n_tiles;
          i += stride) {
         const size_t row = i / per * TILE_ROWS + g;
-        const int block = (int)(i % per);
+        const int tile = (int)(i % per);
         const uint4 q = __ldg((const uint4 *)w.q + (first / TILE_ROWS * per + i) * WARP + lane);
-        const half2 d = ((const half2 *)w.d)[tile_scale_at(first + row, block, w.cols) / 2];
-        const unsigned u[4] = { q.x, q.y, q.z, q.w };
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const float scale = h ? __high2float(d) : __low2float(d);
-            __align__(16) half v[8];
-#pragma unroll
-            for (int k = 0; k < 8; k++)
-                v[k] = __float2half(scale * (float)(int8_t)(u[2 * h + k / 4] >> 8 * (k % 4)));
-            *(uint4 *)(out + (row + 8 * h) * w.cols + 32 * block + 8 * t) = *(uint4 *)v;
-        }
+        half2 d = {};
+        if (!is_half)
+            d = ((const half2 *)w.d)[tile_scale_at(first + row, tile, w.cols) / 2];
+        half *to = out + row * w.cols + tile * wide + lane % 4 * (wide / 4);
+        put_eight(to, make_uint2(q.x, q.y), __low2float(d), is_half);
+        put_eight(to + (size_t)8 * w.cols, make_uint2(q.z, q.w), __high2float(d), is_half);
     }
 }
 
 void expand_tiles(Cuda *c, const DevWeight *w, size_t first, int rows, half *out)
 {
-    const size_t n = (size_t)rows / TILE_ROWS * (w->cols / 32);
+    const size_t n = (size_t)rows / TILE_ROWS * (w->cols / (w->type == QUANT_F16 ? 16 : 32));
     const unsigned grid = (unsigned)MIN((n + WARPS - 1) / WARPS, (size_t)c->sm_count * 16);
     expand_tile<<<grid, THREADS, 0, c->stream>>>(*w, first, n, out);
     launched(c, "expand_tile");

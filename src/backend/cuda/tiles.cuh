@@ -1,9 +1,10 @@
-/* tiles.cuh - Q8_0 matrices as the int8 tensor cores want them.
+/* tiles.cuh - Q8_0 and F16 matrices as the tensor cores want them.
  *
- * Rows go in sixteens, columns in blocks of 32. Such a tile is 512 bytes, 16 for each lane
- * of a warp: with g = lane / 4 and t = lane % 4 columns 8t .. 8t + 7 of row g, then those of
- * row g + 8. Tiles of the same rows are neighbours. Scales lie in strips of four blocks:
- * [rows / 16][cols / 128][g][block % 4] pairs, of row g and of row g + 8. */
+ * Rows go in sixteens; a tile is 512 bytes of those, 32 columns of Q8_0 or 16 of F16: 16
+ * bytes for each lane of a warp, which are with g = lane / 4 and t = lane % 4 eight bytes of
+ * row g, from byte 8t of the tile's columns on, and the same of row g + 8. Tiles of the same
+ * rows are neighbours. Scales of Q8_0 lie in strips of four tiles:
+ * [rows / 16][cols / 128][g][tile % 4] pairs, of row g and of row g + 8. */
 #ifndef TILES_CUH
 #define TILES_CUH
 #include "internal.cuh"
@@ -14,17 +15,17 @@ enum { TILE_ROWS = 16, TILE_BYTES = 512, STRIP = 128 };
  * whole tiles. */
 static inline bool tiling_fits(const Shape *s, const Weight *w)
 {
-    return w->type == QUANT_Q8_0 && w->count <= 1 && s->n_experts > 1 &&
+    return (w->type == QUANT_Q8_0 || w->type == QUANT_F16) && w->count <= 1 && s->n_experts > 1 &&
            s->o_rank % TILE_ROWS == 0 && w->rows % TILE_ROWS == 0 && w->cols % STRIP == 0;
 }
 
 #ifdef __CUDACC__
-/* Where a row's first eight values of a block of 32 are; the next ones 16 bytes further. */
-__device__ static inline size_t tile_at(size_t row, int block, int cols)
+/* Where the first eight bytes of a tile's columns of a row are; the next ones 16 further. */
+__device__ static inline size_t tile_at(size_t row, int tile, int tiles)
 {
-    return (row / TILE_ROWS * (cols / 32) + block) * TILE_BYTES + row % 8 * 64 + row % 16 / 8 * 8;
+    return (row / TILE_ROWS * tiles + tile) * TILE_BYTES + row % 8 * 64 + row % 16 / 8 * 8;
 }
-/* Its scale's number. */
+/* The number of a scale. */
 __device__ static inline size_t tile_scale_at(size_t row, int block, int cols)
 {
     return ((row / TILE_ROWS * (cols / STRIP) + block / 4) * 8 + row % 8) * 8 + block % 4 * 2 +
@@ -32,7 +33,7 @@ __device__ static inline size_t tile_scale_at(size_t row, int block, int cols)
 }
 #endif
 
-/* out = W x of up to FEW_ROWS rows x, of matrices of the same width, or += it. */
+/* out = W x of up to FEW_ROWS rows x, or += it: of tiled matrices of the same width. */
 struct TileJob {
     float *out;
     size_t ld_out;
@@ -42,14 +43,15 @@ struct TileInput {
     const float *x; /* [n][ld] */
     size_t ld;
     int n, cols;
-    int groups;      /* the rows of the matrix are those of so many, each with columns of its own */
+    int groups;      /* rows of the matrix are those of so many, each with columns of its own */
     const float *up; /* not NULL: x stands for swiglu(x, up) */
     float limit;
 };
+enum { MOST_TILE_JOBS = 8 };
 void tiles(Cuda *c, const TileJob *job, int n_jobs, const TileInput *in, bool add);
 /* Bytes of Cuda.digits. */
 size_t digits_bytes(const Shape *s);
-/* Rows of a tiled matrix to halfs; first, rows: whole tiles. */
+/* Rows of a tiled matrix to halfs, row after row; first, rows: whole tiles. */
 void expand_tiles(Cuda *c, const DevWeight *w, size_t first, int rows, half *out);
 
 #endif

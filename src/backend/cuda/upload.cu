@@ -158,14 +158,35 @@ static char *stage(Cuda *c, const char *host, size_t n, int *which)
     return u->device[i];
 }
 
+/* Of F16: one thread four values, n of them from number `first` on. */
+__global__ void take_half_tiles(const uint2 *src, size_t first, size_t n, DevWeight w)
+{
+    const size_t stride = (size_t)gridDim.x * blockDim.x;
+    const int per = w.cols / 4;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
+        const size_t row = (first + i) / per;
+        const int four = (int)((first + i) % per);
+        *(uint2 *)((uint8_t *)w.q + tile_at(row, four / 4, w.cols / 16) + 16 * (four % 4)) = src[i];
+    }
+}
+
+static void send_half_tiles(Cuda *c, const char *from, size_t at, size_t n, const DevWeight *d)
+{
+    take_half_tiles<<<c->sm_count * 8, 256, 0, c->stream>>>((const uint2 *)from, at / 8, n / 8, *d);
+    launched(c, "take_half_tiles");
+}
+
 static void send_plain(Cuda *c, DevWeight *d, const char *host, size_t bytes)
 {
     for (size_t at = 0; at < bytes; at += stage_bytes) {
         int which;
         size_t n = MIN(stage_bytes, bytes - at);
         char *from = stage(c, host + at, n, &which);
-        NOTE(c,
-             cudaMemcpyAsync((char *)d->memory + at, from, n, cudaMemcpyDeviceToDevice, c->stream));
+        if (d->tiled)
+            send_half_tiles(c, from, at, n, d);
+        else
+            NOTE(c, cudaMemcpyAsync((char *)d->memory + at, from, n, cudaMemcpyDeviceToDevice,
+                                    c->stream));
         NOTE(c, cudaEventRecord(c->up->done[which], c->stream));
     }
 }
@@ -188,7 +209,7 @@ __global__ void take_tiles(const uint8_t *src, size_t first, size_t n, DevWeight
         const size_t row = (first + i / 4) / per;
         const int block = (int)((first + i / 4) % per), t = (int)(i % 4);
         const unsigned short *v = from + 1 + 4 * t;
-        *(uint2 *)((uint8_t *)w.q + tile_at(row, block, w.cols) + 16 * t) =
+        *(uint2 *)((uint8_t *)w.q + tile_at(row, block, per) + 16 * t) =
             make_uint2(v[0] | (unsigned)v[1] << 16, v[2] | (unsigned)v[3] << 16);
         if (t == 0)
             ((unsigned short *)w.d)[tile_scale_at(row, block, w.cols)] = from[0];

@@ -1,20 +1,14 @@
-/* compress.cu - pooling `ratio` positions into one row: compress and idx_row.
+/* pool.cuh - pooling `ratio` positions into one row: of attention (compress) and of the
+ * indexer (idx_row).
  *
- * Both projections are one launch for few rows. Then a block a row of the step: where its
- * position closes a group it pools the group, every dimension with a softmax of its own,
- * norms, rotates and packs the row; elsewhere it has nothing to do, so launches do not
- * depend on positions. Tokens come from the step, and from the ring what came before it;
- * only then does the ring take the step's last tokens. A step that has one row of each
- * session does that in the same launch: its token's place holds what no group needs. */
+ * Where a row's position closes a group its block pools the group, every dimension with a
+ * softmax of its own, norms, rotates and packs the row; elsewhere it has nothing to do, so
+ * launches do not depend on positions. Tokens come from the step, and from the ring what came
+ * before it; only then does the ring take the step's last tokens. A step that has one row of
+ * each session does that in the same launch: its token's place holds what no group needs. */
+#ifndef POOL_CUH
+#define POOL_CUH
 #include "kvrow.cuh"
-
-enum { MOST_THREADS = 512 };
-
-size_t scratch_of_compress(const Shape *s, int rows)
-{
-    const size_t width = 2 * (size_t)MAX(s->head_dim, s->idx_dim);
-    return 2 * (rows * width * sizeof(float) + 256);
-}
 
 struct Pooling {
     const StepBlock *b;
@@ -150,13 +144,10 @@ __device__ static void keep_input(const Pooling &a, const Span &s, int pos)
     }
 }
 
-__global__ void __launch_bounds__(MOST_THREADS) pool_rows(Pooling a)
+/* A block: row number `row` of the step. */
+__device__ static void pool_row(const Pooling &a, int row, float *x, float *part)
 {
-    extern __shared__ __align__(16) float x[];
-    __shared__ float part[32];
-    let_others_start();
-    wait_for_others();
-    const RowAt at = a.b->row[blockIdx.x];
+    const RowAt at = a.b->row[row];
     const Span s = a.b->span[at.span];
     const int group = at.pos / a.ratio;
     if ((at.pos + 1) % a.ratio == 0 && group < a.comp_rows)
@@ -165,90 +156,4 @@ __global__ void __launch_bounds__(MOST_THREADS) pool_rows(Pooling a)
         keep_input(a, s, at.pos);
 }
 
-/* A span's last tokens. Block k of a span: the k-th of them. */
-__global__ void __launch_bounds__(MOST_THREADS) keep_inputs(Pooling a)
-{
-    let_others_start();
-    wait_for_others();
-    const Span s = a.b->span[blockIdx.y];
-    const int i = max(0, s.n - a.state_rows) + blockIdx.x;
-    if (i < s.n)
-        keep_input(a, s, s.pos + i);
-}
-
-/* ---- the ops ---------------------------------------------------------------------------------- */
-
-static void project_inputs(Cuda *c, Pooling *a, const CompWeights *w, const float *x)
-{
-    const int n = c->n_rows;
-    const size_t bytes = (size_t)n * a->width * sizeof(float);
-    size_t used = 0;
-    float *kv = (float *)op_scratch(c, &used, bytes), *score = (float *)op_scratch(c, &used, bytes);
-    const DenseJob jobs[] = { { kv, (size_t)a->width, &w->kv, 0 },
-                              { score, (size_t)a->width, &w->gate, 0 } };
-
-    a->in_kv = kv;
-    a->in_score = score;
-    if (kv && score)
-        dense_many(c, jobs, 2, x, c->be.shape->dim, n);
-}
-
-static bool one_row_each(const Step *step)
-{
-    for (int i = 0; i < step->n_spans; i++) {
-        if (step->span[i].n != 1)
-            return false;
-    }
-    return true;
-}
-
-static void run(Cuda *c, const Step *step, Pooling *a, const KvLayer *kv, const CompWeights *w,
-                Buf x)
-{
-    const Shape *s = c->be.shape;
-    const int threads = MIN((a->dim + WARP - 1) / WARP * WARP, (int)MOST_THREADS);
-
-    a->b = c->block;
-    a->ratio = kv->ratio;
-    a->overlap = shape_overlaps(kv->ratio);
-    a->width = shape_comp_width(kv->ratio, a->dim);
-    a->state_rows = shape_state_rows(kv->ratio);
-    a->comp_rows = kv->comp_rows;
-    a->pairs = MIN(s->rope_dim, a->dim) / 2;
-    a->ape = at<const float>(w->ape);
-    a->norm = at<const float>(w->norm);
-    a->freq = c->freq[1];
-    a->eps = s->norm_eps;
-    a->keeps = one_row_each(step);
-    a->row = kv->row;
-    a->idx_row = kv->idx_row;
-    project_inputs(c, a, w, at<const float>(x));
-    if (!a->in_kv || !a->in_score)
-        return;
-    LAUNCH(c, pool_rows, c->n_rows, threads, (a->dim + 2 * a->pairs) * sizeof(float), *a);
-    if (!a->keeps && c->n_spans)
-        LAUNCH(c, keep_inputs, dim3(MIN(a->state_rows, c->n_rows), c->n_spans), threads, 0, *a);
-}
-
-void cuda_compress(Backend *be, const Step *step, KvLayer *kv, Buf x, const Layer *l)
-{
-    Pooling a = {};
-
-    a.dim = be->shape->head_dim;
-    a.state_kv = at<float>(kv->comp_kv);
-    a.state_score = at<float>(kv->comp_score);
-    a.out = at<uint8_t>(kv->comp);
-    run(cuda_of(be), step, &a, kv, &l->comp, x);
-}
-
-void cuda_idx_row(Backend *be, const Step *step, KvLayer *kv, Buf x, const Layer *l)
-{
-    Pooling a = {};
-
-    a.dim = be->shape->idx_dim;
-    a.index = true;
-    a.state_kv = at<float>(kv->idx_kv);
-    a.state_score = at<float>(kv->idx_score);
-    a.out = at<uint8_t>(kv->idx);
-    run(cuda_of(be), step, &a, kv, &l->idx_comp, x);
-}
+#endif

@@ -1,0 +1,376 @@
+/* inputs.cu - what attention makes of its input: queries, window rows, pooled rows.
+ *
+ * Their projections read the same x, and what becomes of those is little work for a block a
+ * row. So in a step of few rows these ops wait for each other: each notes what it has to do,
+ * and whoever comes next has all of it done at once (inputs_run), in one launch of products
+ * and one of blocks that norm, rotate, pool and pack. In a step of many rows, or where
+ * somebody looks between ops, each is done at once by the same kernels. */
+#include "pool.cuh"
+#include <stdlib.h>
+#include <string.h>
+
+enum { HEAD_WARPS = 8, THREADS = 512, MOST_INPUT_JOBS = 7 };
+
+struct KvTask {
+    KvRowFormat f;
+    uint8_t *ring;
+    const float *raw, *norm; /* [rows][f.dim] */
+    int ring_rows, kind;
+    float eps;
+};
+
+struct NormTask {
+    float *x; /* [rows][n] */
+    const float *w;
+    int n;
+    float eps;
+};
+
+enum Task { NORM, KV, POOL, N_TASKS = POOL + 2 };
+
+struct Tasks {
+    const StepBlock *b;
+    int n, task[N_TASKS]; /* which are to be done */
+    NormTask norm;
+    KvTask kv;
+    Pooling pool[2];
+};
+
+struct Inputs {
+    const float *x; /* NULL: nothing waits */
+    DenseJob job[MOST_INPUT_JOBS];
+    int n_jobs;
+    size_t scratch; /* used so far */
+    Tasks tasks;
+    size_t shared;
+    /* the rest of a query */
+    float *q;
+    const Weight *q_b, *idx_q; /* idx_q NULL: not wanted */
+    int q_kind;
+};
+
+/* ---- a block a row and task ---------------------------------------------------------- */
+
+/* 2 KB in, 584 bytes out for Flash. */
+__device__ static void finish_kv(const KvTask &a, const StepBlock *b, int row, float *x,
+                                 float *part)
+{
+    const RowAt at = b->row[row];
+    for (int i = threadIdx.x; i < a.f.dim; i += blockDim.x)
+        x[i] = a.raw[(size_t)row * a.f.dim + i];
+    norm_row(x, a.norm, a.f.dim, a.eps, part);
+    __syncthreads();
+    turn_tail(x + a.f.dim - a.f.rope, b->turn[a.kind] + (size_t)row * a.f.rope, a.f.rope / 2);
+    __syncthreads();
+    const size_t to = (size_t)at.slot * a.ring_rows + at.pos % a.ring_rows;
+    pack_kv_row(a.f, a.ring + to * a.f.bytes, x);
+}
+
+__global__ void __launch_bounds__(THREADS) finish_inputs(Tasks t)
+{
+    extern __shared__ __align__(16) float x[];
+    __shared__ float part[32];
+    let_others_start();
+    wait_for_others();
+    const int row = blockIdx.x, task = t.task[blockIdx.y];
+    if (task == NORM)
+        norm_row(t.norm.x + (size_t)row * t.norm.n, t.norm.w, t.norm.n, t.norm.eps, part);
+    else if (task == KV)
+        finish_kv(t.kv, t.b, row, x, part);
+    else
+        pool_row(t.pool[task - POOL], row, x, part);
+}
+
+/* A span's last tokens into the ring. Block k of a span: the k-th of them. */
+__global__ void __launch_bounds__(THREADS) keep_inputs(Pooling a)
+{
+    let_others_start();
+    wait_for_others();
+    const Span s = a.b->span[blockIdx.y];
+    const int i = max(0, s.n - a.state_rows) + blockIdx.x;
+    if (i < s.n)
+        keep_input(a, s, s.pos + i);
+}
+
+/* ---- heads ---------------------------------------------------------------------------- */
+
+/* A warp a head of N * 128 values, a lane N times 4 of them in registers: 2 KB in and
+ * out for Flash. */
+template <int N>
+__global__ void finish_heads(float *q, const StepBlock *b, int kind, int n_heads, int rope,
+                             float eps, int n)
+{
+    enum { DIM = N * 128 };
+    let_others_start();
+    wait_for_others();
+    const int lane = threadIdx.x % WARP, u = blockIdx.x * HEAD_WARPS + threadIdx.x / WARP;
+    if (u >= n)
+        return;
+    float4 *head = (float4 *)(q + (size_t)u * DIM), v[N];
+    const float *turn = b->turn[kind] + (size_t)(u / n_heads) * rope;
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        v[i] = head[i * WARP + lane];
+        sum += v[i].x * v[i].x + v[i].y * v[i].y + v[i].z * v[i].z + v[i].w * v[i].w;
+    }
+    const float scale = rms_scale(warp_sum(sum), DIM, eps);
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const int at = 4 * (i * WARP + lane) - (DIM - rope);
+        float4 r = make_float4(v[i].x * scale, v[i].y * scale, v[i].z * scale, v[i].w * scale);
+        if (at >= 0) {
+            const float4 t = *(const float4 *)(turn + at);
+            const float2 first = turned(r.x, r.y, t.x, t.y), second = turned(r.z, r.w, t.z, t.w);
+            r = make_float4(first.x, first.y, second.x, second.y);
+        }
+        head[i * WARP + lane] = r;
+    }
+}
+
+/* The same of any size. */
+__global__ void finish_heads_plain(float *q, const StepBlock *b, int kind, int n_heads, int dim,
+                                   int rope, float eps, int n)
+{
+    let_others_start();
+    wait_for_others();
+    const int lane = threadIdx.x % WARP, u = blockIdx.x * HEAD_WARPS + threadIdx.x / WARP;
+    if (u >= n)
+        return;
+    float *head = q + (size_t)u * dim, *tail = head + dim - rope;
+    const float *turn = b->turn[kind] + (size_t)(u / n_heads) * rope;
+    float sum = 0;
+    for (int i = lane; i < dim; i += WARP)
+        sum += head[i] * head[i];
+    const float scale = rms_scale(warp_sum(sum), dim, eps);
+    for (int i = lane; i < dim - rope; i += WARP)
+        head[i] *= scale;
+    for (int i = lane; i < rope / 2; i += WARP) {
+        const float2 r =
+            turned(tail[2 * i] * scale, tail[2 * i + 1] * scale, turn[2 * i], turn[2 * i + 1]);
+        tail[2 * i] = r.x;
+        tail[2 * i + 1] = r.y;
+    }
+}
+
+static void heads_of(Cuda *c, float *q, int kind)
+{
+    const Shape *s = c->be.shape;
+    const int n = c->n_rows * s->n_heads, grid = (n + HEAD_WARPS - 1) / HEAD_WARPS;
+
+    if (s->head_dim == 512 && s->rope_dim % 4 == 0)
+        LAUNCH(c, finish_heads<4>, grid, HEAD_WARPS * WARP, 0, q, c->block, kind, s->n_heads,
+               s->rope_dim, s->norm_eps, n);
+    else
+        LAUNCH(c, finish_heads_plain, grid, HEAD_WARPS * WARP, 0, q, c->block, kind, s->n_heads,
+               s->head_dim, s->rope_dim, s->norm_eps, n);
+}
+
+/* ---- waiting and running -------------------------------------------------------------- */
+
+bool inputs_init(Cuda *c, ds4_err *err)
+{
+    c->inputs = (Inputs *)calloc(1, sizeof *c->inputs);
+    if (!c->inputs)
+        return fail(err, DS4_ENOMEM, "no memory for a backend");
+    inputs_drop(c);
+    const size_t heads = FEW_ROWS * MAX(c->be.shape->idx_heads, 1);
+    NOTE(c, cudaMalloc((void **)&c->idx_w, heads * sizeof(float)));
+    NOTE(c, cudaMalloc((void **)&c->idx_q, heads * MAX(c->be.shape->idx_dim, 1) * sizeof(float)));
+    return true;
+}
+
+void inputs_release(Cuda *c)
+{
+    cudaFree(c->idx_w);
+    cudaFree(c->idx_q);
+    free(c->inputs);
+}
+
+size_t scratch_of_inputs(const Shape *s, int rows)
+{
+    const size_t floats = (size_t)s->head_dim + 2 * 2 * (size_t)(s->head_dim + s->idx_dim);
+    return (size_t)rows * floats * sizeof(float) + 5 * 256;
+}
+
+/* Those that wait, for one more; others of another x go first. */
+static Inputs *waiting_for(Cuda *c, Buf x)
+{
+    Inputs *in = c->inputs;
+    if (in->x && in->x != at<const float>(x))
+        inputs_run(c);
+    in->x = at<const float>(x);
+    in->tasks.b = c->block;
+    return in;
+}
+
+static void add_task(Inputs *in, int task, size_t floats)
+{
+    in->tasks.task[in->tasks.n++] = task;
+    in->shared = MAX(in->shared, floats * sizeof(float));
+}
+
+static void noted(Cuda *c)
+{
+    if (c->eager || !c->few)
+        inputs_run(c);
+}
+
+static float *room(Cuda *c, Inputs *in, size_t width)
+{
+    return (float *)op_scratch(c, &in->scratch, (size_t)c->n_rows * width * sizeof(float));
+}
+
+static void finish_query(Cuda *c, const Inputs *in)
+{
+    const Shape *s = c->be.shape;
+    const size_t heads = (size_t)s->n_heads * s->head_dim, idx = (size_t)s->idx_heads * s->idx_dim;
+    const DenseJob job[] = { { in->q, heads, in->q_b, 0 }, { c->idx_q, idx, in->idx_q, 0 } };
+    dense_many(c, job, in->idx_q ? 2 : 1, in->tasks.norm.x, s->q_rank, c->n_rows);
+    heads_of(c, in->q, in->q_kind);
+}
+
+/* Spans of several rows: after the pooling, which reads what is in the ring. */
+static void keep_spans(Cuda *c, const Tasks *t)
+{
+    for (int i = 0; i < t->n; i++) {
+        const Pooling *a = t->task[i] >= POOL ? &t->pool[t->task[i] - POOL] : NULL;
+        if (a && !a->keeps)
+            LAUNCH(c, keep_inputs, dim3(MIN(a->state_rows, c->n_rows), c->n_spans), THREADS, 0, *a);
+    }
+}
+
+void inputs_run(Cuda *c)
+{
+    Inputs *in = c->inputs, now = *in;
+    if (!in->x)
+        return;
+    memset(in, 0, sizeof *in);
+    if (c->err.code)
+        return;
+    dense_many(c, now.job, now.n_jobs, now.x, c->be.shape->dim, c->n_rows);
+    LAUNCH(c, finish_inputs, dim3(c->n_rows, now.tasks.n), THREADS, now.shared, now.tasks);
+    keep_spans(c, &now.tasks);
+    if (now.q)
+        finish_query(c, &now);
+}
+
+void inputs_drop(Cuda *c)
+{
+    memset(c->inputs, 0, sizeof *c->inputs);
+    c->idx_of = -1;
+}
+
+/* ---- the ops ---------------------------------------------------------------------------- */
+
+void cuda_query(Backend *be, const Step *, Buf q, Buf qr, Buf x, const Layer *l)
+{
+    Cuda *c = cuda_of(be);
+    const Shape *s = be->shape;
+    Inputs *in = waiting_for(c, x);
+    float *low = at<float>(qr);
+
+    in->job[in->n_jobs++] = DenseJob{ low, (size_t)s->q_rank, &l->q_a, 0 };
+    in->tasks.norm = NormTask{ low, at<const float>(l->q_norm), s->q_rank, s->norm_eps };
+    add_task(in, NORM, 0);
+    in->q = at<float>(q);
+    in->q_b = &l->q_b;
+    in->q_kind = s->ratio[l->index] != 0;
+    noted(c);
+}
+
+void cuda_kv_row(Backend *be, const Step *, KvLayer *kv, Buf x, const Layer *l)
+{
+    Cuda *c = cuda_of(be);
+    const Shape *s = be->shape;
+    Inputs *in = waiting_for(c, x);
+    float *raw = room(c, in, s->head_dim);
+
+    if (!raw)
+        return;
+    in->job[in->n_jobs++] = DenseJob{ raw, (size_t)s->head_dim, &l->kv, 0 };
+    in->tasks.kv = KvTask{ kv->row,       at<uint8_t>(kv->ring),
+                           raw,           at<const float>(l->kv_norm),
+                           kv->ring_rows, (int)(s->ratio[l->index] != 0),
+                           s->norm_eps };
+    add_task(in, KV, s->head_dim);
+    noted(c);
+}
+
+static bool one_row_each(const Step *step)
+{
+    for (int i = 0; i < step->n_spans; i++) {
+        if (step->span[i].n != 1)
+            return false;
+    }
+    return true;
+}
+
+/* a: what differs between the two kinds. */
+static void note_pooling(Cuda *c, const Step *step, Pooling *a, const KvLayer *kv,
+                         const CompWeights *w, Buf x)
+{
+    const Shape *s = c->be.shape;
+    Inputs *in = waiting_for(c, x);
+
+    a->b = c->block;
+    a->ratio = kv->ratio;
+    a->overlap = shape_overlaps(kv->ratio);
+    a->width = shape_comp_width(kv->ratio, a->dim);
+    a->state_rows = shape_state_rows(kv->ratio);
+    a->comp_rows = kv->comp_rows;
+    a->pairs = MIN(s->rope_dim, a->dim) / 2;
+    a->ape = at<const float>(w->ape);
+    a->norm = at<const float>(w->norm);
+    a->freq = c->freq[1];
+    a->eps = s->norm_eps;
+    a->keeps = one_row_each(step);
+    a->row = kv->row;
+    a->idx_row = kv->idx_row;
+    float *rows = room(c, in, a->width), *score = room(c, in, a->width);
+    if (!rows || !score)
+        return;
+    a->in_kv = rows;
+    a->in_score = score;
+    in->job[in->n_jobs++] = DenseJob{ rows, (size_t)a->width, &w->kv, 0 };
+    in->job[in->n_jobs++] = DenseJob{ score, (size_t)a->width, &w->gate, 0 };
+    in->tasks.pool[a->index] = *a;
+    add_task(in, POOL + a->index, a->dim + 2 * a->pairs);
+    noted(c);
+}
+
+void cuda_compress(Backend *be, const Step *step, KvLayer *kv, Buf x, const Layer *l)
+{
+    Pooling a = {};
+
+    a.dim = be->shape->head_dim;
+    a.state_kv = at<float>(kv->comp_kv);
+    a.state_score = at<float>(kv->comp_score);
+    a.out = at<uint8_t>(kv->comp);
+    note_pooling(cuda_of(be), step, &a, kv, &l->comp, x);
+}
+
+/* What select will want of the same x and of qr, where that costs no launch: the query must
+ * be among those that wait. */
+static void note_indexer(Cuda *c, Buf x, const Layer *l)
+{
+    Inputs *in = waiting_for(c, x);
+    if (!in->q || !weight_of(&l->idx_w)->tiled || !weight_of(&l->idx_q)->tiled)
+        return;
+    in->job[in->n_jobs++] = DenseJob{ c->idx_w, (size_t)c->be.shape->idx_heads, &l->idx_w, 0 };
+    in->idx_q = &l->idx_q;
+    c->idx_of = l->index;
+}
+
+void cuda_idx_row(Backend *be, const Step *step, KvLayer *kv, Buf x, const Layer *l)
+{
+    Pooling a = {};
+
+    a.dim = be->shape->idx_dim;
+    a.index = true;
+    a.state_kv = at<float>(kv->idx_kv);
+    a.state_score = at<float>(kv->idx_score);
+    a.out = at<uint8_t>(kv->idx);
+    note_indexer(cuda_of(be), x, l);
+    note_pooling(cuda_of(be), step, &a, kv, &l->idx_comp, x);
+}
