@@ -26,6 +26,16 @@ bool store_name_at(const ChunkModel *m, const int32_t *tokens, int n, ChunkName 
 /* So much later uses are written into the files. */
 #define USE_DELAY_NS ((int64_t)60 * 1000000000)
 
+/* A chunk that could not be written is tried again when it is used. */
+static void wait_again(Store *s, Entry *e)
+{
+    if (!s->folder.writable || e->on_disk || e->waiting || e->busy || !e->known || !e->rows ||
+        !e->mark || !e->tokens)
+        return;
+    ram_wait(s, e, clock_ns() + USE_DELAY_NS);
+    pthread_cond_signal(&s->write_wake);
+}
+
 /* Whoever uses a chunk uses all before it. */
 void store_touch(Store *s, Entry *e)
 {
@@ -34,6 +44,7 @@ void store_touch(Store *s, Entry *e)
     for (; e && e != &s->table.root; e = e->parent) {
         value_touch(&e->use, now);
         e->use_changed = e->on_disk;
+        wait_again(s, e);
     }
     if (!s->use_due_ns && s->folder.writable) {
         s->use_due_ns = clock_ns() + USE_DELAY_NS;

@@ -97,8 +97,9 @@ static void unhang(Entry *e)
  * the root, so that a walk through the tree misses nothing. */
 static Entry *get(Table *t, const ChunkName *name, int first)
 {
-    Entry *e = name_none(name) ? &t->root : table_find(t, name);
-
+    if (name_none(name))
+        return first == t->root.head.first ? &t->root : NULL;
+    Entry *e = table_find(t, name);
     if (e)
         return e->head.first == first ? e : NULL;
     if (!(e = calloc(1, sizeof *e)))

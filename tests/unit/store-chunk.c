@@ -215,6 +215,24 @@ static void a_section_of_another_chunk_is_seen(void **state)
     is_survived(checksum);
 }
 
+/* As if two prompts had one name. */
+static void other_tokens_under_the_same_name_are_seen(void **state)
+{
+    (void)state;
+    save(3);
+    char path[128];
+    uint64_t seed, sum;
+    snprintf(path, sizeof path, "%s", file_of(1));
+    Bytes b = read_file(path);
+    memcpy(&seed, b.p + 48, 8);
+    b.p[HEAD + USE + 400]++;
+    sum = XXH3_64bits_withSeed(b.p + HEAD + USE, STORE_CHUNK * 4, seed);
+    memcpy(b.p + ROWS_AT - 8, &sum, 8);
+    write_file(path, b.p, b.n);
+    bytes_release(&b);
+    is_survived(name);
+}
+
 /* Only the last chunk's mark is read, so a damaged one further up waits to be seen. */
 static void a_damaged_mark_takes_the_end_one_chunk_back(void **state)
 {
@@ -378,6 +396,7 @@ int main(void)
         CASE(a_truncated_file_ends_the_chain_there_and_is_removed),
         CASE(a_file_under_anothers_name_is_removed),
         CASE(a_section_of_another_chunk_is_seen),
+        CASE(other_tokens_under_the_same_name_are_seen),
         CASE(a_damaged_mark_takes_the_end_one_chunk_back),
         CASE(a_damaged_use_record_is_a_first_use),
         CASE(a_file_that_somebody_removed_is_counted),

@@ -235,6 +235,9 @@ static void a_torn_end_is_cut_off(void **state)
         assert_true(left < 20);
         for (size_t i = 0; i < left; i++)
             is_told(i, i, 0);
+        struct stat st;
+        assert_int_equal(stat(path(), &st), 0);
+        assert_int_equal(st.st_size, counters(b).file_bytes);
         put(b, 77, 1); /* and it goes on from there */
         close_both(b);
         b = open_both(1 << 20, 1);
