@@ -109,12 +109,15 @@ static inline StoreCounters toy_counters(Store *s)
     return c;
 }
 
-/* Until nothing is on its way to the disk. */
+/* Until nothing is on its way to the disk, or from it. */
 static inline void toy_settle(Store *s)
 {
-    for (int i = 0; i < 5000 && toy_counters(s).waiting_chunks; i++)
+    for (int i = 0; i < 10000; i++) {
+        const StoreCounters c = toy_counters(s);
+        if (!c.waiting_chunks && !c.removing)
+            return;
         usleep(1000);
-    usleep(20000); /* the one that is being written, and removals */
+    }
 }
 
 static inline int toy_files(const char *dir, const char *end)

@@ -22,6 +22,7 @@ void disk_remove_later(Store *s, const ChunkName *name)
         s->cap_gone = cap;
     }
     s->gone[s->n_gone++] = *name;
+    s->count.removing++;
     pthread_cond_signal(&s->write_wake);
 }
 

@@ -131,6 +131,7 @@ typedef struct {
     uint64_t journal_bytes, foreign_bytes, foreign_files;
     uint64_t ram_limit, disk_limit;         /* disk: 0: no bound, or no directory */
     uint64_t waiting_chunks, waiting_bytes; /* not written yet, tails included */
+    uint64_t removing;                      /* files that are to be removed */
     bool has_dir, writable;
     /* since it was opened */
     uint64_t finds, found, found_tokens; /* asked, found something, tokens of that */

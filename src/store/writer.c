@@ -25,6 +25,7 @@ static void remove_gone(Store *s)
     }
     free(gone);
     pthread_mutex_lock(&s->lock);
+    s->count.removing -= n;
 }
 
 /* ---- chunks ---------------------------------------------------------------------------- */
@@ -78,6 +79,9 @@ static void write_chunk(Store *s, Entry *e)
 
     chunk_places(&e->head, &at);
     ram_unwait(s, e);
+    const uint64_t bytes = ram_bytes(e);
+    s->count.waiting_chunks++; /* as long as it is not there */
+    s->count.waiting_bytes += bytes;
     e->busy = true;
     e->holds++;
     const bool room = disk_make_room(s, at.end);
@@ -95,6 +99,8 @@ static void write_chunk(Store *s, Entry *e)
         say_failed(s, room, full, &why);
     pthread_mutex_lock(&s->lock);
     e->busy = false;
+    s->count.waiting_chunks--;
+    s->count.waiting_bytes -= bytes;
     if (ok)
         written(s, e, at.end, ns);
     s->count.failed_writes += !ok;
