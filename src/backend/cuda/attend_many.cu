@@ -282,14 +282,24 @@ __device__ static void put_heads(float acc[HEADS / 16][8][4], float *o, const fl
     }
 }
 
+/* A block has its multiprocessor alone: 64 KB of its queries are on their way at once. */
 template <int HEADS, int TILE>
 __device__ static void load_queries(Tile<HEADS, TILE> *sh, const float *q)
 {
-    for (int i = threadIdx.x; i < HEADS * (DIM / 4); i += THREADS) {
-        const float4 v = ((const float4 *)q)[i];
-        half2 *to = (half2 *)(sh->q + i / (DIM / 4) * PITCH + i % (DIM / 4) * 4);
-        to[0] = __floats2half2_rn(v.x, v.y);
-        to[1] = __floats2half2_rn(v.z, v.w);
+    enum { FOURS = HEADS * (DIM / 4) / THREADS, ROUND = 16 };
+    static_assert(FOURS % ROUND == 0, "whole rounds");
+    for (int k = 0; k < FOURS; k += ROUND) {
+        float4 v[ROUND];
+#pragma unroll
+        for (int i = 0; i < ROUND; i++)
+            v[i] = ((const float4 *)q)[(k + i) * THREADS + threadIdx.x];
+#pragma unroll
+        for (int i = 0; i < ROUND; i++) {
+            const int at = (k + i) * THREADS + threadIdx.x;
+            half2 *to = (half2 *)(sh->q + at / (DIM / 4) * PITCH + at % (DIM / 4) * 4);
+            to[0] = __floats2half2_rn(v[i].x, v[i].y);
+            to[1] = __floats2half2_rn(v[i].z, v[i].w);
+        }
     }
 }
 

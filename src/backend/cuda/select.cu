@@ -23,8 +23,7 @@ enum {
     PITCH = GROUP + 8,
     TILE_HEADS = 16,
     MOST_TILE_HEADS = 64,
-    PREPARE_WARPS = 4,
-    MOST_X = 4096 /* columns of idx_w that the preparing kernel takes */
+    PREPARE_WARPS = 4
 };
 static const size_t most_scores = (size_t)64 << 20; /* bytes; more rows go in batches */
 
@@ -32,14 +31,12 @@ static const size_t most_scores = (size_t)64 << 20; /* bytes; more rows go in ba
 
 struct Select {
     Choose choice;
-    float *q, *w;       /* [rows][heads][dim], [rows][heads] */
-    const half *w_rows; /* few rows: idx_w [heads][x_dim]; NULL: w is there, unscaled */
-    const float *x;     /* [rows][x_dim] */
-    half *frag;         /* q as tensor cores want it: [rows][heads / 16][dim / 16][lane][8] */
-    float *power;       /* [rows][heads]: what a head's halfs are to be multiplied with */
+    float *q, *w; /* [rows][heads][dim], [rows][heads] */
+    half *frag;   /* q as tensor cores want it: [rows][heads / 16][dim / 16][lane][8] */
+    float *power; /* [rows][heads]: what a head's halfs are to be multiplied with */
     const uint8_t *idx;
     IdxRowFormat row;
-    int comp_rows, heads, pairs, n_rows, x_dim;
+    int comp_rows, heads, pairs, n_rows;
     float scale;
     bool rounding, tiles;
 };
@@ -130,18 +127,14 @@ __device__ static size_t frag_at(int h, int d)
     return (((size_t)(h / TILE_HEADS) * (DIM / 16) + step) * WARP + lane) * 8 + reg * 2 + r / 4;
 }
 
-/* The FP4 round trip of x, a block of 32 a round; exponents of DIM / 32 blocks to e. */
-__device__ static void round_head(float *x, int n, unsigned *e)
+/* The FP4 round trip of x, a block of 32 a round. */
+__device__ static void round_head(float *x, int n)
 {
     const int lane = threadIdx.x % WARP;
     for (int b = 0; b < n / 32; b++) {
         const float v = x[32 * b + lane];
         const unsigned code = e8m0_code(warp_amax(__float_as_uint(v), E2M1_FLOOR), E2M1_OVER);
-        x[32 * b + lane] = e2m1_value(e2m1_code(v * e8m0_inverse_of(code)));
-        if (e)
-            e[b] = code;
-        else
-            x[32 * b + lane] *= e8m0_value(code);
+        x[32 * b + lane] = e2m1_value(e2m1_code(v * e8m0_inverse_of(code))) * e8m0_value(code);
     }
 }
 
@@ -151,40 +144,84 @@ __device__ static float lower_by(unsigned n)
     return n < 100 ? __uint_as_float((127 - n) << 23) : 0;
 }
 
-/* Eights of a row of idx_w, as a lane has them. */
-struct WeightRow {
-    uint4 w[MOST_X / 8 / WARP];
-};
-
-__device__ static WeightRow load_weights(const half *row, int n)
+/* The pairs of dimensions from nope on turned: neighbours in x, which one lane reads. */
+__device__ static void load_turned(float *x, const float *q, const float *turn, int nope, int pairs)
 {
-    WeightRow r;
-#pragma unroll
-    for (int i = 0; i < MOST_X / 8 / WARP; i++) {
-        const int at = i * WARP + threadIdx.x % WARP;
-        r.w[i] = at < n / 8 ? __ldg((const uint4 *)row + at) : make_uint4(0, 0, 0, 0);
+    const int lane = threadIdx.x % WARP;
+    for (int i = lane; i < nope; i += WARP)
+        x[i] = q[i];
+    for (int i = lane; i < pairs; i += WARP) {
+        const float2 r = turned(q[nope + 2 * i], q[nope + 2 * i + 1], turn[2 * i], turn[2 * i + 1]);
+        x[nope + 2 * i] = r.x;
+        x[nope + 2 * i + 1] = r.y;
     }
-    return r;
 }
 
-/* The weight of a head: by a warp, from 8 KB of matrix and 16 of x for Flash. */
-__device__ static float head_weight(const WeightRow &r, const float *row, int n)
+/* A head in registers: dimension 32 b + lane is x[b]. */
+enum { EACH = DIM / 32 };
+
+/* The same there: the other half of a pair is a neighbour's. */
+__device__ static void turn_head(float x[EACH], const float *turn, int nope)
 {
-    const float4 *x = (const float4 *)row;
-    float sum = 0;
+    const int lane = threadIdx.x % WARP;
 #pragma unroll
-    for (int i = 0; i < MOST_X / 8 / WARP; i++) {
-        const int at = i * WARP + threadIdx.x % WARP;
-        if (at >= n / 8)
+    for (int b = 0; b < EACH; b++) {
+        const float other = __shfl_xor_sync(~0u, x[b], 1);
+        const int at = 32 * b + lane - nope;
+        if (at < 0)
             continue;
-        const float4 x0 = x[2 * at], x1 = x[2 * at + 1];
-        const half2 *h = (const half2 *)&r.w[i];
-        const float2 w0 = __half22float2(h[0]), w1 = __half22float2(h[1]);
-        const float2 w2 = __half22float2(h[2]), w3 = __half22float2(h[3]);
-        sum += w0.x * x0.x + w0.y * x0.y + w1.x * x0.z + w1.y * x0.w;
-        sum += w2.x * x1.x + w2.y * x1.y + w3.x * x1.z + w3.y * x1.w;
+        const float2 t = *(const float2 *)(turn + at / 2 * 2);
+        const float2 r = lane % 2 ? turned(other, x[b], t.x, t.y) : turned(x[b], other, t.x, t.y);
+        x[b] = lane % 2 ? r.y : r.x;
     }
-    return warp_sum(sum);
+}
+
+/* As hadamard_warp. */
+__device__ static void hadamard_head(float x[EACH])
+{
+    const int lane = threadIdx.x % WARP;
+    const float norm = 0.08838834764831845f; /* 1 / sqrt(DIM) */
+#pragma unroll
+    for (int half_ = 1; half_ < WARP; half_ *= 2) {
+#pragma unroll
+        for (int b = 0; b < EACH; b++) {
+            const float other = __shfl_xor_sync(~0u, x[b], half_);
+            x[b] = lane & half_ ? other - x[b] : x[b] + other;
+        }
+    }
+    const float a = x[0] + x[1], b = x[0] - x[1], c = x[2] + x[3], d = x[2] - x[3];
+    x[0] = (a + c) * norm;
+    x[1] = (b + d) * norm;
+    x[2] = (a - c) * norm;
+    x[3] = (b - d) * norm;
+}
+
+/* The FP4 round trip, and halfs to where tensor cores want them: a word is two dimensions
+ * four apart, so neighbours at that distance put one each, of two blocks. */
+__device__ static void put_head(half *to, float *power, const float x[EACH], int h)
+{
+    const int lane = threadIdx.x % WARP;
+    const bool high = lane & 4;
+    unsigned e[EACH], most = 0, v[EACH];
+#pragma unroll
+    for (int b = 0; b < EACH; b++) {
+        e[b] = e8m0_code(warp_amax(__float_as_uint(x[b]), E2M1_FLOOR), E2M1_OVER);
+        most = max(most, e[b]);
+    }
+#pragma unroll
+    for (int b = 0; b < EACH; b++) {
+        const float code = e2m1_value(e2m1_code(x[b] * e8m0_inverse_of(e[b])));
+        v[b] = __half_as_ushort(__float2half(code * lower_by(most - e[b])));
+    }
+#pragma unroll
+    for (int b = 0; b < EACH; b += 2) {
+        const unsigned other = __shfl_xor_sync(~0u, high ? v[b] : v[b + 1], 4);
+        const unsigned word = high ? other | v[b + 1] << 16 : v[b] | other << 16;
+        const size_t at = frag_at(h, 32 * (b + high) + lane - 4 * high);
+        *(unsigned *)(to + at) = word;
+    }
+    if (lane == 0)
+        *power = e8m0_value(most);
 }
 
 /* A warp a head: 512 bytes in, 256 out for Flash. */
@@ -194,45 +231,32 @@ __global__ void prepare_queries(Select a, const float *turns, int rope)
     const int lane = threadIdx.x % WARP, dim = a.row.dim;
     const int u = blockIdx.x * PREPARE_WARPS + threadIdx.x / WARP;
     const int row = u / a.heads, h = u % a.heads;
-    WeightRow r;
 
     let_others_start();
-    if (a.w_rows)
-        r = load_weights(a.w_rows + (size_t)h * a.x_dim, a.x_dim);
     wait_for_others();
     if (u >= a.n_rows * a.heads)
         return;
-    float *x = shared + threadIdx.x / WARP * dim, *q = a.q + (size_t)u * dim;
     const float *turn = turns + (size_t)row * rope;
     const int nope = dim - 2 * a.pairs;
+    float *x = shared + threadIdx.x / WARP * dim, *q = a.q + (size_t)u * dim, v[EACH];
 
-    for (int i = lane; i < nope; i += WARP)
-        x[i] = q[i];
-    for (int i = lane; i < a.pairs; i += WARP) {
-        const float2 r = turned(q[nope + 2 * i], q[nope + 2 * i + 1], turn[2 * i], turn[2 * i + 1]);
-        x[nope + 2 * i] = r.x;
-        x[nope + 2 * i + 1] = r.y;
-    }
-    hadamard_warp(x, dim);
-    const float weight = a.w_rows ? head_weight(r, a.x + (size_t)row * a.x_dim, a.x_dim) : a.w[u];
     if (lane == 0)
-        a.w[u] = weight * a.scale;
-    if (!a.tiles) {
-        if (a.rounding)
-            round_head(x, dim, NULL);
-        for (int i = lane; i < dim; i += WARP)
-            q[i] = x[i];
+        a.w[u] *= a.scale;
+    if (a.tiles) {
+#pragma unroll
+        for (int b = 0; b < EACH; b++)
+            v[b] = q[32 * b + lane];
+        turn_head(v, turn, nope);
+        hadamard_head(v);
+        put_head(a.frag + (size_t)row * a.heads * DIM, a.power + u, v, h);
         return;
     }
-    unsigned e[DIM / 32];
-    round_head(x, DIM, e);
-    const unsigned most = max(max(e[0], e[1]), max(e[2], e[3]));
-    half *to = a.frag + (size_t)row * a.heads * DIM;
-#pragma unroll
-    for (int b = 0; b < DIM / 32; b++)
-        to[frag_at(h, 32 * b + lane)] = __float2half(x[32 * b + lane] * lower_by(most - e[b]));
-    if (lane == 0)
-        a.power[u] = e8m0_value(most);
+    load_turned(x, q, turn, nope, a.pairs);
+    hadamard_warp(x, dim);
+    if (a.rounding)
+        round_head(x, dim);
+    for (int i = lane; i < dim; i += WARP)
+        q[i] = x[i];
 }
 
 /* ---- scores -------------------------------------------------------------------------------- */
@@ -420,10 +444,9 @@ static void score_batch(Cuda *c, const Select *a, int rows)
         LAUNCH(c, score_rows_plain, grid, WARPS * WARP, 0, *a);
 }
 
-static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick, Buf x, const Layer *l)
+static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick)
 {
     const Shape *s = c->be.shape;
-    const DevWeight *w = weight_of(&l->idx_w);
 
     a->choice.b = c->block;
     a->choice.pick = at<int>(pick);
@@ -437,22 +460,16 @@ static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick, Buf x, const L
     a->n_rows = c->n_rows;
     a->scale = 1 / sqrtf((float)s->idx_dim * (float)s->idx_heads);
     a->rounding = s->rounding;
-    a->x = at<const float>(x);
-    a->x_dim = s->dim;
-    /* A matrix so small is not worth a launch. */
-    if (c->few && w->type == QUANT_F16 && !w->tiled && w->cols % 8 == 0 && w->cols <= MOST_X)
-        a->w_rows = (const half *)w->q;
     a->tiles = tiles_fit(s);
 }
 
 /* The indexer's queries, and their heads' weights. */
-static void project(Cuda *c, const Select *a, Buf qr, const Layer *l)
+static void project(Cuda *c, const Select *a, Buf qr, Buf x, const Layer *l)
 {
     const Shape *s = c->be.shape;
     const size_t all = (size_t)s->idx_heads * s->idx_dim;
     dense(c, a->q, all, &l->idx_q, 0, at<const float>(qr), s->q_rank, a->n_rows);
-    if (!a->w_rows)
-        dense(c, a->w, (size_t)s->idx_heads, &l->idx_w, 0, a->x, s->dim, a->n_rows);
+    dense(c, a->w, (size_t)s->idx_heads, &l->idx_w, 0, at<const float>(x), s->dim, a->n_rows);
 }
 
 void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, Buf x,
@@ -464,7 +481,7 @@ void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, B
     size_t used = 0;
     Select a = {};
 
-    fill(&a, c, kv, pick, x, l);
+    fill(&a, c, kv, pick);
     a.choice.cap = most_visible(s, c->max_context);
     char *scratch = (char *)op_scratch(c, &used, lay_out(NULL, s, n, a.choice.cap, NULL));
     if (!scratch)
@@ -474,11 +491,12 @@ void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, B
         a.q = c->idx_q;
         a.w = c->idx_w;
     } else {
-        project(c, &a, qr, l);
+        project(c, &a, qr, x, l);
     }
     const int bytes = PREPARE_WARPS * s->idx_dim * (int)sizeof(float);
-    NOTE(c,
-         cudaFuncSetAttribute(prepare_queries, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    if (bytes > 48 << 10)
+        NOTE(c, cudaFuncSetAttribute(prepare_queries, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     bytes));
     LAUNCH(c, prepare_queries, (n * s->idx_heads + PREPARE_WARPS - 1) / PREPARE_WARPS,
            PREPARE_WARPS * WARP, bytes, a, (const float *)c->host.turn[1], s->rope_dim);
     const int batch = batch_rows(n, a.choice.cap);
