@@ -230,7 +230,8 @@ test-clients: $(B)/ds4
 	tests/clients/run $(B)
 
 # Sanitizer builds have their own folders and run the tests that fit them.
-WATCHED := --with "serve_load.py --short" --with serve_cancel.py --with serve_lifecycle.py
+WATCHED := --with "serve_load.py --short" --with serve_cancel.py --with serve_lifecycle.py \
+           --with serve_retry.py --with "serve_kept.py --watched"
 asan:
 	$(MAKE) B=build/asan CC=clang OPT="-O1 -g -fno-omit-frame-pointer" \
 	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" tests

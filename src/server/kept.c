@@ -158,6 +158,32 @@ void kept_status(Server *s, Bytes *out)
     bytes_byte(out, '}');
 }
 
+/* As the script of page.c says it. */
+static const char *size_words(char out[32], uint64_t n)
+{
+    if (n < 1000000000)
+        snprintf(out, 32, "%.0f MB", (double)n / 1e6);
+    else
+        snprintf(out, 32, "%.1f GB", (double)n / 1e9);
+    return out;
+}
+
+bool kept_words(Server *s, char *out, size_t n)
+{
+    StoreCounters c;
+    char size[32];
+    int used = 0;
+    if (!s->store)
+        return false;
+    store_counters(s->store, &c);
+    if (c.has_dir)
+        used = snprintf(out, n, "%llu chunks on disk (%s), ", (unsigned long long)c.disk_chunks,
+                        size_words(size, c.disk_bytes));
+    snprintf(out + used, n - (size_t)used, "%llu chunks in memory (%s)",
+             (unsigned long long)c.ram_chunks, size_words(size, c.ram_bytes));
+    return true;
+}
+
 void kept_welcome(Server *s)
 {
     StoreCounters c = { 0 };

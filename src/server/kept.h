@@ -16,6 +16,8 @@ void kept_close(Server *s, int64_t until_ns);
 
 /* ,"kv":{...} of /status. */
 void kept_status(Server *s, Bytes *out);
+/* "12 chunks on disk (130 MB), 3 chunks in memory (30 MB)"; false: nothing is kept. */
+bool kept_words(Server *s, char *out, size_t n);
 /* For people, when the server is ready. */
 void kept_welcome(Server *s);
 

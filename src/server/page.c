@@ -46,6 +46,13 @@ static const char script[] =
     "  return d ? d + ' d ' + h + ' h' : h ? h + ' h ' + m + ' min' :\n"
     "    m ? m + ' min' : Math.floor(s) + ' s';\n"
     "}\n"
+    "function size(n) { return n < 1e9 ? Math.round(n / 1e6) + ' MB' : (n / 1e9).toFixed(1) + ' "
+    "GB'; }\n"
+    "function kept(kv) {\n"
+    "  const ram = kv.ram_chunks + ' chunks in memory (' + size(kv.ram_bytes) + ')';\n"
+    "  return kv.dir ? kv.disk_chunks + ' chunks on disk (' + size(kv.disk_bytes) + '), ' + ram : "
+    "ram;\n"
+    "}\n"
     "function row(job) {\n"
     "  const tr = document.createElement('tr');\n"
     "  for (const text of [job.client, job.state, (job.processed || 0) + ' of ' +\n"
@@ -65,6 +72,7 @@ static const char script[] =
     "    put('uptime', time(s.uptime));\n"
     "    put('slots', busy.length + ' of ' + s.slots.length + ' at work');\n"
     "    put('queue', s.queue.length + ' waiting');\n"
+    "    if (s.kv) put('kept', kept(s.kv));\n"
     "    document.getElementById('jobs').replaceChildren(...busy.map(row));\n"
     "    put('state', '');\n"
     "  } catch (e) { put('state', 'The server does not answer: ' + e.message); }\n"
@@ -123,6 +131,7 @@ void page_write(Bytes *out, const ServerInfo *s, const PageStatus *p)
     begin_row(out, "Queue", "queue");
     bytes_printf(out, "%d waiting", p->queued);
     end_row(out);
+    put_fact(out, "Kept", "kept", p->kept);
     bytes_str(out, "</table>\n<table id=\"jobs\"></table>\n<p id=\"state\"></p>\n"
                    "<p>See <a href=\"/status\">/status</a>, <a href=\"/metrics\">/metrics</a>, "
                    "<a href=\"/v1/models\">/v1/models</a>.</p>\n");

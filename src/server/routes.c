@@ -329,6 +329,7 @@ static void get_page(const Visit *v)
     Server *s = v->s;
     Bytes b = { 0 };
     SchedulerCounts c = scheduler_counts(s->scheduler);
+    char kept[160];
     bool ready = atomic_load(&s->ready);
     /* The rest of it is written while the model is loaded. */
     const ServerInfo loading = { .model = s->info.model };
@@ -338,7 +339,8 @@ static void get_page(const Visit *v)
                               .busy = c.busy,
                               .queued = c.queued,
                               .build = "ds4 " DS4_VERSION,
-                              .quant = ready ? s->engine : NULL });
+                              .quant = ready ? s->engine : NULL,
+                              .kept = kept_words(s, kept, sizeof kept) ? kept : NULL });
     send(v, 200, HTML_TYPE, &b);
 }
 

@@ -10,11 +10,13 @@ void welcome_write(Bytes *out, const char *url, bool needs_key, const ServerInfo
 
 /* GET /: a page of HTML that stands alone and asks /status every two seconds: of
  * its members uptime (seconds), model, ctx, slots[] with the members of a request
- * at work, and queue[]. s->context 0: the model is still being loaded. */
+ * at work, queue[], and kv with chunks and bytes. s->context 0: the model is still
+ * being loaded. */
 typedef struct {
     double uptime; /* seconds */
     int slots, busy, queued;
     const char *build, *quant; /* quant: what runs it, in words; NULL: not shown */
+    const char *kept;          /* KV states beside the slots, in words; NULL: not shown */
 } PageStatus;
 void page_write(Bytes *out, const ServerInfo *s, const PageStatus *p);
 

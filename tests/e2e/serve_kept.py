@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""serve_kept.py BUILD_DIR: what outlives a conversation's slot, and the server.
+"""serve_kept.py BUILD_DIR [--watched]: what outlives a conversation's slot, and the server.
 
 With the bundled model and a directory: prompts, sampled answers, handles and responses are there
 after a restart; the store is listed, pruned and filled over HTTP; a second server on the
 directory is refused; options that mean nothing are errors; the end keeps to its times; a model
-that was closed for want of work comes back.
+that was closed for want of work comes back. --watched: a script in the model's place, so that a
+sanitizer's run takes no longer.
 """
 import os
 import pathlib
@@ -24,8 +25,15 @@ SYSTEM = words("system", 600)       # some 4,900 tokens
 claim = Claims()
 
 
-def server(folder, *options, play=None, ctx=CTX):
-    return Server(BUILD, play, "--kv-disk-dir", str(folder), *options, ctx=ctx)
+WATCHED = "--watched" in sys.argv
+SCRIPT = {"rules": [{"last": ["<｜Assistant｜><think>"], "say": "So I add them up.</think>It is 7."},
+                    {"say": "Yes, I do."}]}
+SLOWLY = {"decode_tps": 20, "prefill_tps": 3000, "rules": [{"say": words("long", 900)}]}
+
+
+def server(folder, *options, play=None):
+    return Server(BUILD, play or (SCRIPT if WATCHED else None), "--kv-disk-dir", str(folder),
+                  *options, ctx=CTX)
 
 
 def chat(text, **more):
@@ -217,9 +225,6 @@ def test_options(folder):
 
 # ---- the end ----------------------------------------------------------------------------------------
 
-SLOWLY = {"decode_tps": 20, "prefill_tps": 3000, "rules": [{"say": words("long", 900)}]}
-
-
 def begin(s):
     connection = s.connect()
     connection.send(connection.post_bytes("POST", CHAT, dict(chat("Go on."), stream=True,
@@ -229,13 +234,13 @@ def begin(s):
 
 
 def test_end(folder):
-    with server(folder, "--drain-timeout", "1", "--shutdown-timeout", "8") as s:
-        connection = begin_real(s)
+    with server(folder, "--drain-timeout", "1", "--shutdown-timeout", "8", play=SLOWLY) as s:
+        connection = begin(s)
         start = time.monotonic()
         claim("it ends in time, and well", s.end() == 0 and time.monotonic() - start < 9)
         connection.close()
     with server(folder) as s:
-        n, cached = usage_of(s.post(CHAT, chat("Tell me all.")))
+        n, cached = usage_of(s.post(CHAT, chat("Go on.")))
         claim("what ran at the end was saved", n - cached <= UNIT, cached, n)
     with server(folder, "--drain-timeout", "60", play=SLOWLY) as s:
         connection = begin(s)
@@ -244,15 +249,6 @@ def test_end(folder):
         start = time.monotonic()
         claim("a second signal ends it at once", s.end() == 0 and time.monotonic() - start < 2)
         connection.close()
-
-
-def begin_real(s):
-    """An answer of the real model that goes on for a while."""
-    connection = s.connect()
-    body = dict(chat("Tell me all."), stream=True, max_tokens=8000)
-    connection.send(connection.post_bytes("POST", CHAT, body))
-    until(lambda: s.metric("ds4x_ttft_seconds_count") > 0, "it runs", 30)
-    return connection
 
 
 def test_unload(folder):

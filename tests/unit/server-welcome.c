@@ -220,7 +220,7 @@ static char *page(const ServerInfo *s, const PageStatus *p)
 static void the_page_shows_how_things_stand_without_its_script(void **state)
 {
     (void)state;
-    char *html = page(&server, &(PageStatus){ 90061, 4, 3, 2, "ds4 1.0", "cpu, q2" });
+    char *html = page(&server, &(PageStatus){ 90061, 4, 3, 2, "ds4 1.0", "cpu, q2", "5 chunks" });
     contains(html, "<!doctype html>");
     contains(html, "id=\"model\">deepseek-v4-flash<");
     contains(html, "id=\"context\">131072 tokens<");
@@ -229,11 +229,13 @@ static void the_page_shows_how_things_stand_without_its_script(void **state)
     contains(html, "id=\"queue\">2 waiting<");
     contains(html, "id=\"build\">ds4 1.0<");
     contains(html, "id=\"engine\">cpu, q2<");
+    contains(html, "id=\"kept\">5 chunks<");
     free(html);
     html = page(&(ServerInfo){ .model = NULL }, &(PageStatus){ .uptime = 59.9 });
     contains(html, "id=\"context\">still loading<");
     contains(html, "id=\"uptime\">59 s<");
     assert_null(strstr(html, "id=\"engine\""));
+    assert_null(strstr(html, "id=\"kept\""));
     free(html);
 }
 
