@@ -112,9 +112,16 @@ static bool is_gpu_alone(const char *device)
     return device && !strncmp(device, "cuda", 4);
 }
 
+static void print_line(void *user, const char *line)
+{
+    (void)user;
+    cli_warn("%s", line);
+}
+
 bool cli_model_settle(ModelOptions *m, ds4_err *err)
 {
     ds4_options *e = &m->engine;
+    e->log = print_line;
     if (!obey_flag(m->cpu, "cpu", &e->device, err) || !obey_flag(m->cuda, "cuda", &e->device, err))
         return false;
     if (is_gpu_alone(e->device) && (e->isa || e->threads))
@@ -124,16 +131,9 @@ bool cli_model_settle(ModelOptions *m, ds4_err *err)
     return cli_model_path(m, err);
 }
 
-static void print_line(void *user, const char *line)
-{
-    (void)user;
-    cli_warn("%s", line);
-}
-
 bool cli_model_fits(ModelOptions *m, ds4_err *err)
 {
     ds4_plan plan;
-    m->engine.log = print_line;
     if (!ds4_plan_make(&plan, &m->engine, err) || !ds4_plan_check(&plan, err))
         return false;
     m->engine.device = plan.device; /* choose once, and say so once */

@@ -248,6 +248,19 @@ static void a_state_of_another_model_or_context_is_refused(void **state)
     bytes_release(&gguf);
 }
 
+static void a_state_of_another_version_is_refused_by_name(void **state)
+{
+    Toy *t = *state;
+    ds4_session *a = toy_session(t->engine);
+
+    assert_true(ds4_session_feed(a, t->text, 9, NULL));
+    Memory m = saved(a);
+    m.b.p[8] = 1; /* the first one, whose fingerprint was another hash */
+    assert_refused(a, &m, DS4_EFORMAT, "of version 1, expected 2");
+    bytes_release(&m.b);
+    ds4_session_close(a);
+}
+
 static bool refuse(void *user, void *p, size_t n)
 {
     (void)p;
@@ -762,6 +775,7 @@ int main(void)
         cmocka_unit_test(a_state_does_not_depend_on_the_device),
         cmocka_unit_test(damage_is_detected),
         cmocka_unit_test(a_state_of_another_model_or_context_is_refused),
+        cmocka_unit_test(a_state_of_another_version_is_refused_by_name),
         cmocka_unit_test(a_stream_that_fails_fails_the_save),
         cmocka_unit_test(rewound_and_replayed_equals_never_interrupted),
         cmocka_unit_test(decoding_can_go_back_to_every_128th_token),
