@@ -147,6 +147,8 @@ void marks_pass(ds4_session *s, bool prompt);
  * come back to. */
 void marks_reach(ds4_session *s);
 void marks_take(ds4_session *s); /* at any length */
+/* It is at the length of this mark by its rows only: make it so, and remember. */
+void marks_put(ds4_session *s, const void *mark);
 /* The bytes of the mark at n; NULL: there is none. */
 const void *marks_find(const ds4_session *s, int n);
 void marks_drop(ds4_session *s, int n); /* those above n */

@@ -78,18 +78,36 @@ static int least_useful(const ds4_session *s)
     return at;
 }
 
-void marks_take(ds4_session *s)
+/* The place of a new one at the session's length; NULL: it is there already. */
+static void *add_mark(ds4_session *s)
 {
-    const Kv *kv = &s->engine->kv;
-
     if (!s->length || (s->n_marks && s->mark[s->n_marks - 1].n == s->length))
-        return;
+        return NULL;
     Mark *m = &s->mark[s->n_marks++];
     m->n = s->length;
     m->ends_turn = false;
-    kv_mark_save(kv, s->engine->be, s->slot, s->length, state_of(s, m));
+    void *state = state_of(s, m);
     if (s->n_marks > MAX_MARKS)
         remove_mark(s, least_useful(s));
+    return state;
+}
+
+void marks_take(ds4_session *s)
+{
+    void *state = add_mark(s);
+
+    if (state)
+        kv_mark_save(&s->engine->kv, s->engine->be, s->slot, s->length, state);
+}
+
+void marks_put(ds4_session *s, const void *mark)
+{
+    const size_t bytes = (size_t)kv_mark_bytes(&s->engine->kv, s->length);
+    void *state = add_mark(s);
+
+    if (state)
+        memcpy(state, mark, bytes);
+    kv_mark_load(&s->engine->kv, s->engine->be, s->slot, s->length, mark);
 }
 
 void marks_pass(ds4_session *s, bool prompt)

@@ -119,10 +119,9 @@ bool ds4_session_enter(ds4_session *s, const int32_t *tokens, int n, const void 
         !tokens_check(e, tokens, n, err) || !is_beginning(s, tokens, MIN(n, s->kept), err))
         return false;
     marks_drop(s, n);
-    kv_mark_load(&e->kv, e->be, s->slot, n, mark);
     memcpy(s->token, tokens, (size_t)n * sizeof *tokens);
     session_jump(s, n);
-    marks_take(s);
+    marks_put(s, mark);
     return device_did(e, err);
 }
 
@@ -143,15 +142,17 @@ static int reachable(const ds4_session *s, int n)
 static void copy_state(ds4_session *to, const ds4_session *from, int n)
 {
     const ds4_engine *e = to->engine;
+    const void *mark = marks_find(from, n); /* none: it is all of the session, at an odd length */
 
     kv_rows_copy(&e->kv, e->be, to->slot, from->slot, 0, n);
-    if (n == from->length)
-        kv_mark_copy(&e->kv, e->be, to->slot, from->slot, n);
-    else
-        kv_mark_load(&e->kv, e->be, to->slot, n, marks_find(from, n));
     memcpy(to->token, from->token, (size_t)n * sizeof *to->token);
     session_jump(to, n);
-    marks_take(to);
+    if (mark) {
+        marks_put(to, mark);
+    } else {
+        kv_mark_copy(&e->kv, e->be, to->slot, from->slot, n);
+        marks_take(to);
+    }
 }
 
 bool ds4_session_fork(ds4_session *to, const ds4_session *from, int n, int *reached, ds4_err *err)
