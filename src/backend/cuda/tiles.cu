@@ -284,22 +284,45 @@ __device__ static void add_halfs(float total[NT][4], const Weights &w, const uin
     }
 }
 
-/* Steps [from, to) of 16 rows, of whose tiles the lane's are at q and d; next: the first. */
+/* So many steps' weights are on their way: as registers allow. */
+template <int NT> struct Ahead {
+    enum { N = NT == 1 ? 3 : 1 };
+    Weights w[N];
+};
+
+template <int NT>
+__device__ static void load_first(Ahead<NT> *a, const uint4 *q, const uint4 *d, int from, int to,
+                                  bool is_half)
+{
+#pragma unroll
+    for (int k = 0; k < Ahead<NT>::N; k++)
+        if (from + k < to)
+            load(&a->w[k], q, d, from + k, is_half);
+}
+
+/* Steps [from, to) of 16 rows, of whose tiles the lane's are at q and d. */
 template <int NT, bool HALF>
-__device__ static void walk(float total[NT][4], Weights next, const uint4 *q, const uint4 *d,
+__device__ static void walk(float total[NT][4], Ahead<NT> *a, const uint4 *q, const uint4 *d,
                             int from, int to, const Cut &cut)
 {
+    enum { N = Ahead<NT>::N };
     const uint2 *part = cut.part + threadIdx.x % WARP;
-#pragma unroll 2
-    for (int s = from; s < to; s++) {
-        const Weights now = next;
-        if (s + 1 < to)
-            load(&next, q, d, s + 1, HALF);
-        if (HALF)
-            add_halfs<NT>(total, now, part + (size_t)s * STEP * NT * WARP,
-                          cut.scale + s / 2 * NT * 8);
-        else
-            add_digits<NT>(total, now, part + (size_t)s * STEP * NT * WARP, cut.scale + s * NT * 8);
+    for (int first = from; first < to; first += N) {
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            const int s = first + k;
+            if (s >= to)
+                continue;
+            const Weights now = a->w[k];
+            if (s + N < to)
+                load(&a->w[k], q, d, s + N, HALF);
+            if (HALF)
+                add_halfs<NT>(total, now, part + (size_t)s * STEP * NT * WARP,
+                              cut.scale + s / 2 * NT * 8);
+            else
+                add_digits<NT>(total, now, part + (size_t)s * STEP * NT * WARP,
+                               cut.scale + s * NT * 8);
+        }
     }
 }
 
@@ -400,19 +423,18 @@ template <int NT, bool CUT> __global__ void __launch_bounds__(THREADS, 2) tile_r
                   to = tile < m.tiles ? strips * (share + 1) / m.split * steps : from;
         const uint4 *q = m.q + (size_t)tile * strips * steps * STEP * WARP;
         const uint4 *d = m.d + (size_t)tile * strips * 8;
-        Weights w;
+        Ahead<NT> w;
         ask_for_steps(q, d, from, to, m.is_half);
-        if (from < to)
-            load(&w, q + lane, d + lane / 4, from, m.is_half);
+        load_first(&w, q + lane, d + lane / 4, from, to, m.is_half);
         if (round == 0)
             wait_for_others();
         const int group = j.in.groups > 1 ? first / (m.tiles / j.in.groups) : 0;
         const Cut cut = inputs_of<NT, CUT>(j, (char *)(shared + 2 * SUMS), group, m.is_half, &have);
         float total[NT][4] = {};
         if (m.is_half)
-            walk<NT, true>(total, w, q + lane, d, from, to, cut);
+            walk<NT, true>(total, &w, q + lane, d, from, to, cut);
         else
-            walk<NT, false>(total, w, q + lane, d + lane / 4, from, to, cut);
+            walk<NT, false>(total, &w, q + lane, d + lane / 4, from, to, cut);
         float *sums = shared + round % 2 * SUMS;
         leave_sums<NT>(sums + warp * TILE_ROWS * NT * 8, total);
         __syncthreads();
