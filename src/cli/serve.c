@@ -1,8 +1,8 @@
 /* serve.c - ds4 serve: the HTTP server. Everything that it says goes to stderr. */
 #include "cli.h"
+#include "log_writer.h"
 #include "../server/server.h"
 #include "../text/chat.h"
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -25,10 +25,14 @@ enum { DEFAULT_PORT = 8080, DEFAULT_SESSIONS = 2, DEFAULT_CONTEXT = 131072 };
 /* 16 GB hold 4 million tokens. In memory an eighth of what there is, at most. */
 enum { DEFAULT_DISK_MB = 16384, DEFAULT_RAM_MB = 1024, LEAST_DISK_MB = 64, SAVE_SECONDS = 20 };
 
+/* That a terminal has at the end to take the last lines. */
+enum { LAST_LINES_MS = 1000 };
+
 typedef struct {
     ModelOptions model;
     ServerOptions server;
     Server *running;
+    LogWriter *log;
     atomic_bool loaded; /* the model, or it could not be */
 
     const char *listen, *host, *think, *loop_guard;
@@ -42,29 +46,24 @@ typedef struct {
 
 /* ---- what it says ---------------------------------------------------------------- */
 
-static pthread_mutex_t stderr_mutex = PTHREAD_MUTEX_INITIALIZER;
-
 static void print_log(void *user, const char *line)
 {
     const ServeOptions *o = user;
-    char when[32] = "";
+    char when[32] = "", text[1200];
     struct tm t;
     time_t now = time(NULL);
     if (o->quiet && strncmp(line, "req_", 4) == 0)
         return;
     if (localtime_r(&now, &t))
         strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &t);
-    pthread_mutex_lock(&stderr_mutex);
-    fprintf(stderr, "%s %s\n", when, line);
-    pthread_mutex_unlock(&stderr_mutex);
+    int n = snprintf(text, sizeof text, "%s %.1150s\n", when, line);
+    log_writer_put(o->log, text, (size_t)n);
 }
 
 static void print_welcome(void *user, const char *text)
 {
-    (void)user;
-    pthread_mutex_lock(&stderr_mutex);
-    fputs(text, stderr);
-    pthread_mutex_unlock(&stderr_mutex);
+    const ServeOptions *o = user;
+    log_writer_put(o->log, text, strlen(text));
 }
 
 /* ---- the engine ---------------------------------------------------------------------- */
@@ -226,7 +225,8 @@ static int serve(ServeOptions *o)
     o->server.log = print_log;
     o->server.welcome = print_welcome;
     o->server.user = o;
-    bool ok = check_model(o, &err) && (o->running = server_open(&o->server, &err)) != NULL;
+    bool ok = check_model(o, &err) && (o->log = log_writer_open(STDERR_FILENO, &err)) != NULL &&
+              (o->running = server_open(&o->server, &err)) != NULL;
     if (ok) {
         at_work = o->running;
         catch_signals(); /* before others can know that it is there */
@@ -235,9 +235,12 @@ static int serve(ServeOptions *o)
         at_work = NULL;
     }
     /* Loading takes minutes, cannot be told to stop, and leaves nothing behind. */
-    if (ok && !atomic_load(&o->loaded))
+    bool loading = ok && !atomic_load(&o->loaded);
+    if (!loading)
+        server_close(o->running);
+    log_writer_close(o->log, LAST_LINES_MS);
+    if (loading)
         _exit(0);
-    server_close(o->running);
     return ok ? 0 : cli_fail(&err);
 }
 
