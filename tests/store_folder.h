@@ -2,7 +2,7 @@
  * another. */
 #ifndef STORE_FOLDER_H
 #define STORE_FOLDER_H
-#include "../src/store/store.h"
+#include "../src/store/journal.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -57,6 +57,44 @@ static inline void store_folder_damage(const StoreFolder *f, const char *name, l
     fseek(file, -1, SEEK_CUR);
     fputc(c ^ 0x20, file);
     assert_int_equal(fclose(file), 0);
+}
+
+static inline void store_folder_copy(void *out, uint64_t key, Str record)
+{
+    Bytes *b = out;
+    (void)key;
+    bytes_clear(b);
+    bytes_put(b, record.p, record.n);
+}
+
+/* Puts the journal's last record there again, cut off at each byte and with each byte
+ * changed: with a right checksum, so that only who reads it can find that out. */
+static inline void store_folder_spoil(StoreFolder *f, const char *name)
+{
+    ds4_err err;
+    Bytes last = { 0 };
+    uint64_t key = 1000;
+    const JournalOptions opt = { .name = name,
+                                 .version = 1,
+                                 .max_bytes = 1 << 30,
+                                 .max_record = 1 << 20,
+                                 .each = store_folder_copy,
+                                 .user = &last };
+    Journal *j = journal_open(store_folder_open(f), &opt, &err);
+    assert_non_null(j);
+    assert_true(last.n > 0);
+    for (size_t i = 0; i < last.n; i++)
+        assert_true(journal_put(j, key++, (Str){ last.p, i }));
+    for (size_t i = 0; i < last.n; i++) {
+        char was = last.p[i];
+        for (int bit = 0; bit < 8; bit++) {
+            last.p[i] = (char)(was ^ 1 << bit);
+            assert_true(journal_put(j, key++, bytes_view(&last)));
+        }
+        last.p[i] = was;
+    }
+    bytes_release(&last);
+    store_folder_close(f);
 }
 
 #endif

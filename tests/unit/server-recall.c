@@ -492,6 +492,28 @@ static void a_damaged_record_is_lost_alone(void **state)
     store_folder_remove(&f);
 }
 
+/* Records are checked before they are believed: sizes, above all. */
+static void a_record_that_is_none_is_harmless(void **state)
+{
+    (void)state;
+    StoreFolder f = { 0 };
+    Talk talk;
+    Recall *r = remake(&f, NULL, vocab);
+    short_talk(r, &talk, &dialect_messages, true);
+    recall_free(r);
+    store_folder_close(&f);
+    store_folder_spoil(&f, "answers");
+    r = remake(&f, NULL, vocab);
+    assert_true(restored >= 1);
+    /* Among so many of its name it need not be found. */
+    RecallCount c = asked(r, &talk, "another history", OTHER_IDS);
+    assert_int_equal(c.forgotten, 0);
+    talk_release(&talk);
+    recall_free(r);
+    store_folder_close(&f);
+    store_folder_remove(&f);
+}
+
 /* Its ids are no tokens of this one; and they are there again with the first. */
 static void what_another_vocabulary_said_is_left_alone(void **state)
 {
@@ -868,6 +890,7 @@ int main(void)
         cmocka_unit_test(each_way_finds_it_where_the_others_do_not),
         cmocka_unit_test(each_way_finds_it_after_a_restart),
         cmocka_unit_test(a_damaged_record_is_lost_alone),
+        cmocka_unit_test(a_record_that_is_none_is_harmless),
         cmocka_unit_test(what_another_vocabulary_said_is_left_alone),
         cmocka_unit_test(what_was_edited_is_rendered_anew),
         cmocka_unit_test(calls_of_two_answers_are_not_taken_for_one),

@@ -223,6 +223,28 @@ static void where_a_beginning_is_damaged_what_goes_on_from_it_is_not_there(void 
     end(&f, &s);
 }
 
+static void a_record_that_is_none_is_harmless(void **state)
+{
+    (void)state;
+    StoreFolder f = { 0 };
+    ServerInfo s = test_server;
+    char first[64], second[64];
+    s.responses = NULL;
+    remake(&f, &s, 1 << 20);
+    answer(&s, "{\"input\": \"q1\"}", "a1", first);
+    answer(&s, BODY(after(first), OUTPUT("call_1", "r1"), SAYS("q2")), "a2", second);
+    responses_store_free(s.responses);
+    s.responses = NULL;
+    store_folder_close(&f);
+    store_folder_spoil(&f, "responses");
+    remake(&f, &s, 64 << 20);
+    assert_true(restored > 1);
+    /* Links that were made of wrong bytes can be gone on from like any other. */
+    json_free(responses_find(s.responses, str_of(first)));
+    json_free(responses_find(s.responses, str_of(second)));
+    end(&f, &s);
+}
+
 static void no_more_comes_back_than_the_bounds_allow(void **state)
 {
     (void)state;
@@ -571,6 +593,7 @@ int main(void)
         cmocka_unit_test(items_may_be_pointed_to_after_a_restart),
         cmocka_unit_test(what_was_deleted_does_not_come_back),
         cmocka_unit_test(where_a_beginning_is_damaged_what_goes_on_from_it_is_not_there),
+        cmocka_unit_test(a_record_that_is_none_is_harmless),
         cmocka_unit_test(no_more_comes_back_than_the_bounds_allow),
         cmocka_unit_test(an_item_may_be_pointed_to),
         cmocka_unit_test(pointers_cannot_stand_for_more_than_a_body),

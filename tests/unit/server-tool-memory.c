@@ -131,6 +131,25 @@ static void missing_tools_are_known_after_a_restart(void **state)
     store_folder_remove(&f);
 }
 
+static void a_record_that_is_none_is_harmless(void **state)
+{
+    (void)state;
+    StoreFolder f = { 0 };
+    ToolMemory *m = remake(&f, NULL);
+    Turn a = applied(m, BEGUN(F "," G "," H));
+    tool_memory_free(m);
+    store_folder_close(&f);
+    store_folder_spoil(&f, "tools");
+    m = remake(&f, NULL);
+    Turn b = applied(m, BEGUN(F "," H));
+    block_is(&b, "fh");
+    turn_release(&a);
+    turn_release(&b);
+    tool_memory_free(m);
+    store_folder_close(&f);
+    store_folder_remove(&f);
+}
+
 static void where_no_tool_is_left_none_may_be_called(void **state)
 {
     (void)state;
@@ -592,6 +611,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_tools_keep_their_places_and_are_barred),
         cmocka_unit_test(missing_tools_are_known_after_a_restart),
+        cmocka_unit_test(a_record_that_is_none_is_harmless),
         cmocka_unit_test(where_no_tool_is_left_none_may_be_called),
         cmocka_unit_test(the_known_block_stays_while_tools_come_and_go),
         cmocka_unit_test(a_block_that_changed_is_what_counts_from_now_on),
