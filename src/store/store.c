@@ -88,21 +88,46 @@ uint32_t store_tails(const Entry *parent)
     return tails;
 }
 
+/* The known tail of the first k units of e's tokens, if there is one. */
+static Entry *shorter_tail(const Store *s, const Entry *e, int k)
+{
+    ChunkName name;
+
+    if (!name_of(&name, &e->head.parent, &e->head.model, e->tokens, k * STORE_UNIT))
+        return NULL;
+    Entry *tail = table_find(&s->table, &name);
+    return tail && tail->known ? tail : NULL;
+}
+
 void store_supersede(Store *s, Entry *e, bool on_disk)
 {
     const uint32_t tails = store_tails(e->parent);
 
     for (int k = 1; k < e->head.n / STORE_UNIT; k++) {
-        ChunkName name;
-        Entry *tail = NULL;
-        if (tails >> k & 1 &&
-            name_of(&name, &e->head.parent, &e->head.model, e->tokens, k * STORE_UNIT))
-            tail = table_find(&s->table, &name);
-        if (!tail || !tail->known || tail->pins || tail->busy || (tail->on_disk && !on_disk))
+        Entry *tail = tails >> k & 1 ? shorter_tail(s, e, k) : NULL;
+        if (!tail || tail->pins || tail->busy || (tail->on_disk && !on_disk))
             continue;
         s->count.superseded++;
         store_end_entry(s, tail);
     }
+}
+
+/* How long a chunk may wait for a longer one. Each tail is written with its mark, so
+ * one that adds little to what is on the disk costs more than it may spare. */
+static int64_t patience_ns(const Store *s, const Entry *e)
+{
+    const int64_t tail_ns = s->opt.tail_s * (int64_t)1000000000;
+    const uint32_t tails = store_tails(e->parent);
+    const int n = e->head.n / STORE_UNIT, little = STORE_CHUNK / STORE_UNIT / 2;
+
+    if (!table_is_tail(e))
+        return 0;
+    for (int k = n - 1; k > 0 && k > n - little; k--) {
+        const Entry *tail = tails >> k & 1 ? shorter_tail(s, e, k) : NULL;
+        if (tail && (tail->on_disk || tail->busy))
+            return 10 * tail_ns;
+    }
+    return tail_ns;
 }
 
 /* ---- finding ------------------------------------------------------------------------- */
@@ -265,8 +290,7 @@ static bool add_new(Store *s, const ChunkHead *h, const StorePut *p, int32_t *to
         return true; /* which freed it */
     }
     if (s->folder.writable) {
-        const int64_t delay_ns = table_is_tail(e) ? s->opt.tail_s * (int64_t)1000000000 : 0;
-        ram_wait(s, e, clock_ns() + delay_ns);
+        ram_wait(s, e, clock_ns() + patience_ns(s, e));
         pthread_cond_signal(&s->write_wake);
     }
     return true;

@@ -26,7 +26,8 @@ typedef struct {
     uint64_t disk_bytes; /* all that lies in dir, foreign files too; 0: no bound */
     uint64_t ram_bytes;  /* chunks in memory, those that wait for the disk too; never
                             less than four chunks */
-    int tail_s;          /* so long a tail waits for a longer one before it is written */
+    int tail_s;          /* so long a tail waits for a longer one before it is written; ten
+                            times as long if it adds less than 1,024 tokens to what is there */
     void (*log)(void *user, const char *line); /* any thread; NULL: none */
     void (*ready)(void *user); /* something to fetch came or ended; the reader's thread;
                                   NULL: none */

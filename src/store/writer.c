@@ -36,12 +36,11 @@ static Entry *next_due(const Store *s)
 
     if (s->closing)
         return now < s->deadline_ns ? s->first_waiting : NULL;
-    if (s->count.waiting_bytes > s->ram_limit / 2)
-        return s->first_waiting;
     for (Entry *e = s->first_waiting; e; e = e->next_waiting)
         if (e->due_ns <= now)
             return e;
-    return NULL;
+    /* What may wait does so only as long as there is memory. */
+    return s->count.waiting_bytes > s->ram_limit / 2 ? s->first_waiting : NULL;
 }
 
 static void say_failed(Store *s, bool room, bool full, const ds4_err *why)

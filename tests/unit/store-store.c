@@ -233,6 +233,29 @@ static void a_tail_waits_and_one_that_was_replaced_is_never_written(void **state
     close_store(s);
 }
 
+static void a_tail_that_adds_little_waits_longer(void **state)
+{
+    (void)state;
+    Store *s = open_with(
+        (StoreOptions){ .dir = dir, .disk_bytes = 1 << 30, .ram_bytes = 1 << 20, .tail_s = 1 }, 1);
+    toy_put(s, a, 0, 256);
+    toy_settle(s); /* a second */
+    assert_int_equal(toy_counters(s).written_files, 1);
+    toy_put(s, a, 0, 1152);
+    sleep(2);
+    assert_int_equal(toy_counters(s).written_files, 1);
+    assert_int_equal(toy_fetch(s, a, TOY_MOST, 0), 1152); /* it is in memory */
+    toy_put(s, a, 0, 1280);
+    toy_settle(s);
+    assert_int_equal(toy_counters(s).written_files, 2);
+    assert_int_equal(toy_files(dir, ".kv"), 1);
+    toy_put(s, a, 0, 1408);
+    assert_int_equal(close_store(s), 0);
+    s = open_dir();
+    assert_int_equal(toy_fetch(s, a, TOY_MOST, 0), 1408);
+    close_store(s);
+}
+
 /* ---- bounds ------------------------------------------------------------------------------- */
 
 static void memory_keeps_its_bound_and_loses_ends_of_chains_first(void **state)
@@ -665,6 +688,7 @@ int main(void)
         CASE(a_tail_ends_when_a_longer_one_or_the_whole_chunk_is_there),
         CASE(a_tail_of_other_tokens_stays),
         CASE(a_tail_waits_and_one_that_was_replaced_is_never_written),
+        CASE(a_tail_that_adds_little_waits_longer),
         CASE(memory_keeps_its_bound_and_loses_ends_of_chains_first),
         CASE(the_disk_keeps_its_bound_and_loses_ends_of_chains_first),
         CASE(chunks_without_a_beginning_are_evicted_like_others),
