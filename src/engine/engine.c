@@ -93,7 +93,7 @@ static bool open_parts(ds4_engine *e, const ds4_options *opt, ds4_err *err)
     if (!engine_check(&e->gguf, opt, &e->shape, &e->bytes, err) ||
         !settings_make(&e->set, opt, &e->shape, err) ||
         !settings_place(&e->set, opt, &e->shape, &e->bytes, e->gguf.file_bytes, err) ||
-        (!opt->share_device && !lock_device(&e->lock, e->set.device, err)) || !load_vocab(e, err) ||
+        (!opt->share_device && !device_lock(&e->lock, e->set.device, err)) || !load_vocab(e, err) ||
         !obey_plan(e, err) || !take_memory(e, err))
         return false;
     e->set.backend.vocab = e->vocab;
@@ -160,7 +160,7 @@ void ds4_engine_close(ds4_engine *e)
     vocab_free(e->vocab);
     gguf_release(&e->gguf);
     map_close(&e->map);
-    lock_release(&e->lock);
+    device_lock_release(&e->lock);
     free(e->session);
     free(e->seat);
     free(e->session_token);

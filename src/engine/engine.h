@@ -56,7 +56,7 @@ typedef struct {
 enum { LOCK_FOLDERS = 2 };
 typedef struct {
     int fd[LOCK_FOLDERS]; /* + 1; 0: none */
-} Lock;
+} DeviceLock;
 
 struct ds4_engine {
     Map map; /* empty where the caller keeps the bytes */
@@ -64,7 +64,7 @@ struct ds4_engine {
     Gguf gguf;
     Shape shape;
     Settings set;
-    Lock lock; /* of the device */
+    DeviceLock lock; /* of the device */
     ModelBytes bytes;
     ds4_vocab *vocab;
     Backend *be;
@@ -113,10 +113,11 @@ void engine_plan(ds4_plan *p, const Settings *set, const Shape *s, const ModelBy
 
 /* A file of this name in each of the folders. False: another process has one of them, whose
  * number is *holder (0: not known); this one may have it as often as it likes. */
-bool lock_take(Lock *l, const char *const folders[LOCK_FOLDERS], const char *name, long *holder);
-void lock_release(Lock *l);
+bool device_lock_take(DeviceLock *l, const char *const folders[LOCK_FOLDERS], const char *name,
+                      long *holder);
+void device_lock_release(DeviceLock *l);
 /* The device for this program alone; the host is everybody's. */
-bool lock_device(Lock *l, const char *device, ds4_err *err);
+bool device_lock(DeviceLock *l, const char *device, ds4_err *err);
 
 /* Say of which file an error is, where the file is at fault. */
 bool fail_of_file(ds4_err *err, const char *path, const ds4_err *inner);

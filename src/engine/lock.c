@@ -60,11 +60,12 @@ static void sign(int fd)
         return;
 }
 
-bool lock_take(Lock *l, const char *const folders[LOCK_FOLDERS], const char *name, long *holder)
+bool device_lock_take(DeviceLock *l, const char *const folders[LOCK_FOLDERS], const char *name,
+                      long *holder)
 {
     char path[512];
 
-    *l = (Lock){ 0 };
+    *l = (DeviceLock){ 0 };
     for (int i = 0; i < LOCK_FOLDERS; i++) {
         snprintf(path, sizeof path, "%s/%s", folders[i], name);
         const int fd = open_file(path);
@@ -80,30 +81,30 @@ bool lock_take(Lock *l, const char *const folders[LOCK_FOLDERS], const char *nam
         close(fd);
         if (!taken || *holder == (long)getpid())
             continue;
-        lock_release(l);
+        device_lock_release(l);
         return false;
     }
     return true;
 }
 
-void lock_release(Lock *l)
+void device_lock_release(DeviceLock *l)
 {
     for (int i = 0; i < LOCK_FOLDERS; i++)
         if (l->fd[i])
             close(l->fd[i] - 1);
-    *l = (Lock){ 0 };
+    *l = (DeviceLock){ 0 };
 }
 
-bool lock_device(Lock *l, const char *device, ds4_err *err)
+bool device_lock(DeviceLock *l, const char *device, ds4_err *err)
 {
     char id[40], name[80];
     long holder = 0;
 
-    *l = (Lock){ 0 };
+    *l = (DeviceLock){ 0 };
     if (!backend_identity(device, id))
         return true;
     snprintf(name, sizeof name, "ds4-gpu-%s.lock", id);
-    if (lock_take(l, system_folders, name, &holder))
+    if (device_lock_take(l, system_folders, name, &holder))
         return true;
     if (holder <= 0)
         return fail(err, DS4_EDEVICE, "%s is in use by another ds4 (--share-device uses it, too)",

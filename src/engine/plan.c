@@ -189,11 +189,11 @@ static bool choose(const ds4_options *opt, const ds4_plan *gpu)
 {
     char line[300];
     ds4_err taken = { 0 };
-    Lock lock = { 0 };
+    DeviceLock lock = { 0 };
     const bool free_for_us =
-        !gpu->fits || opt->share_device || lock_device(&lock, gpu->device, &taken);
+        !gpu->fits || opt->share_device || device_lock(&lock, gpu->device, &taken);
 
-    lock_release(&lock); /* whoever opens it takes it again */
+    device_lock_release(&lock); /* whoever opens it takes it again */
     if (!gpu->fits)
         snprintf(line, sizeof line,
                  "running on the CPU: %.1f GB are needed on %s, and %.1f GB are free",

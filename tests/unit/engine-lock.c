@@ -52,9 +52,9 @@ static pid_t hold(const char *const folders[LOCK_FOLDERS])
     assert_int_equal(pipe(ready), 0);
     const pid_t pid = fork();
     if (pid == 0) {
-        Lock l;
+        DeviceLock l;
         long holder;
-        c = lock_take(&l, folders, "gpu", &holder) ? 'y' : 'n';
+        c = device_lock_take(&l, folders, "gpu", &holder) ? 'y' : 'n';
         if (write(ready[1], &c, 1) == 1)
             pause();
         _exit(0);
@@ -75,23 +75,23 @@ static void end(pid_t pid)
 static void a_second_program_is_told_of_the_first(void **state)
 {
     Folders *f = *state;
-    Lock l;
+    DeviceLock l;
     long holder = -1;
     const pid_t pid = hold(f->folders);
 
-    assert_false(lock_take(&l, f->folders, "gpu", &holder));
+    assert_false(device_lock_take(&l, f->folders, "gpu", &holder));
     assert_int_equal(holder, pid);
     assert_int_equal(l.fd[0] + l.fd[1], 0);
-    assert_true(lock_take(&l, f->folders, "gpu-2", &holder)); /* another device is free */
-    lock_release(&l);
+    assert_true(device_lock_take(&l, f->folders, "gpu-2", &holder)); /* another device is free */
+    device_lock_release(&l);
     for (int i = 0; i < 2; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/gpu-2", f->dir[i]);
         unlink(path);
     }
     end(pid);
-    assert_true(lock_take(&l, f->folders, "gpu", &holder)); /* killed: nothing is left */
-    lock_release(&l);
+    assert_true(device_lock_take(&l, f->folders, "gpu", &holder)); /* killed: nothing is left */
+    device_lock_release(&l);
 }
 
 /* Who may write in one folder only and who in both must still meet. */
@@ -99,15 +99,15 @@ static void one_common_folder_is_enough(void **state)
 {
     Folders *f = *state;
     const char *const one[LOCK_FOLDERS] = { "/nowhere", f->dir[1] };
-    Lock l;
+    DeviceLock l;
     long holder = -1;
 
     pid_t pid = hold(one);
-    assert_false(lock_take(&l, f->folders, "gpu", &holder));
+    assert_false(device_lock_take(&l, f->folders, "gpu", &holder));
     assert_int_equal(holder, pid);
     end(pid);
     pid = hold(f->folders);
-    assert_false(lock_take(&l, one, "gpu", &holder));
+    assert_false(device_lock_take(&l, one, "gpu", &holder));
     assert_int_equal(holder, pid);
     end(pid);
 }
@@ -115,31 +115,31 @@ static void one_common_folder_is_enough(void **state)
 static void a_program_may_use_its_device_twice(void **state)
 {
     Folders *f = *state;
-    Lock a, b;
+    DeviceLock a, b;
     long holder = -1;
 
-    assert_true(lock_take(&a, f->folders, "gpu", &holder));
-    assert_true(lock_take(&b, f->folders, "gpu", &holder));
-    lock_release(&b);
-    lock_release(&a);
-    lock_release(&a); /* nothing to do */
+    assert_true(device_lock_take(&a, f->folders, "gpu", &holder));
+    assert_true(device_lock_take(&b, f->folders, "gpu", &holder));
+    device_lock_release(&b);
+    device_lock_release(&a);
+    device_lock_release(&a); /* nothing to do */
 }
 
 static void where_nothing_can_be_written_nothing_is_locked(void **state)
 {
     static const char *const none[LOCK_FOLDERS] = { "/nowhere", "/proc" };
     Folders *f = *state;
-    Lock l;
+    DeviceLock l;
     long holder = -1;
     char path[128];
 
-    assert_true(lock_take(&l, none, "gpu", &holder));
+    assert_true(device_lock_take(&l, none, "gpu", &holder));
     assert_int_equal(l.fd[0] + l.fd[1], 0);
     /* what is no file is left alone */
     snprintf(path, sizeof path, "%s/gpu-link", f->dir[0]);
     assert_int_equal(symlink("/tmp/ds4-elsewhere", path), 0);
     const char *const only[LOCK_FOLDERS] = { f->dir[0], "/nowhere" };
-    assert_true(lock_take(&l, only, "gpu-link", &holder));
+    assert_true(device_lock_take(&l, only, "gpu-link", &holder));
     assert_int_equal(l.fd[0], 0);
     assert_int_not_equal(access("/tmp/ds4-elsewhere", F_OK), 0);
     unlink(path);
@@ -147,12 +147,12 @@ static void where_nothing_can_be_written_nothing_is_locked(void **state)
 
 static void the_host_is_everybodys(void **state)
 {
-    Lock l;
+    DeviceLock l;
     ds4_err err;
 
     (void)state;
-    assert_true(lock_device(&l, "cpu", &err));
-    assert_true(lock_device(&l, "timed:null", &err));
+    assert_true(device_lock(&l, "cpu", &err));
+    assert_true(device_lock(&l, "timed:null", &err));
     assert_int_equal(l.fd[0] + l.fd[1], 0);
 }
 
