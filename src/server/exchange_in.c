@@ -7,6 +7,9 @@
  * than they are read, and be gone before. */
 #define MOST_PREPARING ((size_t)256 << 20)
 
+/* So many are read again and again, and malloc may keep their memory. */
+#define MOST_KEPT ((size_t)16 << 20)
+
 /* For the log. */
 static const char *const kinds[] = {
     [EXCHANGE_ANSWER] = "", [EXCHANGE_COUNT] = " count", [EXCHANGE_PREFETCH] = " prefetch"
@@ -137,6 +140,7 @@ void exchange_begin(Server *s, HttpRequest *r, const Dialect *d, enum Api api,
     http_on_close(r, exchange_lost, x);
     job_hold(j);
     s->preparing += j->size;
+    s->burst = s->burst || s->preparing > MOST_KEPT;
     if (!workers_run(s->workers, prepare_task, j, j->size)) {
         s->preparing -= j->size;
         job_drop(j);

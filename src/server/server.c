@@ -11,11 +11,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 enum { TICK_MS = 100, WORKERS = 2, DEFAULT_QUEUE = 64, DEFAULT_HEARTBEAT_MS = 5000 };
 
 /* 2026-01-01: what the model object says; a server's start would change with it. */
 #define CREATED 1767225600
+
+#define TRIM_NS ((int64_t)2000000000)
 
 /* Kept responses, at most. */
 #define RESPONSES_BYTES ((size_t)256 << 20)
@@ -235,6 +240,26 @@ static void welcome(Server *s)
     bytes_release(&text);
 }
 
+static void trim(void *unused)
+{
+    (void)unused;
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
+/* A burst of large bodies leaves many times their size with malloc; to give it back
+ * takes milliseconds, so a worker does it, again while answers to them go on. */
+static void trim_after_burst(Server *s)
+{
+    int64_t now = clock_ns();
+    if (!s->burst || s->preparing || now < s->trim_ns)
+        return;
+    s->burst = s->exchanges != NULL;
+    s->trim_ns = now + TRIM_NS;
+    workers_run(s->workers, trim, NULL, 0);
+}
+
 static void reload_keys(Server *s)
 {
     ds4_err err = { 0 };
@@ -296,6 +321,7 @@ static bool tick(void *server)
     if (atomic_load(&s->reload))
         reload_keys(s);
     exchanges_tick(s);
+    trim_after_burst(s);
     if (atomic_load(&s->ended) && s->failed) {
         exchanges_end(s);
         s->end_until_ns = clock_ns() + (int64_t)s->opt.shutdown_seconds * 1000000000;

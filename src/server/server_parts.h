@@ -43,6 +43,8 @@ struct Server {
     /* the network thread's */
     Exchange *exchanges;
     size_t preparing; /* bytes of bodies that workers have, or wait for them */
+    bool burst;       /* there were many; what malloc keeps of them is not given back yet */
+    int64_t trim_ns;  /* not before */
     bool welcomed, draining, stopping;
     int64_t refused_ns; /* when the log last named one without a right to ask */
     int refused;        /* since then */

@@ -7,15 +7,17 @@ HTTP); where the framing is broken the connection ends. Requests that are mangle
 good after all, but are never a 5xx. Then the same again and again: threads, descriptors and memory
 stay what they were, and a good request to each API is answered.
 """
+import json
 import random
 import re
 import socket
 import sys
+import threading
 import time
 
 import _malformed
 from _malformed import GOOD, PATHS
-from _serve import Claims, Server
+from _serve import Claims, Server, until
 
 BUILD = sys.argv[1] if len(sys.argv) > 1 else "build"
 SEED = int(sys.argv[2]) if len(sys.argv) > 2 else 1
@@ -122,6 +124,22 @@ def rounds(server, requests, wrong):
     return server.threads(), min(files), min(memory)
 
 
+def large_bodies():
+    """What a burst of them took is given back, soon after."""
+    block = {"type": "text", "text": "word " * 20}
+    body = json.dumps({"messages": [{"role": "user", "content": [block] * 100000}]}).encode()
+    with Server(BUILD, {"rules": [{"say": "Ja."}]}, "--quiet", ctx=1024) as server:
+        before = server.memory()
+        threads = [threading.Thread(target=server.post, args=("/v1/messages", body))
+                   for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        until(lambda: server.memory() - before < 40 << 20, "memory of large bodies is given back",
+              20)
+
+
 def main():
     start = time.monotonic()
     requests = [*_malformed.bodies(), *_malformed.paths(), *_malformed.framings()]
@@ -138,6 +156,7 @@ def main():
         claim("as many open files", after[1] == before[1], before, after)
         claim(f"memory grew by {after[2] - before[2]} bytes", after[2] <= before[2] + GROWTH)
         good_requests(server)
+    claim.run("a burst of large bodies", large_bodies)
     print(f"{len(requests)} requests, {after[2] - before[2]} bytes more, "
           f"{time.monotonic() - start:.1f} s")
     return claim.end()
