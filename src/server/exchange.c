@@ -2,6 +2,7 @@
  *
  * Whatever writes to a connection may find it lost, which ends the exchange at
  * once (exchange_lost): so after a write that failed nothing of it is touched. */
+#include "exchange.h"
 #include "exchange_parts.h"
 #include "responses_in.h"
 #include "wire.h"

@@ -518,7 +518,9 @@ def claim_traces(folder):
         claim("the folder is its owner's", stat.S_IMODE(traces.stat().st_mode) == 0o700)
         for request, path, stream in ids:
             file = traces / f"{request}.txt"
-            text = file.read_text("utf-8") if file.exists() else ""
+            until(lambda: file.exists() and re.search(r"\n==== \w+\n$", file.read_text("utf-8")),
+                  "the trace is whole", 10)
+            text = file.read_text("utf-8")
             claim(f"a trace of {path} has request, prompt and reply",
                   text.count("A question?") >= 2 and "<｜begin▁of▁sentence｜>" in text and
                   ("é" in text.partition("==== reply")[2]), text[:3000])

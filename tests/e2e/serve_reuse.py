@@ -109,7 +109,8 @@ def prompt_of(folder, reply):
     """The text of the prompt, from the trace."""
     assert reply.status == 200, reply
     path = pathlib.Path(folder) / f"{reply.headers['request-id']}.txt"
-    text = until(lambda: path.exists() and path.read_bytes(), "there is a trace")
+    until(lambda: path.exists() and b"\n==== reply\n" in path.read_bytes(), "there is a trace")
+    text = path.read_bytes()
     return text.partition(b"\n==== prompt\n")[2].partition(b"\n==== reply\n")[0].decode()
 
 
