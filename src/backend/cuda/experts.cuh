@@ -23,10 +23,12 @@ static inline int pairs_of(const Moe *m) { return m->n_rows * m->active; }
 void experts_few(Cuda *c, const Moe *m);
 size_t scratch_of_few(int pairs, int dim, int ff);
 /* experts_int8.cu: for few rows, where matrices fit. h [pairs][ff] = swiglu times the gate;
- * out [pairs][dim] = or += down . h */
-bool int8_fits(const DevWeight *w);
+ * y = or += the sum of down . h of a row's pairs. known: the ids were there before the kernel
+ * that was launched last began its work, which is int8_up's. */
+bool int8_up_fits(Cuda *c, const Moe *m);
+bool int8_down_fits(Cuda *c, const Moe *m);
 void int8_up(Cuda *c, const Moe *m, float *h);
-void int8_down(Cuda *c, const Moe *m, const float *h, float *out, bool add);
+void int8_down(Cuda *c, const Moe *m, const float *h, bool known);
 /* experts_many.cu */
 void experts_many(Cuda *c, const Moe *m);
 size_t scratch_of_many(int rows, int active, int n_experts, int dim, int ff);

@@ -109,30 +109,23 @@ static void plain_up(Cuda *c, const Moe *m, float *h, float *u)
 
 /* ---- all ------------------------------------------------------------------------------ */
 
-static void make_h(Cuda *c, const Moe *m, float *h, float *u)
-{
-    if (int8_fits(&m->gate) && int8_fits(&m->up) && m->gate.type == m->up.type)
-        int8_up(c, m, h);
-    else
-        plain_up(c, m, h, u);
-}
-
 void experts_few(Cuda *c, const Moe *m)
 {
     const size_t n = pairs_of(m), bytes = n * m->ff * sizeof(float);
+    const bool fits = int8_up_fits(c, m);
     size_t used = 0;
     float *part = (float *)op_scratch(c, &used, n * m->dim * sizeof(float));
     float *h = (float *)op_scratch(c, &used, bytes), *u = (float *)op_scratch(c, &used, bytes);
     if (!u)
         return;
-    make_h(c, m, h, u);
-    if (int8_fits(&m->down) && !m->ids) { /* a pair is a row: no sum */
-        int8_down(c, m, h, m->y, m->add);
+    if (fits)
+        int8_up(c, m, h);
+    else
+        plain_up(c, m, h, u);
+    if (int8_down_fits(c, m)) {
+        int8_down(c, m, h, fits);
         return;
     }
-    if (int8_fits(&m->down))
-        int8_down(c, m, h, part, false);
-    else
-        multiply_plain(c, part, m->down, m, h, 1);
+    multiply_plain(c, part, m->down, m, h, 1);
     add_pairs(c, m, part);
 }

@@ -4,41 +4,62 @@
  * sign, a code of 2 bits times a scale of 4, ... Inputs become whole numbers of 24 bits a
  * chunk of 256 columns at a time, cut into three int8 "limbs". A weight is decoded once to
  * int8 and multiplied with the limbs, sums are exact, and what remains is an F32 product
- * for every 32 columns: as precise as F32, at about two instructions a weight.
+ * for every 32 columns: as precise as F32, at less than two instructions a weight.
  *
  * mma.m16n8k32 has 16 weight rows as A, and 8 columns as B, of which a row of inputs needs
  * 3. The others keep apart what has different factors: of each 256 columns lane t of a quad
- * owns 64 in two groups of 32, and its limbs are in columns 2t and 2t + 1 (limb 2 in a
- * second product) while those columns are zero for other lanes. So lane t's results are
- * just its own group's, of rows g and g + 8 (lane = 4g + t), whose factors it has.
+ * owns 64 in two groups of 32, and its limbs are in columns 2t and 2t + 1 while those
+ * columns are zero for other lanes. So lane t's results are just its own group's, of rows g
+ * and g + 8 (lane = 4g + t), whose factors it has. A first product has limbs 0 and 1, one for
+ * each pair; one more has limb 2 of both pairs.
  *
- * A block takes tiles: 32 rows (16 of gate and 16 of up; 32 of down) of one expert, with
- * up to T pairs. Its warps share the columns, a step of 128 or 256 each in turn; their
- * sums meet in shared memory in the order of the warps. Bytes: each weight once for T
- * pairs, the inputs once a block and expert. */
+ * A tile is 32 rows: 16 of gate and the same 16 of up, or 32 of down. A unit is what is
+ * multiplied with one set of inputs: for gate and up the pairs, up to T, of one expert; for
+ * down a row, with all its experts. Its sources are the chunks of its inputs, one expert's
+ * after the other's in ascending order. A block takes tiles of units one after the other,
+ * several in a batch, and a warp of it takes the sources w, w + WARPS, ...: it alone needs
+ * them, so it cuts them for itself once a unit, and nobody waits for anybody before the end
+ * of a batch. Then warps add up the sources' sums of a tile each, in order: the same order
+ * and numbers in whatever company.
+ *
+ * Bytes: each weight once for T pairs (gate, up) or one (down); the inputs once a block and
+ * unit; of each tile and source 128 bytes a pair through shared memory. Down leaves the sum
+ * over a row's experts, so nothing of a pair's goes through memory but h. */
 #include "experts_mma.cuh"
 #include "experts_parts.cuh"
 
 enum {
-    WARPS = 8,
+    WARPS = 16, /* one block a multiprocessor */
     THREADS = WARPS * WARP,
     LIMBS = 3,
     LIMB_STRIDE = CHUNK + 16, /* two limbs of the same columns do not meet in a bank */
-    CHUNK_BYTES = LIMBS * LIMB_STRIDE,
-    MOST_COLS = 8192, /* whose inputs fit shared memory */
-    TILE = 32
+    TILE = 32,
+    MOST_BATCH = 8 /* tiles */
 };
+
+/* Of all lanes the same, which the compiler cannot know of threadIdx. */
+__device__ static int warp_number() { return __shfl_sync(~0u, threadIdx.x / WARP, 0); }
 
 /* ---- inputs ----------------------------------------------------------------------------- */
 
-/* T rows of inputs in shared memory. */
-struct Limbs {
-    char *limb;   /* [T][chunks][LIMBS][LIMB_STRIDE], the first limb counts 65536 */
-    SharedAt at;  /* the same */
-    float *scale; /* [T][chunks] of a chunk's whole numbers */
-    float *sum;   /* [T][chunks][16] of 16 inputs */
-    int chunks;
+/* A chunk of a row of inputs. */
+struct Slot {
+    char limb[LIMBS][LIMB_STRIDE]; /* the first counts 65536 */
+    float sum[16];                 /* of 16 inputs each */
+    float scale;                   /* of the whole numbers */
+    float pad[3];
 };
+
+/* A lane's part of it. */
+struct Eight {
+    float4 a, b;
+};
+
+__device__ static Eight values_at(const float *x)
+{
+    const int lane = threadIdx.x % WARP;
+    return { *(const float4 *)(x + 8 * lane), *(const float4 *)(x + 8 * lane + 4) };
+}
 
 /* Bytes i of four words. */
 __device__ static unsigned bytes_of(const unsigned *y, int i)
@@ -49,11 +70,10 @@ __device__ static unsigned bytes_of(const unsigned *y, int i)
 
 /* A warp: 256 inputs, 8 a lane. Digits are -128 .. 127, so a byte of the number plus
  * 0x808080 is a digit but for its top bit. */
-__device__ static void cut_chunk(const Limbs &l, int token, int chunk, const float *x)
+__device__ static void cut(Slot *to, const Eight &x)
 {
     const int lane = threadIdx.x % WARP;
-    const float4 a = *(const float4 *)(x + 8 * lane), b = *(const float4 *)(x + 8 * lane + 4);
-    const float v[8] = { a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w };
+    const float v[8] = { x.a.x, x.a.y, x.a.z, x.a.w, x.b.x, x.b.y, x.b.z, x.b.w };
     const float most = 8300000; /* less than 127 127 127 in base 256 */
     unsigned bits = 0, y[8];
     float sum = 0;
@@ -69,398 +89,600 @@ __device__ static void cut_chunk(const Limbs &l, int token, int chunk, const flo
 #pragma unroll
     for (int i = 0; i < 8; i++)
         y[i] = wild ? 0 : (unsigned)(__float2int_rn(v[i] * times) + 0x808080);
-    char *to = l.limb + (size_t)(token * l.chunks + chunk) * CHUNK_BYTES + 8 * lane;
 #pragma unroll
     for (int i = 0; i < LIMBS; i++)
-        *(uint2 *)(to + i * LIMB_STRIDE) = make_uint2(bytes_of(y, LIMBS - 1 - i) ^ 0x80808080,
-                                                      bytes_of(y + 4, LIMBS - 1 - i) ^ 0x80808080);
+        *(uint2 *)(to->limb[i] + 8 * lane) = make_uint2(
+            bytes_of(y, LIMBS - 1 - i) ^ 0x80808080, bytes_of(y + 4, LIMBS - 1 - i) ^ 0x80808080);
     sum += __shfl_xor_sync(~0u, sum, 1);
     if (lane % 2 == 0)
-        l.sum[(token * l.chunks + chunk) * 16 + lane / 2] = sum;
+        to->sum[lane / 2] = sum;
     if (lane == 0)
-        l.scale[token * l.chunks + chunk] = wild   ? __uint_as_float(0x7fffffff)
-                                            : none ? 0
-                                                   : max / most;
+        to->scale = wild ? __uint_as_float(0x7fffffff) : none ? 0 : max * (1 / most);
 }
 
-/* ---- which pairs --------------------------------------------------------------------------- */
-
-/* Of all pairs in shared memory. A unit is up to T pairs of one expert. */
-struct Units {
-    int *id;    /* [pairs] */
-    int *next;  /* [pairs] the next pair with the same expert; pairs: none */
-    int *start; /* [pairs] a unit's first pair */
-    int n;
-};
-
-template <int T> __device__ static void find_units(Units *u, const int *ids, int pairs)
-{
-    for (int p = threadIdx.x; p < pairs; p += THREADS)
-        u->id[p] = ids ? ids[p] : 0;
-    __syncthreads();
-    for (int from = 0; from < pairs; from += THREADS) {
-        const int p = from + threadIdx.x, mine = u->id[min(p, pairs - 1)];
-        int before = 0, next = pairs;
-#pragma unroll 8
-        for (int q = 0; q < pairs; q++) {
-            const bool same = u->id[q] == mine;
-            before += same && q < p;
-            next = min(next, same && q > p ? q : pairs);
-        }
-        __syncthreads(); /* the unrolled loop may read, in vain, behind the ids */
-        if (p < pairs)
-            u->next[p] = before % T ? ~next : next; /* negative: no unit begins here */
-    }
-    __syncthreads();
-    int n = 0;
-    for (int p = 0; p < pairs; p++)
-        n += u->next[p] >= 0;
-    u->n = n;
-    for (int p = threadIdx.x; p < pairs; p += THREADS) {
-        int before = 0;
-        for (int q = 0; q < p; q++)
-            before += u->next[q] >= 0;
-        if (u->next[p] >= 0)
-            u->start[before] = p;
-    }
-    __syncthreads();
-}
-
-__device__ static int next_pair(const Units &u, int p)
-{
-    return u.next[p] < 0 ? ~u.next[p] : u.next[p];
-}
-
-/* ---- a tile ----------------------------------------------------------------------------------- */
+/* ---- jobs --------------------------------------------------------------------------------- */
 
 struct Job {
     DevWeight w[2]; /* gate and up; or down twice */
-    int down;       /* rows of w[1] begin TILE / 2 rows behind those of w[0] */
-    const int *ids;
+    const int *ids; /* NULL: all 0 */
     const float *gates;
-    const float *x; /* [pairs / per][w.cols] */
-    float *out;     /* [pairs][w.rows] */
-    int rows, pairs, per;
+    const float *x; /* gate, up: [rows][w.cols]; down: [pairs][w.cols] */
+    float *out;     /* [pairs][w.rows]; [rows][w.rows] */
+    int rows, active;
     float limit;
     bool add;
+    bool known; /* ids were ready before the kernel in front of this one did anything */
+};
+
+/* Tables in shared memory, of IQ2_XXS only: entry i is WIDE bytes, a word for each lane with
+ * the eight nibbles of the grid's entry i, then one with the signs of index i % 128, see
+ * experts_parts.cuh. So a byte of an index and a lane's number side by side are an address.
+ * Behind them are the magnitudes: from there, a word for each lane, they come to a register and
+ * stay there, where a constant is copied to one for each use. */
+enum { WIDE = 2 * WARP * sizeof(unsigned), PLUS_AT = 256 * WIDE, TABLES = PLUS_AT + WIDE / 2 };
+
+__device__ static void fill_wide(char *table, const uint2 *grid)
+{
+    if (threadIdx.x < WARP)
+        ((unsigned *)(table + PLUS_AT))[threadIdx.x] = iq2_plus;
+    for (int i = threadIdx.x; i < 2 * 256; i += THREADS) {
+        const int entry = i / 2, sign = entry & 127;
+        const unsigned mask = sign | (unsigned)(__popc(sign) & 1) << 7;
+        const uint2 v = grid[entry];
+        unsigned e = 0;
+        for (int k = 0; k < 4; k++)
+            if (i % 2 == 0)
+                e |= (v.x >> (8 * k + 4) & 3) << 4 * k | (v.y >> (8 * k + 4) & 3) << (4 * k + 16);
+            else
+                e |= (mask >> k & 1) << (4 * k + 2) | (mask >> (k + 4) & 1) << (4 * k + 18);
+        for (int c = 0; c < 8; c++) /* in turns, for the banks */
+            ((uint4 *)table)[i * 8 + (c + i) % 8] = make_uint4(e, e, e, e);
+    }
+}
+
+/* Eight j of group i of a lane's part, two words of int8. */
+template <int TYPE> struct Decode {
+    enum { BYTES = 0 };
+    __device__ static void eight(unsigned *v, const Part<TYPE> &p, int i, int j, const char *)
+    {
+        p.get(v, i, j, NULL);
+    }
+};
+template <> struct Decode<QUANT_IQ2_XXS> {
+    enum { BYTES = TABLES };
+    __device__ static void eight(unsigned *v, const Part<QUANT_IQ2_XXS> &p, int i, int j,
+                                 const char *table)
+    {
+        const unsigned index = i ? p.q.z : p.q.x, signs = i ? p.q.w : p.q.y;
+        const unsigned lane = threadIdx.x % WARP * sizeof(unsigned), take = 0x5504 | j << 4;
+        const unsigned at = bytes_from(index, lane, take);
+        const unsigned sign_at = bytes_from(signs << j, lane, take); /* bit 7: of the next sign */
+        const unsigned choice =
+            *(const unsigned *)(table + at) ^ *(const unsigned *)(table + WIDE / 2 + sign_at);
+        const unsigned plus = *(const unsigned *)(table + PLUS_AT + lane);
+        v[0] = bytes_from(plus, iq2_minus, choice);
+        v[1] = bytes_from(plus, iq2_minus, choice >> 16);
+    }
+};
+
+/* ---- units -------------------------------------------------------------------------------- */
+
+/* In shared memory. Gate, up: [units][T] the pairs of a unit and their expert, pair -1: none.
+ * Down: [rows][active] a row's by expert, ties as they came. */
+struct Units {
+    int2 *pair; /* pair, expert */
+    int n;
+};
+
+/* Read past L1, which may have kept what was there in another layer. */
+__device__ static int expert_of(const Job &j, int pair) { return j.ids ? __ldcg(j.ids + pair) : 0; }
+
+__device__ static void sort_rows(Units *u, const Job &j)
+{
+    for (int p = threadIdx.x; p < j.rows * j.active; p += THREADS) {
+        const int first = p / j.active * j.active, mine = expert_of(j, p);
+        int before = 0;
+#pragma unroll 8
+        for (int q = first; q < first + j.active; q++) {
+            const int other = expert_of(j, q);
+            before += other < mine || (other == mine && q < p);
+        }
+        u->pair[first + before] = make_int2(p, mine);
+    }
+    u->n = j.rows;
+    __syncthreads();
+}
+
+/* Units begin with every T-th pair of an expert. */
+template <int T> __device__ static void find_units(Units *u, const Job &j)
+{
+    const int pairs = j.rows * j.active;
+    int *id = (int *)(u->pair + T * pairs), *next = id + pairs;
+    unsigned *starts = (unsigned *)(next + pairs); /* a bit a pair */
+    for (int p = threadIdx.x; p < pairs; p += THREADS)
+        id[p] = expert_of(j, p);
+    __syncthreads();
+    for (int p = threadIdx.x; p < (pairs + WARP - 1) / WARP * WARP; p += THREADS) {
+        const int mine = id[min(p, pairs - 1)];
+        int before = 0, behind = pairs;
+#pragma unroll 8
+        for (int q = 0; q < pairs; q++) {
+            const bool same = id[q] == mine;
+            before += same && q < p;
+            behind = min(behind, same && q > p ? q : pairs);
+        }
+        const unsigned bits = __ballot_sync(~0u, p < pairs && before % T == 0);
+        if (p < pairs)
+            next[p] = behind;
+        if (p % WARP == 0)
+            starts[p / WARP] = bits;
+    }
+    __syncthreads();
+    u->n = 0;
+    for (int i = 0; i * WARP < pairs; i++)
+        u->n += __popc(starts[i]);
+    for (int p = threadIdx.x; p < pairs; p += THREADS) {
+        int before = __popc(starts[p / WARP] & ((1u << p % WARP) - 1));
+        for (int i = 0; i < p / WARP; i++)
+            before += __popc(starts[i]);
+        for (int k = 0, q = p; k < T && (starts[p / WARP] >> p % WARP & 1); k++) {
+            u->pair[before * T + k] = make_int2(q < pairs ? q : -1, id[p]);
+            q = q < pairs ? next[q] : q;
+        }
+    }
+    __syncthreads();
+}
+
+/* One pair each. */
+template <> __device__ void find_units<1>(Units *u, const Job &j)
+{
+    u->n = j.rows * j.active;
+    for (int p = threadIdx.x; p < u->n; p += THREADS)
+        u->pair[p] = make_int2(p, expert_of(j, p));
+    __syncthreads();
+}
+
+/* ---- a block's work ------------------------------------------------------------------------ */
+
+/* Tiles are numbered through, unit after unit. */
+struct Work {
+    Units u;
+    int warp;    /* this one */
+    int chunks;  /* of a row of inputs */
+    int sources; /* of a unit */
+    int tiles;   /* of a unit */
+    int to;      /* behind the block's last tile */
+    int batch;   /* so many tiles at most */
+    Slot *slot;  /* the warp's: [sources / WARPS][T] */
+    float *sums; /* [2][batch][sources][T][TILE] */
+};
+
+/* Where a batch ends that begins with tile i. */
+__device__ static int batch_end(const Work &w, int i)
+{
+    return min(min(i + w.batch, w.to), (i / w.tiles + 1) * w.tiles);
+}
+
+/* The source and tile whose weights are fetched next. */
+struct Ahead {
+    int tile, from, end, source; /* of the batch [from, end) */
+    unsigned at;                 /* of the lane's row of the tile: the number of its chunk */
 };
 
 template <int TYPE> struct Weights {
     Part<TYPE> part[2][2]; /* of both matrices rows g and g + 8 */
 };
 
-/* Step `step` of tile `tile` of expert e. */
-template <int TYPE>
-__device__ static void load(Weights<TYPE> *p, const Job &j, int e, int tile, int step)
-{
-    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-    const unsigned chunks = j.w[0].cols / CHUNK;
-    const unsigned row = (unsigned)e * j.w[0].rows + tile * (j.down ? TILE : TILE / 2) + g;
-#pragma unroll
-    for (int m = 0; m < 2; m++)
-#pragma unroll
-        for (int r = 0; r < 2; r++)
-            p->part[m][r].load(j.w[m], (row + (m && j.down ? TILE / 2 : 0) + 8 * r) * chunks, step,
-                               t);
-}
+/* T pairs or, 0, down. */
+template <int TYPE, int PAIRS> struct Few {
+    enum {
+        DOWN = PAIRS == 0,
+        T = DOWN ? 1 : PAIRS,
+        ROWS = DOWN ? TILE : TILE / 2, /* of one matrix */
+        STEPS = Part<TYPE>::STEPS
+    };
 
-/* The lane's limbs of two eights, as B: those of lanes without a column are zero from the
- * beginning, and stay. */
-struct Digits {
-    uint4 first[2], third[2];
-};
+    __device__ static int2 pair_of(const Job &j, const Work &w, int unit, int source, int token)
+    {
+        return w.u.pair[DOWN ? unit * j.active + source / w.chunks : unit * T + token];
+    }
 
-/* c [matrix][limbs 0 and 1 of row g, of row g + 8; limb 2 likewise] = v . x of a group. v: of
- * each matrix and eight the A: words of row g, g + 8, g, g + 8. */
-template <int JUMP>
-__device__ static void multiply(int c[2][8], const unsigned v[2][4][4], Digits *d, SharedAt x)
-{
-    const int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
-    const bool mine = g / 2 == t;
-#pragma unroll
-    for (int j = 0; j < 2; j++) {
-        uint4 *b = &d->first[j], *b3 = &d->third[j];
-        load_if(b, mine, x + (g % 2 * LIMB_STRIDE + j * JUMP));
-        load_if(b3, mine && g % 2 == 0, x + (2 * LIMB_STRIDE + j * JUMP));
-#pragma unroll
-        for (int m = 0; m < 2; m++) {
-            if (j == 0) {
-                mma_s8_first(c[m], v[m][0], b->x, b->y);
-                mma_s8_first(c[m] + 4, v[m][0], b3->x, b3->y);
-            } else {
-                mma_s8(c[m], v[m][2], b->x, b->y);
-                mma_s8(c[m] + 4, v[m][2], b3->x, b3->y);
-            }
-            mma_s8(c[m], v[m][2 * j + 1], b->z, b->w);
-            mma_s8(c[m] + 4, v[m][2 * j + 1], b3->z, b3->w);
+    /* ---- weights */
+
+    __device__ static void place(Ahead *a, const Job &j, const Work &w)
+    {
+        const int unit = a->tile / w.tiles, tile = a->tile % w.tiles;
+        const int chunk = DOWN ? a->source % w.chunks : a->source;
+        const unsigned e = pair_of(j, w, unit, a->source, 0).y;
+        a->at = (e * j.w[0].rows + tile * ROWS + threadIdx.x % WARP / 4) * w.chunks + chunk;
+    }
+    /* Batches begin with tile i; none is left where a->tile is behind the block's last. */
+    __device__ static void start(Ahead *a, const Job &j, const Work &w, int i)
+    {
+        a->source = w.warp;
+        a->tile = a->from = a->source < w.sources ? i : w.to;
+        if (a->tile < w.to) {
+            a->end = batch_end(w, i);
+            place(a, j, w);
         }
     }
-}
-
-/* acc += factor * (limbs . weights) of one group of 32 a lane. */
-template <int TYPE, int T>
-__device__ static void add_group(float acc[2][2][T], const Weights<TYPE> &p, const Limbs &l,
-                                 Digits *d, int n, int chunk, int i, const char *table)
-{
-    unsigned v[2][4][4];
-    float factor[2][2];
+    __device__ static void advance(Ahead *a, const Job &j, const Work &w)
+    {
+        if (++a->tile < a->end) {
+            a->at += ROWS * w.chunks;
+        } else if (a->source + WARPS < w.sources) {
+            a->source += WARPS;
+            a->tile = a->from;
+            place(a, j, w);
+        } else {
+            start(a, j, w, a->end);
+        }
+    }
+    __device__ static void load(Weights<TYPE> *p, const Job &j, const Work &w, const Ahead &a,
+                                int step)
+    {
 #pragma unroll
-    for (int m = 0; m < 4; m++) {
-        factor[m / 2][m % 2] = p.part[m / 2][m % 2].factor(i);
+        for (int m = 0; m < 2; m++)
+#pragma unroll
+            for (int r = 0; r < 2; r++)
+                p->part[m][r].load(j.w[m], a.at + ((DOWN ? m * TILE / 2 : 0) + 8 * r) * w.chunks,
+                                   step, threadIdx.x % 4);
+    }
+
+    /* ---- inputs */
+
+    /* A warp: all its sources of a unit, several at once on their way. */
+    __device__ static void cut_sources(const Job &j, const Work &w, int unit)
+    {
+        enum { AT_ONCE = DOWN ? 3 : T };
+        const int warp = w.warp;
+        const int n = warp < w.sources ? (w.sources - warp + WARPS - 1) / WARPS * T : 0;
+        __syncwarp(); /* nobody reads the last unit's any more */
+        for (int first = 0; first < n; first += AT_ONCE) {
+            Eight x[AT_ONCE];
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++) {
+                const int source = warp + (first + k) / T * WARPS;
+                if (first + k >= n)
+                    continue;
+                const int p = pair_of(j, w, unit, source, (first + k) % T).x;
+                const int row = DOWN ? p : p / j.active;
+                const int chunk = DOWN ? source % w.chunks : source;
+                x[k] = {};
+                if (p >= 0)
+                    x[k] = values_at(j.x + (size_t)row * j.w[0].cols + chunk * CHUNK);
+            }
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++)
+                if (first + k < n)
+                    cut(w.slot + first + k, x[k]);
+        }
+        __syncwarp();
+    }
+
+    /* ---- products */
+
+    /* The lane's limbs of a group, as B: those of lanes without a column are zero from the
+     * beginning, and stay. */
+    struct Digits {
+        uint4 first[T][2], third[2];
+    };
+
+    __device__ static void load_digits(Digits *d, SharedAt slot, int i, int n)
+    {
+        enum { JUMP = Part<TYPE>::JUMP };
+        const int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+        const bool mine = g / 2 == t;
+        const SharedAt x = slot + Part<TYPE>::at(t, i);
+        const SharedAt third = x + 2 * LIMB_STRIDE + (T > 1 ? g % 2 * (int)sizeof(Slot) : 0);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+#pragma unroll
+            for (int k = 0; k < T; k++)
+                if (k == 0 || k < n)
+                    load_if(&d->first[k][h], mine,
+                            x + k * (int)sizeof(Slot) + g % 2 * LIMB_STRIDE + h * JUMP);
+            load_if(&d->third[h], mine && g % 2 < T, third + h * JUMP);
+        }
+    }
+
+    /* acc += the group's numbers times the limbs, of 16 rows. v: of each eight the A. */
+    __device__ static void multiply(float acc[2][T], const unsigned v[4][4], const float inner[2],
+                                    const Digits &d, int n)
+    {
+        int c[T][4], third[4];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            unsigned two[2];
-            p.part[m / 2][m % 2].get(two, i, j, table);
-            v[m / 2][j][m % 2] = two[0];
-            v[m / 2][j][m % 2 + 2] = two[1];
-        }
-    }
-    const SharedAt x = l.at + (chunk * CHUNK_BYTES + Part<TYPE>::at(threadIdx.x % 4, i));
 #pragma unroll
-    for (int k = 0; k < T; k++) {
-        if (T > 1 && k >= n)
-            continue;
-        int c[2][8];
-        multiply<Part<TYPE>::JUMP>(c, v, d, x + k * l.chunks * CHUNK_BYTES);
-        const float scale = l.scale[k * l.chunks + chunk];
-#pragma unroll
-        for (int m = 0; m < 4; m++) {
-            const int *s = c[m / 2] + 2 * (m % 2);
-            const float whole = fmaf((float)s[0], 65536, fmaf((float)s[1], 256, (float)s[4]));
-            acc[m / 2][m % 2][k] = fmaf(factor[m / 2][m % 2] * scale, whole, acc[m / 2][m % 2][k]);
+            for (int k = 0; k < T; k++) {
+                const uint4 b = d.first[k][j / 2];
+                if ((k == 0 || k < n) && j == 0)
+                    mma_s8_first(c[k], v[j], b.x, b.y);
+                else if (k == 0 || k < n)
+                    mma_s8(c[k], v[j], j % 2 ? b.z : b.x, j % 2 ? b.w : b.y);
+            }
+            const uint4 b = d.third[j / 2];
+            if (j == 0)
+                mma_s8_first(third, v[j], b.x, b.y);
+            else
+                mma_s8(third, v[j], j % 2 ? b.z : b.x, j % 2 ? b.w : b.y);
         }
+#pragma unroll
+        for (int k = 0; k < T; k++)
+            if (k == 0 || k < n)
+#pragma unroll
+                for (int r = 0; r < 2; r++) {
+                    const float high = (float)(c[k][2 * r] * 256 + c[k][2 * r + 1]);
+                    const float whole = fmaf(high, 256, (float)third[2 * r + k]);
+                    acc[r][k] = fmaf(inner[r], whole, acc[r][k]);
+                }
     }
-}
 
-/* acc -= least times the inputs' sums. */
-template <int TYPE, int T>
-__device__ static void take_least(float acc[2][2][T], const Weights<TYPE> &p, const Limbs &l, int n,
-                                  int chunk)
-{
-    enum { MINS = Part<TYPE>::MINS };
-    const int t = threadIdx.x % 4;
+    __device__ static void add_group(float acc[2][2][T], const Weights<TYPE> &p, SharedAt slot,
+                                     Digits *d, int i, int n, const char *table)
+    {
+        load_digits(d, slot, i, n);
 #pragma unroll
-    for (int k = 0; k < T; k++) {
-        if (T > 1 && k >= n)
-            continue;
-        const float *sum = l.sum + (k * l.chunks + chunk) * 16;
+        for (int m = 0; m < 2; m++) {
+            unsigned v[4][4];
+            float inner[2];
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                inner[r] = p.part[m][r].inner(i);
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    unsigned two[2];
+                    Decode<TYPE>::eight(two, p.part[m][r], i, j, table);
+                    v[j][r] = two[0];
+                    v[j][r + 2] = two[1];
+                }
+            }
+            multiply(acc[m], v, inner, *d, n);
+        }
+    }
+
+    /* What is subtracted, of one row and pair. */
+    __device__ static float less_of(const Part<TYPE> &p, const float *sum)
+    {
+        enum { MINS = Part<TYPE>::MINS };
+        const int t = threadIdx.x % 4;
+        float less = 0;
 #pragma unroll
         for (int b = 0; b < MINS; b++) {
             const float s = MINS == 4 ? sum[8 * (t / 2) + t % 2 + 2 * b]
                                       : sum[4 * t + 2 * b] + sum[4 * t + 2 * b + 1];
-#pragma unroll
-            for (int m = 0; m < 4; m++)
-                acc[m / 2][m % 2][k] =
-                    fmaf(-p.part[m / 2][m % 2].least(b), s, acc[m / 2][m % 2][k]);
+            less = fmaf(p.less(b), s, less);
         }
+        return less;
     }
-}
 
-/* Quads add up; lane t leaves rows g + 8 t of the warp's 32. to: [32][T] */
-template <int T> __device__ static void leave_sums(float *to, const float acc[2][2][T])
-{
-    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-#pragma unroll
-    for (int k = 0; k < T; k++) {
-        float s[4];
-#pragma unroll
-        for (int m = 0; m < 4; m++) {
-            s[m] = acc[m / 2][m % 2][k];
-            s[m] += __shfl_xor_sync(~0u, s[m], 1);
-            s[m] += __shfl_xor_sync(~0u, s[m], 2);
-        }
-        to[(g + 8 * t) * T + k] = t == 0 ? s[0] : t == 1 ? s[1] : t == 2 ? s[2] : s[3];
-    }
-}
-
-/* sums: [WARPS][32][T]; pair: [T] of the unit */
-template <int T>
-__device__ static void finish_tile(const Job &j, int tile, const float *sums, const int *pair,
-                                   int n)
-{
-    enum { ROWS = TILE / 2 };
-    const int rows = j.down ? TILE : ROWS;
-    for (int i = threadIdx.x; i < rows * T; i += THREADS) {
-        const int k = i % T, row = i / T, p = pair[k];
-        float a = 0, b = 0;
-        if (k >= n)
-            continue;
-        for (int w = 0; w < WARPS; w++) {
-            a += sums[(w * TILE + row) * T + k];
-            b += j.down ? 0 : sums[(w * TILE + ROWS + row) * T + k];
-        }
-        float *out = j.out + (size_t)p * j.w[0].rows + (size_t)tile * rows + row;
-        if (!j.down)
-            *out = swiglu(a, b, j.limit, j.gates ? j.gates[p] : 1);
-        else
-            *out = j.add ? *out + a : a;
-    }
-}
-
-/* The pairs of a unit and their inputs, to shared memory. Returns how many. */
-template <int TYPE, int T>
-__device__ static int take_unit(const Job &j, const Units &u, int unit, const Limbs &l, int *pair)
-{
-    int n = 0;
-    __syncthreads(); /* nobody reads the last unit's any more */
-    for (int p = u.start[unit]; n < T && p < j.pairs; p = next_pair(u, p)) {
-        if (threadIdx.x == 0)
-            pair[n] = p;
-        n++;
-    }
-    __syncthreads();
-    for (int i = threadIdx.x / WARP; i < n * l.chunks; i += WARPS) {
-        const int token = i / l.chunks, chunk = i % l.chunks;
-        const float *x = j.x + (size_t)(pair[token] / j.per) * j.w[0].cols + chunk * CHUNK;
-        cut_chunk(l, token, chunk, x);
-    }
-    __syncthreads();
-    return n;
-}
-
-/* Shared memory of a block, front to back. */
-template <int TYPE, int T> struct Space {
-    enum { TABLES = TYPE == QUANT_IQ2_XXS ? TABLE_BYTES : 0 };
-    static size_t bytes(int chunks, int pairs)
+    /* Quads add up; of the rows g + 8q lane t keeps that of q = t. */
+    __device__ static void leave(float *to, const float v[4])
     {
-        return TABLES + (size_t)T * chunks * (CHUNK_BYTES + 17 * sizeof(float)) +
-               (2 * WARPS * TILE * T + T + 3 * (size_t)pairs) * sizeof(float);
+        const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+        const bool odd = t & 1, high = t & 2;
+        const float a = __fadd_rn(odd ? v[1] : v[0], __shfl_xor_sync(~0u, odd ? v[0] : v[1], 1));
+        const float b = __fadd_rn(odd ? v[3] : v[2], __shfl_xor_sync(~0u, odd ? v[2] : v[3], 1));
+        to[8 * t + g] = __fadd_rn(high ? b : a, __shfl_xor_sync(~0u, high ? a : b, 2));
     }
-    __device__ static float *limbs(Limbs *l, char *shared, int chunks)
+
+    /* A source's part of a tile: what the lanes have in acc, to sums [T][TILE]. */
+    __device__ static void leave_sums(float *sums, const float acc[2][2][T], const Weights<TYPE> &p,
+                                      const Slot *slot, int n)
     {
-        *l = { shared + TABLES, shared_at(shared + TABLES), NULL, NULL, chunks };
-        l->scale = (float *)(l->limb + T * chunks * CHUNK_BYTES);
-        l->sum = l->scale + T * chunks;
-        return l->sum + T * chunks * 16;
+#pragma unroll
+        for (int k = 0; k < T; k++) {
+            float v[4];
+            if (k > 0 && k >= n)
+                continue;
+#pragma unroll
+            for (int m = 0; m < 4; m++) {
+                const Part<TYPE> &part = p.part[m / 2][m % 2];
+                v[m] = __fmul_rn(__fmul_rn(part.outer(), slot[k].scale), acc[m / 2][m % 2][k]);
+                if (Part<TYPE>::MINS)
+                    v[m] = fmaf(-part.outer_less(), less_of(part, slot[k].sum), v[m]);
+            }
+            leave(sums + k * TILE, v);
+        }
+    }
+
+    /* ---- the end of a batch */
+
+    /* sums: of a tile and pair, [sources][T][TILE] */
+    __device__ static void finish_tile(const Job &j, const Work &w, const float *sums, int i,
+                                       int token)
+    {
+        const int lane = threadIdx.x % WARP, unit = i / w.tiles;
+        const size_t row = (size_t)(i % w.tiles) * ROWS + lane;
+        float sum = sums[lane];
+#pragma unroll 8
+        for (int s = 1; s < w.sources; s++)
+            sum += sums[s * T * TILE + lane];
+        if (DOWN) {
+            float *out = j.out + (size_t)unit * j.w[0].rows + row;
+            *out = j.add ? *out + sum : sum;
+            return;
+        }
+        const float up = __shfl_down_sync(~0u, sum, ROWS);
+        const int p = w.u.pair[unit * T + token].x;
+        if (lane < ROWS)
+            j.out[(size_t)p * j.w[0].rows + row] =
+                swiglu(sum, up, j.limit, j.gates ? j.gates[p] : 1);
+    }
+
+    /* Pairs of the unit of tile i. */
+    __device__ static int pairs_at(const Work &w, int i)
+    {
+        return T > 1 && w.u.pair[i / w.tiles * T + 1].x >= 0 ? 2 : 1;
+    }
+
+    __device__ static void run(const Job &j, const Work &w, int from, const char *table)
+    {
+        const int warp = w.warp;
+        Digits d = {};
+        Weights<TYPE> next;
+        Ahead ahead;
+        start(&ahead, j, w, from);
+        if (ahead.tile < w.to)
+            load(&next, j, w, ahead, 0);
+        if (DOWN) {
+            let_others_start();
+            wait_for_others();
+        }
+        int unit = -1, n = 0, end;
+        float *sums = w.sums, *other = w.sums + (size_t)w.batch * w.sources * T * TILE;
+        for (int first = from; first < w.to; first = end) {
+            end = batch_end(w, first);
+            if (first / w.tiles != unit) {
+                unit = first / w.tiles;
+                n = pairs_at(w, first);
+                cut_sources(j, w, unit);
+            }
+            const Slot *slot = w.slot;
+            for (int s = warp; s < w.sources; s += WARPS, slot += T)
+                for (int i = first; i < end; i++) {
+                    float acc[2][2][T] = {};
+                    Weights<TYPE> now;
+#pragma unroll
+                    for (int h = 0; h < STEPS; h++) {
+                        now = next;
+                        if (h == STEPS - 1)
+                            advance(&ahead, j, w);
+                        if (ahead.tile < w.to)
+                            load(&next, j, w, ahead, (h + 1) % STEPS);
+#pragma unroll
+                        for (int k = 0; k < 3 - STEPS; k++)
+                            add_group(acc, now, shared_at(slot), &d, STEPS == 1 ? k : h, n, table);
+                    }
+                    leave_sums(sums + (size_t)((i - first) * w.sources + s) * T * TILE, acc, now,
+                               slot, n);
+                }
+            __syncthreads();
+            for (int i = (warp + first) % WARPS; i < (end - first) * n; i += WARPS)
+                finish_tile(j, w, sums + (size_t)((i / n) * w.sources * T + i % n) * TILE,
+                            first + i / n, i % n);
+            float *const last = sums;
+            sums = other, other = last;
+        }
     }
 };
 
-/* Block i of b takes tiles i * all / b .. of all units' tiles, one after the other; the
- * weights of a warp's next step are on their way while it multiplies. */
-template <int TYPE, int T>
-__global__ void __launch_bounds__(THREADS, T <= 2 ? 2 : 1) few_tiles(Job j, const uint2 *grid)
-{
-    enum { STEPS = Part<TYPE>::STEPS };
-    extern __shared__ __align__(16) char shared[];
-    const int chunks = j.w[0].cols / CHUNK, steps = chunks * STEPS, warp = threadIdx.x / WARP;
-    Limbs l;
-    float *sums = Space<TYPE, T>::limbs(&l, shared, chunks);
-    int *pair = (int *)(sums + 2 * WARPS * TILE * T);
-    Units u = { pair + T, pair + T + j.pairs, pair + T + 2 * j.pairs, 0 };
+/* ---- the kernel ----------------------------------------------------------------------------- */
 
-    let_others_start();
+/* Shared memory of a block, front to back: tables, slots, sums, units. T as in Few. */
+static size_t shared_bytes(const Job &j, bool down, int T, int batch)
+{
+    const size_t chunks = j.w[0].cols / CHUNK, sources = down ? j.active * chunks : chunks;
+    const size_t pairs = (size_t)j.rows * j.active, slots = (sources + WARPS - 1) / WARPS * T;
+    return (j.w[0].type == QUANT_IQ2_XXS ? TABLES : 0) + WARPS * slots * sizeof(Slot) +
+           2 * batch * sources * T * TILE * sizeof(float) +
+           pairs * (T * sizeof(int2) + 2 * sizeof(int)) + (pairs + WARP - 1) / WARP * sizeof(int);
+}
+
+/* Block i of b takes tiles i * all / b .. of all units' tiles. */
+template <int TYPE, int PAIRS>
+__global__ void __launch_bounds__(THREADS, 1) few_tiles(Job j, const uint2 *grid, int batch)
+{
+    typedef Few<TYPE, PAIRS> F;
+    extern __shared__ __align__(16) char shared[];
+    Work w;
+    w.warp = warp_number();
+    w.chunks = j.w[0].cols / CHUNK;
+    w.sources = F::DOWN ? j.active * w.chunks : w.chunks;
+    w.tiles = j.w[0].rows / F::ROWS;
+    w.batch = batch;
+    const int slots = (w.sources + WARPS - 1) / WARPS * F::T;
+    Slot *slot = (Slot *)(shared + Decode<TYPE>::BYTES);
+    w.slot = slot + w.warp * slots;
+    w.sums = (float *)(slot + WARPS * slots);
+    w.u.pair = (int2 *)(w.sums + (size_t)2 * batch * w.sources * F::T * TILE);
+
     if (TYPE == QUANT_IQ2_XXS)
-        fill_tables(shared, grid);
-    wait_for_others();
-    find_units<T>(&u, j.ids, j.pairs);
-    const int tiles = j.w[0].rows / (j.down ? TILE : TILE / 2);
-    const int all = u.n * tiles;
-    const int from = (int)((long long)all * blockIdx.x / gridDim.x);
-    const int to = (int)((long long)all * (blockIdx.x + 1) / gridDim.x);
-    if (from == to)
-        return;
-    Digits d = {};
-    Weights<TYPE> next;
-    if (warp < steps)
-        load(&next, j, u.id[u.start[from / tiles]], from % tiles, warp);
-    int n = 0;
-    for (int i = from; i < to; i++) {
-        if (i == from || i % tiles == 0)
-            n = take_unit<TYPE, T>(j, u, i / tiles, l, pair);
-        float acc[2][2][T] = {};
-        for (int s = warp; s < steps; s += WARPS) {
-            const Weights<TYPE> now = next;
-            const int ahead = s + WARPS < steps ? i : i + 1;
-            if (ahead < to)
-                load(&next, j, u.id[u.start[ahead / tiles]], ahead % tiles,
-                     ahead == i ? s + WARPS : warp);
-#pragma unroll
-            for (int k = 0; k < 3 - STEPS; k++)
-                add_group<TYPE, T>(acc, now, l, &d, n, s / STEPS, STEPS == 1 ? k : s % 2, shared);
-            if (Part<TYPE>::MINS)
-                take_least<TYPE, T>(acc, now, l, n, s / STEPS);
-        }
-        float *mine = sums + i % 2 * WARPS * TILE * T;
-        leave_sums<T>(mine + warp * TILE * T, acc);
-        __syncthreads();
-        finish_tile<T>(j, i % tiles, mine, pair, n);
-    }
+        fill_wide(shared, grid);
+    /* Others start when ids are ready: see Job.known. */
+    if (!F::DOWN || !j.known)
+        wait_for_others();
+    if (!F::DOWN)
+        let_others_start();
+    if (F::DOWN)
+        sort_rows(&w.u, j);
+    else
+        find_units<F::T>(&w.u, j);
+    const long long all = (long long)w.u.n * w.tiles;
+    const int from = (int)(all * blockIdx.x / gridDim.x);
+    w.to = (int)(all * (blockIdx.x + 1) / gridDim.x);
+    F::run(j, w, from, shared);
 }
 
 /* ---- launches ----------------------------------------------------------------------------------- */
 
-template <int TYPE, int T> static void launch(Cuda *c, const Job &j)
+static bool has_room(Cuda *c, const Job &j, bool down, int T, int batch)
 {
-    const size_t bytes = Space<TYPE, T>::bytes(j.w[0].cols / CHUNK, j.pairs);
-    const int tiles = j.w[0].rows / (j.down ? TILE : TILE / 2);
-    int fit = 1;
-    NOTE(c, cudaFuncSetAttribute(few_tiles<TYPE, T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 (int)bytes));
-    NOTE(c,
-         cudaOccupancyMaxActiveBlocksPerMultiprocessor(&fit, few_tiles<TYPE, T>, THREADS, bytes));
-    const int grid = MIN(j.pairs * tiles, MAX(fit, 1) * c->sm_count);
-    LAUNCH(c, (few_tiles<TYPE, T>), grid, THREADS, bytes, j, (const uint2 *)c->iq2_grid);
+    return shared_bytes(j, down, T, batch) <= shared_most(c);
 }
 
-template <int TYPE, int T> static bool has_room(Cuda *c, const Job &j)
+template <int TYPE, int PAIRS> static void launch(Cuda *c, const Job &j)
 {
-    return Space<TYPE, T>::bytes(j.w[0].cols / CHUNK, j.pairs) <= shared_most(c);
+    typedef Few<TYPE, PAIRS> F;
+    const int units = F::DOWN ? j.rows : j.rows * j.active;
+    const int grid = MIN(units * (j.w[0].rows / F::ROWS), c->sm_count);
+    int batch = MOST_BATCH;
+    while (batch > 1 && !has_room(c, j, F::DOWN, F::T, batch))
+        batch /= 2;
+    const size_t bytes = shared_bytes(j, F::DOWN, F::T, batch);
+    NOTE(c, cudaFuncSetAttribute(few_tiles<TYPE, PAIRS>,
+                                 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+    LAUNCH(c, (few_tiles<TYPE, PAIRS>), grid, THREADS, bytes, j, (const uint2 *)c->iq2_grid, batch);
 }
 
-/* One row: an expert has one pair. Of a few rows it rarely has more than two, but the shared
- * expert has them all. */
-template <int TYPE> static void run(Cuda *c, const Job &j)
+/* One row: an expert has one pair. Of a few rows it rarely has more than two. */
+template <int TYPE> static void run(Cuda *c, const Job &j, bool down)
 {
-    if (j.rows > 1 && has_room<TYPE, 2>(c, j))
+    if (down)
+        launch<TYPE, 0>(c, j);
+    else if (j.rows > 1 && has_room(c, j, false, 2, 1))
         launch<TYPE, 2>(c, j);
     else
         launch<TYPE, 1>(c, j);
 }
 
-static void run_q8(Cuda *c, const Job &j)
-{
-    if (j.rows > 2 && !j.ids && has_room<QUANT_Q8_0, 8>(c, j))
-        launch<QUANT_Q8_0, 8>(c, j);
-    else
-        run<QUANT_Q8_0>(c, j);
-}
-
-static void run_job(Cuda *c, const Job &j)
+static void run_job(Cuda *c, const Job &j, bool down)
 {
     switch (j.w[0].type) {
-    case QUANT_IQ2_XXS: run<QUANT_IQ2_XXS>(c, j); break;
-    case QUANT_Q2_K: run<QUANT_Q2_K>(c, j); break;
-    case QUANT_Q4_K: run<QUANT_Q4_K>(c, j); break;
-    case QUANT_Q8_0: run_q8(c, j); break;
-    case QUANT_MXFP4: run<QUANT_MXFP4>(c, j); break;
+    case QUANT_IQ2_XXS: run<QUANT_IQ2_XXS>(c, j, down); break;
+    case QUANT_Q2_K: run<QUANT_Q2_K>(c, j, down); break;
+    case QUANT_Q4_K: run<QUANT_Q4_K>(c, j, down); break;
+    case QUANT_Q8_0: run<QUANT_Q8_0>(c, j, down); break;
+    case QUANT_MXFP4: run<QUANT_MXFP4>(c, j, down); break;
     }
 }
 
-bool int8_fits(const DevWeight *w)
+static bool fits(Cuda *c, const Job &j, bool down)
 {
-    return !w->tiled &&
-           (w->type == QUANT_IQ2_XXS || w->type == QUANT_Q2_K || w->type == QUANT_Q4_K ||
-            w->type == QUANT_Q8_0 || w->type == QUANT_MXFP4) &&
-           w->cols % CHUNK == 0 && w->cols <= MOST_COLS && w->rows % TILE == 0;
+    const DevWeight *w = j.w;
+    const bool known = w->type == QUANT_IQ2_XXS || w->type == QUANT_Q2_K || w->type == QUANT_Q4_K ||
+                       w->type == QUANT_Q8_0 || w->type == QUANT_MXFP4;
+    return known && w[1].type == w->type && !w->tiled && w->cols % CHUNK == 0 &&
+           w->rows % TILE == 0 && has_room(c, j, down, 1, 1);
 }
 
-void int8_up(Cuda *c, const Moe *m, float *h)
+static Job up_job(const Moe *m, float *h)
 {
-    run_job(c, { { m->gate, m->up },
-                 0,
-                 m->ids,
-                 m->gates,
-                 m->x,
-                 h,
-                 m->n_rows,
-                 pairs_of(m),
-                 m->active,
-                 m->limit,
-                 false });
+    return { { m->gate, m->up }, m->ids,    m->gates, m->x,  h,
+             m->n_rows,          m->active, m->limit, false, false };
 }
 
-void int8_down(Cuda *c, const Moe *m, const float *h, float *out, bool add)
+static Job down_job(const Moe *m, const float *h, bool known)
 {
-    run_job(c,
-            { { m->down, m->down }, 1, m->ids, NULL, h, out, m->n_rows, pairs_of(m), 1, 0, add });
+    return { { m->down, m->down }, m->ids, NULL, h, m->y, m->n_rows, m->active, 0, m->add,
+             known || !m->ids };
+}
+
+bool int8_up_fits(Cuda *c, const Moe *m) { return fits(c, up_job(m, NULL), false); }
+bool int8_down_fits(Cuda *c, const Moe *m) { return fits(c, down_job(m, NULL, false), true); }
+void int8_up(Cuda *c, const Moe *m, float *h) { run_job(c, up_job(m, h), false); }
+
+void int8_down(Cuda *c, const Moe *m, const float *h, bool known)
+{
+    run_job(c, down_job(m, h, known), true);
 }

@@ -14,6 +14,15 @@ enum {
     TABLE_BYTES = (256 + 128) * ENTRY
 };
 
+/* Bytes of two words, of which four nibbles of `choice` choose: 0 .. 3 of a, 4 .. 7 of b, 8 more
+ * for eight times the byte's top bit. (__byte_perm has no such eight, and masks for it.) */
+__device__ static inline unsigned bytes_from(unsigned a, unsigned b, unsigned choice)
+{
+    unsigned r;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(choice));
+    return r;
+}
+
 /* What lane t holds of a row whose first chunk is number `first` of all: in a step of 256 columns both groups (STEPS 1), or in a step of
  * 128 one (STEPS 2).
  *
@@ -22,9 +31,17 @@ enum {
  *   factor   of group i
  *   least    what is subtracted in sub-block k, of MINS a lane: each is two eights (4) or
  *            a group (2)
+ *   inner, outer   whose product factor is; inner is a whole number where a step has two groups
+ *   less, outer_less   likewise of least
  *
  * IS_SIGNED: there are values below 0. */
 template <int TYPE> struct Part;
+
+/* Byte k as a float, without a conversion: the last bits of 2^23 + it. */
+__device__ static inline float whole_byte(unsigned v, int k)
+{
+    return __uint_as_float(__byte_perm(v, 0x4b000000, 0x7650 | k)) - 0x1p23f;
+}
 
 /* IQ2_XXS: nibbles choose from these bytes: 8 25 43, with bit 2 for the sign. */
 static const unsigned iq2_plus = 0x002b1908, iq2_minus = 0x00d5e7f8;
@@ -66,14 +83,21 @@ template <> struct Part<QUANT_IQ2_XXS> {
         const unsigned sign_at = (j ? signs >> (7 * j - 7) : signs << 7) & 127 * ENTRY;
         const unsigned choice = *(const unsigned *)(table + (at | copy)) ^
                                 *(const unsigned *)(table + 256 * ENTRY + (sign_at | copy));
-        v[0] = __byte_perm(iq2_plus, iq2_minus, choice);
-        v[1] = __byte_perm(iq2_plus, iq2_minus, choice >> 16);
+        v[0] = bytes_from(iq2_plus, iq2_minus, choice);
+        v[1] = bytes_from(iq2_plus, iq2_minus, choice >> 16);
     }
     __device__ float factor(int i) const
     {
         return __half2float(d) * (0.125f * (float)(2 * ((i ? q.w : q.y) >> 28) + 1));
     }
+    __device__ float inner(int i) const
+    {
+        return __uint_as_float(0x4b000001 | ((i ? q.w : q.y) >> 27 & 30)) - 0x1p23f;
+    }
+    __device__ float outer() const { return 0.125f * __half2float(d); }
     __device__ float least(int) const { return 0; }
+    __device__ float less(int) const { return 0; }
+    __device__ float outer_less() const { return 0; }
 };
 
 /* Lane t has bytes 16 t .. of the block: with n = t / 2 and h = t % 2 the sub-blocks of 16 at
@@ -100,7 +124,11 @@ template <> struct Part<QUANT_Q2_K> {
         v[1] = ((j % 2 ? q.w : q.y) >> 2 * k & 0x03030303) * scale;
     }
     __device__ float factor(int) const { return __low2float(d); }
+    __device__ float inner(int) const { return 1; }
+    __device__ float outer() const { return __low2float(d); }
     __device__ float least(int k) const { return __high2float(d) * (float)(s >> (8 * k + 4) & 15); }
+    __device__ float less(int k) const { return whole_byte(s >> 4 & 0x0f0f0f0f, k); }
+    __device__ float outer_less() const { return __high2float(d); }
 };
 
 /* Lane t has bytes 32 t ..: groups 2t in the low nibbles, 2t + 1 in the high ones. */
@@ -129,10 +157,14 @@ template <> struct Part<QUANT_Q4_K> {
         v[1] = (j % 2 ? u.w : u.y) >> 4 * i & 0x0f0f0f0f;
     }
     __device__ float factor(int i) const { return __low2float(d) * (float)(s >> 16 * i & 255); }
+    __device__ float inner(int i) const { return whole_byte(s, 2 * i); }
+    __device__ float outer() const { return __low2float(d); }
     __device__ float least(int k) const
     {
         return __high2float(d) * (float)(s >> (16 * k + 8) & 255);
     }
+    __device__ float less(int k) const { return whole_byte(s, 2 * k + 1); }
+    __device__ float outer_less() const { return __high2float(d); }
 };
 
 /* Lane t of a step of 128 columns has the t-th block of 32. */
@@ -155,7 +187,11 @@ template <> struct Part<QUANT_Q8_0> {
         v[1] = j % 2 ? u.w : u.y;
     }
     __device__ float factor(int) const { return __half2float(d); }
+    __device__ float inner(int) const { return factor(0); }
+    __device__ float outer() const { return 1; }
     __device__ float least(int) const { return 0; }
+    __device__ float less(int) const { return 0; }
+    __device__ float outer_less() const { return 0; }
 };
 
 /* Likewise; values are doubled to be whole: 0 1 2 3 4 6 8 12. */
@@ -174,11 +210,11 @@ template <> struct Part<QUANT_MXFP4> {
     __device__ static unsigned values_of(unsigned u, bool high)
     {
         const unsigned choice = u & 0x77777777, take = high ? 0x7531 : 0x6420;
-        const unsigned plus = __byte_perm(__byte_perm(0x03020100, 0x0c080604, choice),
-                                          __byte_perm(0x03020100, 0x0c080604, choice >> 16), take);
-        const unsigned minus = __byte_perm(__byte_perm(0xfdfeff00, 0xf4f8fafc, choice),
-                                           __byte_perm(0xfdfeff00, 0xf4f8fafc, choice >> 16), take);
-        const unsigned mask = __byte_perm(high ? u : u << 4, 0, 0xba98); /* bit 3 of each */
+        const unsigned plus = bytes_from(bytes_from(0x03020100, 0x0c080604, choice),
+                                         bytes_from(0x03020100, 0x0c080604, choice >> 16), take);
+        const unsigned minus = bytes_from(bytes_from(0xfdfeff00, 0xf4f8fafc, choice),
+                                          bytes_from(0xfdfeff00, 0xf4f8fafc, choice >> 16), take);
+        const unsigned mask = bytes_from(high ? u : u << 4, 0, 0xba98); /* bit 3 of each */
         return (plus & ~mask) | (minus & mask);
     }
     __device__ void get(unsigned *v, int, int j, const char *) const
@@ -190,7 +226,11 @@ template <> struct Part<QUANT_MXFP4> {
     {
         return 0.5f * (e == 0 ? __uint_as_float(0x00400000) : __uint_as_float((unsigned)e << 23));
     }
+    __device__ float inner(int) const { return factor(0); }
+    __device__ float outer() const { return 1; }
     __device__ float least(int) const { return 0; }
+    __device__ float less(int) const { return 0; }
+    __device__ float outer_less() const { return 0; }
 };
 
 #endif
