@@ -196,12 +196,12 @@ void *store_reader(void *store)
         pthread_mutex_lock(&s->lock);
         take_in(s, &r);
         r.f->busy = false;
-        if (r.f->closed) {
+        if (r.f->closed)
             fetch_free(r.f);
-            continue;
-        }
-        advance(r.f);
+        else
+            advance(r.f);
         pthread_mutex_unlock(&s->lock);
+        /* Also where this fetch was closed: others may have waited for the same chunk. */
         if (s->opt.ready)
             s->opt.ready(s->opt.user);
         pthread_mutex_lock(&s->lock);
