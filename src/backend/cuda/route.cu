@@ -1,11 +1,17 @@
 /* route.cu - which experts a row goes to, and with what weight.
  *
- * The router's logits come from dense(); then a warp takes a row. Its scores lie in
- * shared memory, lane l owns those of the experts l, l + 32, ... and remembers the best
- * that is still free: after a choice only the lane that lost it looks again. */
+ * The router's logits come from dense(); then a block takes a row: a thread a score (or
+ * several), which go to shared memory. One warp chooses: lane l owns the experts l, l + 32,
+ * ... and remembers the best that is still free; after a choice the lane that lost it looks
+ * again. */
 #include "internal.cuh"
 
-enum { TAKEN = 0 };
+enum {
+    TAKEN = 0,
+    THREADS = 256,
+    AT_ONCE = 8,            /* of a lane's experts */
+    GROUP = AT_ONCE * WARP, /* ranks end with a whole one */
+};
 
 size_t scratch_of_route(const Shape *s, int rows)
 {
@@ -43,9 +49,16 @@ __device__ static unsigned best_of_lane(const unsigned *rank, int n_experts, int
 {
     unsigned best = TAKEN;
     *id = n_experts;
-    for (int e = threadIdx.x; e < n_experts; e += WARP)
-        if (rank[e] > best)
-            best = rank[e], *id = e;
+    for (int e = threadIdx.x; e < n_experts; e += GROUP) {
+        unsigned r[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++)
+            r[i] = rank[e + i * WARP];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++)
+            if (r[i] > best)
+                best = r[i], *id = e + i * WARP;
+    }
     return best;
 }
 
@@ -58,7 +71,7 @@ __device__ static void choose_best(int *chosen, unsigned *rank, const RouteArgs 
         const int winner = (int)__reduce_min_sync(~0u, mine == top ? (unsigned)id : ~0u);
         if (threadIdx.x == 0)
             chosen[k] = winner;
-        if (winner == id) {
+        if (winner == id && k + 1 < a.n_active) {
             rank[id] = TAKEN; /* only this lane ever looks at it */
             mine = best_of_lane(rank, a.n_experts, &id);
         }
@@ -82,37 +95,53 @@ __device__ static void choose_hashed(int *chosen, int row, const RouteArgs &a)
     __syncwarp();
 }
 
-/* Shared: scores and their ranks [n_experts], ids [n_active]. */
-__global__ void __launch_bounds__(WARP) route_row(RouteArgs a)
+/* Gates of the chosen: scores by their sum, in the order of the choice. */
+__device__ static void leave_gates(const int *chosen, const float *score, int row,
+                                   const RouteArgs &a)
 {
-    extern __shared__ float score[];
-    unsigned *rank = (unsigned *)(score + a.n_experts);
-    int *chosen = (int *)(rank + a.n_experts);
-    const int row = blockIdx.x, lane = threadIdx.x;
+    const int lane = threadIdx.x;
+    const size_t at = (size_t)row * a.n_active;
+    float sum = 0;
+    for (int from = 0; from < a.n_active; from += WARP) {
+        const float mine = from + lane < a.n_active ? score[chosen[from + lane]] : 0;
+#pragma unroll 8
+        for (int k = 0; k < min(WARP, a.n_active - from); k++)
+            sum += __shfl_sync(~0u, mine, k);
+    }
+    sum = sum < 0x1p-14f ? 0x1p-14f : sum;
+    for (int k = lane; k < a.n_active; k += WARP) {
+        a.ids[at + k] = chosen[k];
+        a.gates[at + k] = a.scale * score[chosen[k]] / sum;
+    }
+}
+
+static int padded(int n_experts) { return (n_experts + GROUP - 1) / GROUP * GROUP; }
+
+/* Shared: ranks [whole groups], scores [n_experts], ids [n_active]. */
+__global__ void __launch_bounds__(THREADS) route_row(RouteArgs a, int n_ranks)
+{
+    extern __shared__ unsigned rank[];
+    float *score = (float *)(rank + n_ranks);
+    int *chosen = (int *)(score + a.n_experts);
+    const int row = blockIdx.x;
 
     let_others_start();
-    for (int e = lane; a.bias && e < a.n_experts; e += WARP)
-        rank[e] = __float_as_uint(a.bias[e]);
+    for (int e = threadIdx.x; e < n_ranks; e += THREADS)
+        rank[e] = a.bias && e < a.n_experts ? __float_as_uint(a.bias[e]) : TAKEN;
     wait_for_others();
-    for (int e = lane; e < a.n_experts; e += WARP) {
+    for (int e = threadIdx.x; e < a.n_experts; e += THREADS) {
         score[e] = score_of(a.logit[(size_t)row * a.n_experts + e]);
         if (a.bias)
             rank[e] = rank_of(score[e] + __uint_as_float(rank[e]));
     }
-    __syncwarp();
+    __syncthreads();
+    if (threadIdx.x >= WARP)
+        return;
     if (a.table)
         choose_hashed(chosen, row, a);
     else
         choose_best(chosen, rank, a);
-    float sum = 0;
-    for (int k = 0; k < a.n_active; k++)
-        sum += score[chosen[k]];
-    sum = sum < 0x1p-14f ? 0x1p-14f : sum;
-    for (int k = lane; k < a.n_active; k += WARP) {
-        const size_t at = (size_t)row * a.n_active + k;
-        a.ids[at] = chosen[k];
-        a.gates[at] = a.scale * score[chosen[k]] / sum;
-    }
+    leave_gates(chosen, score, row, a);
 }
 
 void cuda_route(Backend *be, const Step *step, Buf ids, Buf gates, Buf x, const Layer *l)
@@ -136,6 +165,7 @@ void cuda_route(Backend *be, const Step *step, Buf ids, Buf gates, Buf x, const 
                           s->n_experts,
                           s->n_active,
                           s->route_scale };
-    const size_t shared = (2 * (size_t)s->n_experts + s->n_active) * sizeof(float);
-    LAUNCH(c, route_row, n, WARP, shared, a);
+    const int n_ranks = padded(s->n_experts);
+    const size_t shared = ((size_t)n_ranks + s->n_experts + s->n_active) * sizeof(float);
+    LAUNCH(c, route_row, n, THREADS, shared, a, n_ranks);
 }
