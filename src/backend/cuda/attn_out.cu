@@ -1,6 +1,6 @@
 /* attn_out.cu - heads back to the model's width: each group of heads through its own rows
- * of o_a, then all of them through o_b. Few rows of a matrix in tiles take all groups in one
- * launch; else the groups are matrices of their own. */
+ * of o_a, then all of them through o_b. Up to SLAB_ROWS rows of a matrix in tiles take all
+ * groups in one launch; else the groups are matrices of their own. */
 #include "tiles.cuh"
 
 size_t scratch_of_project(const Shape *s, int rows)
@@ -15,11 +15,11 @@ struct Groups {
     int n, rank, groups;
 };
 
-static void all_groups(Cuda *c, const Groups &a)
+static bool all_groups(Cuda *c, const Groups &a)
 {
     const TileJob job = { a.low, (size_t)a.w.rows, &a.w };
     const TileInput in = { a.o, (size_t)a.groups * a.w.cols, a.n, a.w.cols, a.groups, NULL, 0 };
-    tiles(c, &job, 1, &in, false);
+    return a.w.tiled && tiles_or_slabs(c, &job, 1, &in, false);
 }
 
 /* The same bytes, counted otherwise. */
@@ -52,11 +52,12 @@ void cuda_project(Backend *be, const Step *step, Buf y, Buf o, const Layer *l)
     a.groups = s->o_groups;
     if (!a.low)
         return;
-    if (c->few && a.w.tiled)
-        all_groups(c, a);
-    else if (groups_fit(c, &a.w, a.groups, n))
-        dense_groups(c, a.low, l->o_a.rows, &a.w, a.groups, a.o, (size_t)a.groups * a.w.cols, n);
-    else
-        each_group(c, a, &l->o_a);
+    if (!all_groups(c, a)) {
+        if (groups_fit(c, &a.w, a.groups, n))
+            dense_groups(c, a.low, l->o_a.rows, &a.w, a.groups, a.o, (size_t)a.groups * a.w.cols,
+                         n);
+        else
+            each_group(c, a, &l->o_a);
+    }
     dense(c, at<float>(y), s->dim, &l->o_b, 0, a.low, l->o_a.rows, n);
 }

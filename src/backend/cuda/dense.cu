@@ -1,9 +1,9 @@
 /* dense.cu - weight matrices times rows.
  *
- * Few rows: Q8_0 and F16 matrices of usual sizes go through tiles.cu. Of others every weight is read
- * once and multiplied with all rows, activations in F32. A warp owns two output rows, or a share of their columns where there are not
- * enough rows to keep the machine busy; its lanes walk along them, 16 (or 32) values
- * each at a time, the inputs lie in shared memory in the order in which the lanes read
+ * Few rows: Q8_0 and F16 matrices of usual sizes go through tiles.cu, of up to SLAB_ROWS rows
+ * through slabs.cu. Of others every weight is read once and multiplied with all rows, activations
+ * in F32. A warp owns two output rows, or a share of their columns where there are not enough
+ * rows to keep the machine busy; its lanes walk along them, 16 (or 32) values each at a time, the inputs lie in shared memory in the order in which the lanes read
  * them. An output is summed in an order of its own, whatever other rows there are.
  * Weights are asked for before the inputs are there.
  *
@@ -461,9 +461,7 @@ static void few_in_groups(Cuda *c, FewJobs j, const float *x, size_t ld_x, int n
     }
 }
 
-static bool tiles_take(const DevWeight *d, int n) { return d->tiled && n <= FEW_ROWS; }
-
-/* The jobs from the first on that can go together; returns how many. */
+/* The jobs from the first on that can go together, in tiles; returns how many. */
 static int dense_tiles(Cuda *c, const DenseJob *job, int n_jobs, const float *x, size_t ld_x, int n)
 {
     const int cols = weight_of(job->w)->cols;
@@ -472,12 +470,11 @@ static int dense_tiles(Cuda *c, const DenseJob *job, int n_jobs, const float *x,
     int k = 0;
     for (; k < n_jobs && k < MOST_TILE_JOBS; k++) {
         const DevWeight *d = weight_of(job[k].w);
-        if (!d->tiled || d->cols != cols)
+        if (!d->tiled || d->cols != cols || job[k].which)
             break;
         t[k] = TileJob{ job[k].out, job[k].ld_out, d };
     }
-    tiles(c, t, k, &in, false);
-    return k;
+    return k && tiles_or_slabs(c, t, k, &in, false) ? k : 0;
 }
 
 void dense_many(Cuda *c, const DenseJob *job, int n_jobs, const float *x, size_t ld_x, int n)
@@ -486,9 +483,10 @@ void dense_many(Cuda *c, const DenseJob *job, int n_jobs, const float *x, size_t
     for (int i = 0; i < n_jobs;) {
         const DevWeight *d = weight_of(job[i].w);
         FewJobs j = {};
-        int end = i;
-        if (tiles_take(d, n)) {
-            i += dense_tiles(c, job + i, n_jobs - i, x, ld_x, n);
+        const int in_tiles = dense_tiles(c, job + i, n_jobs - i, x, ld_x, n);
+        int end = i + in_tiles;
+        if (in_tiles) {
+            i = end;
             continue;
         }
         /* Of one format and width: one launch. */

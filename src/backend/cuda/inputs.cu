@@ -1,11 +1,12 @@
 /* inputs.cu - what attention makes of its input: queries, window rows, pooled rows.
  *
  * Their projections read the same x, and what becomes of those is little work for a block a
- * row. So in a step of few rows these ops wait for each other: each notes what it has to do,
+ * row. So in a step of up to SLAB_ROWS rows these ops wait for each other: each notes what it has to do,
  * and whoever comes next has all of it done at once (inputs_run), in one launch of products
- * and one of blocks that norm, rotate, pool and pack. In a step of many rows, or where
+ * and one of blocks that norm, rotate, pool and pack. In a step of more rows, or where
  * somebody looks between ops, each is done at once by the same kernels. */
 #include "pool.cuh"
+#include "tiles.cuh"
 #include <stdlib.h>
 #include <string.h>
 
@@ -174,7 +175,7 @@ bool inputs_init(Cuda *c, ds4_err *err)
     if (!c->inputs)
         return fail(err, DS4_ENOMEM, "no memory for a backend");
     inputs_drop(c);
-    const size_t heads = FEW_ROWS * MAX(c->be.shape->idx_heads, 1);
+    const size_t heads = SLAB_ROWS * MAX(c->be.shape->idx_heads, 1);
     NOTE(c, cudaMalloc((void **)&c->idx_w, heads * sizeof(float)));
     NOTE(c, cudaMalloc((void **)&c->idx_q, heads * MAX(c->be.shape->idx_dim, 1) * sizeof(float)));
     return true;
@@ -210,9 +211,11 @@ static void add_task(Inputs *in, int task, size_t floats)
     in->shared = MAX(in->shared, floats * sizeof(float));
 }
 
+static bool may_wait(const Cuda *c) { return !c->eager && c->n_rows <= SLAB_ROWS; }
+
 static void noted(Cuda *c)
 {
-    if (c->eager || !c->few)
+    if (!may_wait(c))
         inputs_run(c);
 }
 

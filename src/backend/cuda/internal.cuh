@@ -11,7 +11,8 @@
  *      memory.cu    device memory in pieces
  *      upload.cu    weights: host to device, repacked on the way
  *      step.cu      begin and end of a step; recording
- *      dense.cu     weight matrices times rows; tiles.cu: Q8_0 ones, few rows
+ *      dense.cu     weight matrices times rows; tiles.cu: those in tiles, few rows
+ *      slabs.cu     the same of 17 to 64 rows
  *      hc.cu        hyper-connections, embedding, output head; hc_many.cu: of many rows
  *      inputs.cu    query, kv_row, compress, idx_row: together where they can be
  *      select.cu    the indexer            choose.cu    the best of its scores

@@ -1,10 +1,10 @@
 /* step.cu - the step's beginning and end, and recordings of steps.
  *
  * What changes from step to step lies in one block of device memory that is
- * copied before any kernel runs. A step that decodes (few rows, each a span of its
+ * copied before any kernel runs. A step that decodes (up to SLAB_ROWS rows, each a span of its
  * own) is encoded as usual the first time it has its shape; the second time its
  * launches are captured into a graph, which all later ones replay. */
-#include "internal.cuh"
+#include "tiles.cuh"
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +12,7 @@ extern "C" {
 #include "../../ops/rotary.h"
 }
 
-enum { MOST_RECORDINGS = 64 };
+enum { MOST_RECORDINGS = 2 * SLAB_ROWS, RECORDED_ROWS = SLAB_ROWS };
 
 struct Recording {
     int n_rows, n_out;
@@ -139,7 +139,7 @@ static bool fits(const Cuda *c, const Step *step, ds4_err *err)
 /* Every row is a span of its own: the shape is the numbers of rows and of logits. */
 static Recording *recording_of(Cuda *c, const Step *step)
 {
-    if (c->eager || step->n_rows > FEW_ROWS || step->n_rows != step->n_spans)
+    if (c->eager || step->n_rows > RECORDED_ROWS || step->n_rows != step->n_spans)
         return NULL;
     for (int i = 0; i < MOST_RECORDINGS; i++) {
         Recording *r = &c->recordings[i];

@@ -49,6 +49,22 @@ struct TileInput {
 };
 enum { MOST_TILE_JOBS = 8 };
 void tiles(Cuda *c, const TileJob *job, int n_jobs, const TileInput *in, bool add);
+/* slabs.cu: the same of more rows, up to SLAB_ROWS, where they fit; scratch is Cuda.w16. */
+enum { SLAB_ROWS = 64 };
+bool slabs_fit(const Cuda *c, const TileJob *job, int n_jobs, const TileInput *in);
+void slabs(Cuda *c, const TileJob *job, int n_jobs, const TileInput *in, bool add);
+/* One of the two, if one fits; else false. */
+static inline bool tiles_or_slabs(Cuda *c, const TileJob *job, int n_jobs, const TileInput *in,
+                                  bool add)
+{
+    if (in->n <= FEW_ROWS)
+        tiles(c, job, n_jobs, in, add);
+    else if (slabs_fit(c, job, n_jobs, in))
+        slabs(c, job, n_jobs, in, add);
+    else
+        return false;
+    return true;
+}
 /* Bytes of Cuda.digits. */
 size_t digits_bytes(const Shape *s);
 /* Rows of a tiled matrix to halfs, row after row; first, rows: whole tiles. */
