@@ -28,7 +28,7 @@ size_t scratch_of_shared(const Shape *s, int rows)
 /* A thread owns one value of y; a block, SUM_THREADS of one row. Shared: the row's pairs
  * by expert, ties as they came. */
 __global__ void __launch_bounds__(SUM_THREADS)
-    sum_pairs(float *y, const float *part, const int *ids, int active, int dim, bool add)
+    sum_pairs(float *y, const float *part, const int *ids, int active, int dim, const float *plus)
 {
     extern __shared__ int order[];
     const int row = blockIdx.y, d = blockIdx.x * SUM_THREADS + threadIdx.x;
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(SUM_THREADS)
     __syncthreads();
     if (d >= dim)
         return;
-    float sum = add ? y[(size_t)row * dim + d] : 0;
+    float sum = plus ? plus[(size_t)row * dim + d] : 0;
     for (int k = 0; k < active; k++)
         sum += part[((size_t)row * active + order[k]) * dim + d];
     y[(size_t)row * dim + d] = sum;
@@ -55,7 +55,7 @@ void add_pairs(Cuda *c, const Moe *m, const float *part)
 {
     const dim3 grid((m->dim + SUM_THREADS - 1) / SUM_THREADS, m->n_rows);
     LAUNCH(c, sum_pairs, grid, SUM_THREADS, m->active * sizeof(int), m->y, part, m->ids, m->active,
-           m->dim, m->add);
+           m->dim, m->plus);
 }
 
 /* ---- the ops --------------------------------------------------------------------- */
@@ -64,6 +64,7 @@ void cuda_experts(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gate
 {
     Cuda *c = cuda_of(be);
     const Shape *s = be->shape;
+    const bool beside = c->shared_of == l->index;
     const Moe m = { *weight_of(&l->gate),
                     *weight_of(&l->up),
                     *weight_of(&l->down),
@@ -77,7 +78,9 @@ void cuda_experts(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gate
                     s->dim,
                     s->expert_dim,
                     s->swiglu_limit[l->index],
-                    false };
+                    beside ? c->shared_y : NULL };
+    if (beside)
+        c->shared_in = l->index;
     if (step->n_rows <= FEW_ROWS)
         experts_few(c, &m);
     else
@@ -111,6 +114,12 @@ static void shared_many(Cuda *c, const Moe *m, const Layer *l)
     add_pairs(c, m, part);
 }
 
+/* g and u of a few rows. */
+size_t scratch_of_shared_few(const Shape *s)
+{
+    return 2 * (FEW_ROWS * (size_t)s->shared_dim * sizeof(float) + 256);
+}
+
 static void shared_tiles(Cuda *c, const Moe *m)
 {
     const size_t bytes = (size_t)m->n_rows * m->ff * sizeof(float);
@@ -123,30 +132,51 @@ static void shared_tiles(Cuda *c, const Moe *m)
     const TileInput x = { m->x, (size_t)m->dim, m->n_rows, m->dim, 1, NULL, 0 };
     const TileInput h = { g, (size_t)m->ff, m->n_rows, m->ff, 1, u, m->limit };
     tiles(c, up, 2, &x, false);
-    tiles(c, &down, 1, &h, true);
+    tiles(c, &down, 1, &h, m->plus != NULL);
 }
 
-void cuda_shared(Backend *be, const Step *step, Buf y, Buf x, const Layer *l)
+static Moe shared_of(Cuda *c, float *y, const float *x, const Layer *l, const float *plus)
+{
+    const Shape *s = c->be.shape;
+    return Moe{ *weight_of(&l->sh_gate),
+                *weight_of(&l->sh_up),
+                *weight_of(&l->sh_down),
+                NULL,
+                NULL,
+                x,
+                y,
+                c->n_rows,
+                1,
+                1,
+                s->dim,
+                s->shared_dim,
+                s->swiglu_limit[l->index],
+                plus };
+}
+
+static bool in_tiles(const Moe *m) { return m->gate.tiled && m->up.tiled && m->down.tiled; }
+
+/* Beside what x goes through otherwise: the shared expert waits for no router. */
+void shared_beside(Cuda *c, Buf x, const Layer *l)
+{
+    const Moe m = shared_of(c, c->shared_y, at<const float>(x), l, NULL);
+    if (!has_side(c) || !in_tiles(&m))
+        return;
+    side_enter(c);
+    shared_tiles(c, &m);
+    side_leave(c);
+    c->shared_of = l->index;
+}
+
+void cuda_shared(Backend *be, const Step *, Buf y, Buf x, const Layer *l)
 {
     Cuda *c = cuda_of(be);
-    const Shape *s = be->shape;
-    const Moe m = { *weight_of(&l->sh_gate),
-                    *weight_of(&l->sh_up),
-                    *weight_of(&l->sh_down),
-                    NULL,
-                    NULL,
-                    at<float>(x),
-                    at<float>(y),
-                    step->n_rows,
-                    1,
-                    1,
-                    s->dim,
-                    s->shared_dim,
-                    s->swiglu_limit[l->index],
-                    true };
-    if (step->n_rows > FEW_ROWS)
+    const Moe m = shared_of(c, at<float>(y), at<const float>(x), l, at<float>(y));
+    if (c->shared_in == l->index)
+        return; /* the experts took it from beside */
+    if (!c->few)
         shared_many(c, &m, l);
-    else if (m.gate.tiled && m.up.tiled && m.down.tiled)
+    else if (in_tiles(&m))
         shared_tiles(c, &m);
     else
         experts_few(c, &m);

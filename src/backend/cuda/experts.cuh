@@ -14,7 +14,7 @@ struct Moe {
     float *y;           /* [rows][dim] */
     int n_rows, active, n_experts, dim, ff;
     float limit;
-    bool add; /* y += */
+    const float *plus; /* y = plus and their sum; NULL: the sum; y itself: y += */
 };
 
 static inline int pairs_of(const Moe *m) { return m->n_rows * m->active; }
@@ -23,7 +23,7 @@ static inline int pairs_of(const Moe *m) { return m->n_rows * m->active; }
 void experts_few(Cuda *c, const Moe *m);
 size_t scratch_of_few(int pairs, int dim, int ff);
 /* experts_int8.cu: for few rows, where matrices fit. h [pairs][ff] = swiglu times the gate;
- * y = or += the sum of down . h of a row's pairs. known: the ids were there before the kernel
+ * y = plus and the sum of down . h of a row's pairs. known: the ids were there before the kernel
  * that was launched last began its work, which is int8_up's. */
 bool int8_up_fits(Cuda *c, const Moe *m);
 bool int8_down_fits(Cuda *c, const Moe *m);
@@ -32,7 +32,7 @@ void int8_down(Cuda *c, const Moe *m, const float *h, bool known);
 /* experts_many.cu */
 void experts_many(Cuda *c, const Moe *m);
 size_t scratch_of_many(int rows, int active, int n_experts, int dim, int ff);
-/* experts.cu: y = or += the sum of the row's pairs of part [pairs][dim], in ascending expert */
+/* experts.cu: y = plus and the sum of the row's pairs of part [pairs][dim], in ascending expert */
 void add_pairs(Cuda *c, const Moe *m, const float *part);
 
 /* Bytes of shared memory that a block can have: 227 KB on Hopper, 99 on smaller GPUs. */

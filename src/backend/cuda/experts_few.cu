@@ -122,6 +122,7 @@ void experts_few(Cuda *c, const Moe *m)
         int8_up(c, m, h);
     else
         plain_up(c, m, h, u);
+    side_join(c); /* for the shared expert */
     if (int8_down_fits(c, m)) {
         int8_down(c, m, h, fits);
         return;

@@ -110,7 +110,7 @@ struct Job {
     float *out;     /* [pairs][w.rows]; [rows][w.rows] */
     int rows, active;
     float limit;
-    bool add;
+    const float *plus; /* to out; NULL: nothing */
     bool known; /* ids were ready before the kernel in front of this one did anything */
 };
 
@@ -500,7 +500,7 @@ template <int TYPE, int PAIRS> struct Few {
             sum += sums[s * T * TILE + lane];
         if (DOWN) {
             float *out = j.out + (size_t)unit * j.w[0].rows + row;
-            *out = j.add ? *out + sum : sum;
+            *out = j.plus ? j.plus[out - j.out] + sum : sum;
             return;
         }
         const float up = __shfl_down_sync(~0u, sum, ROWS);
@@ -669,12 +669,12 @@ static bool fits(Cuda *c, const Job &j, bool down)
 static Job up_job(const Moe *m, float *h)
 {
     return { { m->gate, m->up }, m->ids,    m->gates, m->x,  h,
-             m->n_rows,          m->active, m->limit, false, false };
+             m->n_rows,          m->active, m->limit, NULL, false };
 }
 
 static Job down_job(const Moe *m, const float *h, bool known)
 {
-    return { { m->down, m->down }, m->ids, NULL, h, m->y, m->n_rows, m->active, 0, m->add,
+    return { { m->down, m->down }, m->ids, NULL, h, m->y, m->n_rows, m->active, 0, m->plus,
              known || !m->ids };
 }
 

@@ -42,11 +42,12 @@ struct Inputs {
     DenseJob job[MOST_INPUT_JOBS];
     int n_jobs;
     size_t scratch; /* used so far */
+    bool forks;     /* queries are made beside what the indexer does */
     Tasks tasks;
     size_t shared;
     /* the rest of a query */
     float *q;
-    const Weight *q_b, *idx_q; /* idx_q NULL: not wanted */
+    const Weight *q_b;
     int q_kind;
 };
 
@@ -177,14 +178,12 @@ bool inputs_init(Cuda *c, ds4_err *err)
     inputs_drop(c);
     const size_t heads = SLAB_ROWS * MAX(c->be.shape->idx_heads, 1);
     NOTE(c, cudaMalloc((void **)&c->idx_w, heads * sizeof(float)));
-    NOTE(c, cudaMalloc((void **)&c->idx_q, heads * MAX(c->be.shape->idx_dim, 1) * sizeof(float)));
     return true;
 }
 
 void inputs_release(Cuda *c)
 {
     cudaFree(c->idx_w);
-    cudaFree(c->idx_q);
     free(c->inputs);
 }
 
@@ -227,9 +226,8 @@ static float *room(Cuda *c, Inputs *in, size_t width)
 static void finish_query(Cuda *c, const Inputs *in)
 {
     const Shape *s = c->be.shape;
-    const size_t heads = (size_t)s->n_heads * s->head_dim, idx = (size_t)s->idx_heads * s->idx_dim;
-    const DenseJob job[] = { { in->q, heads, in->q_b, 0 }, { c->idx_q, idx, in->idx_q, 0 } };
-    dense_many(c, job, in->idx_q ? 2 : 1, in->tasks.norm.x, s->q_rank, c->n_rows);
+    dense(c, in->q, (size_t)s->n_heads * s->head_dim, in->q_b, 0, in->tasks.norm.x, s->q_rank,
+          c->n_rows);
     heads_of(c, in->q, in->q_kind);
 }
 
@@ -254,14 +252,18 @@ void inputs_run(Cuda *c)
     dense_many(c, now.job, now.n_jobs, now.x, c->be.shape->dim, c->n_rows);
     LAUNCH(c, finish_inputs, dim3(c->n_rows, now.tasks.n), THREADS, now.shared, now.tasks);
     keep_spans(c, &now.tasks);
+    if (now.forks)
+        side_enter(c);
     if (now.q)
         finish_query(c, &now);
+    if (now.forks)
+        side_leave(c);
 }
 
 void inputs_drop(Cuda *c)
 {
     memset(c->inputs, 0, sizeof *c->inputs);
-    c->idx_of = -1;
+    c->idx_w_of = c->shared_of = c->shared_in = -1;
 }
 
 /* ---- the ops ---------------------------------------------------------------------------- */
@@ -353,16 +355,16 @@ void cuda_compress(Backend *be, const Step *step, KvLayer *kv, Buf x, const Laye
     note_pooling(cuda_of(be), step, &a, kv, &l->comp, x);
 }
 
-/* What select will want of the same x and of qr, where that costs no launch: the query must
- * be among those that wait. */
+/* What select will want of the same x, where that costs no launch; and it need not wait for
+ * the queries. */
 static void note_indexer(Cuda *c, Buf x, const Layer *l)
 {
     Inputs *in = waiting_for(c, x);
-    if (!in->q || !weight_of(&l->idx_w)->tiled || !weight_of(&l->idx_q)->tiled)
+    if (!may_wait(c) || !weight_of(&l->idx_w)->tiled)
         return;
+    in->forks = has_side(c);
     in->job[in->n_jobs++] = DenseJob{ c->idx_w, (size_t)c->be.shape->idx_heads, &l->idx_w, 0 };
-    in->idx_q = &l->idx_q;
-    c->idx_of = l->index;
+    c->idx_w_of = l->index;
 }
 
 void cuda_idx_row(Backend *be, const Step *step, KvLayer *kv, Buf x, const Layer *l)

@@ -14,6 +14,7 @@
  *      dense.cu     weight matrices times rows; tiles.cu: those in tiles, few rows
  *      slabs.cu     the same of 17 to 64 rows
  *      hc.cu        hyper-connections, embedding, output head; hc_many.cu: of many rows
+ *      side.cu      a second stream, for what is not needed yet
  *      inputs.cu    query, kv_row, compress, idx_row: together where they can be
  *      select.cu    the indexer            choose.cu    the best of its scores
  *      attend.cu    attention: any shape; attend_few.cu, attend_many.cu: the model's
@@ -97,8 +98,13 @@ struct Cuda {
     size_t product_bytes; /* of x16, w16 and lt_work, which lie behind it */
 
     struct Inputs *inputs; /* ops that wait for each other, see inputs.cu */
-    float *idx_q, *idx_w;  /* few rows: the indexer's products, of layer idx_of; -1: none */
-    int idx_of;
+    float *idx_w;          /* few rows: idx_w . x [rows][idx_heads], of layer idx_w_of; -1: none */
+    int idx_w_of;
+    struct Side *side; /* a second stream, see side.cu */
+    float *shared_y;   /* few rows: the shared expert's results [rows][dim] of layer shared_of */
+    int shared_of, shared_in; /* the layer whose experts took them; -1: none */
+    bool is_beside;           /* launches go there now: half of each multiprocessor at most */
+    bool plain_next;          /* the next launch is one without an early start */
     struct Recording *recordings;
     bool recording, replaying;
     bool eager; /* nothing is recorded: somebody looks between ops */
@@ -143,7 +149,8 @@ static inline void launched(Cuda *c, const char *what) { cuda_note(c, cudaGetLas
         attribute_[0].id = cudaLaunchAttributeProgrammaticStreamSerialization; \
         attribute_[0].val.programmaticStreamSerializationAllowed = 1; \
         config_.attrs = attribute_; \
-        config_.numAttrs = 1; \
+        config_.numAttrs = (c)->plain_next ? 0 : 1; \
+        (c)->plain_next = false; \
         cuda_note(c, cudaLaunchKernelEx(&config_, kernel, __VA_ARGS__), #kernel); \
     } while (0)
 
@@ -258,6 +265,19 @@ void inputs_release(Cuda *c);
 void inputs_run(Cuda *c);
 void inputs_drop(Cuda *c);
 
+/* side.cu: a second stream of its own scratch. Between enter and leave launches go there,
+ * after all that was launched so far. join: what is launched from now on comes after them. */
+bool side_init(Cuda *c, ds4_err *err);
+void side_release(Cuda *c);
+void side_enter(Cuda *c);
+void side_leave(Cuda *c);
+void side_join(Cuda *c);
+size_t side_bytes(const Shape *s);
+/* experts.cu: begins with the shared expert there, to which the routed ones add theirs. */
+void shared_beside(Cuda *c, Buf x, const Layer *l);
+/* Whether a step has one: few rows, and nobody looks between its ops. */
+static inline bool has_side(const Cuda *c) { return c->few && !c->eager; }
+
 /* hc.cu: does the hc_post that waits, if there is one. */
 void hc_settle(Cuda *c);
 
@@ -286,6 +306,7 @@ size_t scratch_of_project(const Shape *s, int rows);
 size_t scratch_of_route(const Shape *s, int rows);
 size_t scratch_of_experts(const Shape *s, int rows); /* has no products: see open.cu */
 size_t scratch_of_shared(const Shape *s, int rows);
+size_t scratch_of_shared_few(const Shape *s);
 size_t scratch_of_hc(const Shape *s, int rows);
 size_t scratch_of_logits(const Shape *s, int out);
 

@@ -107,7 +107,7 @@ static size_t most_scratch(const Shape *s, const BackendOptions *o)
 static uint64_t device_scratch(const Shape *s, const BackendOptions *o)
 {
     size_t rows = MAX(o->max_rows, o->max_out);
-    return most_scratch(s, o) + product_scratch(s, o) + digits_bytes(s) +
+    return most_scratch(s, o) + product_scratch(s, o) + digits_bytes(s) + side_bytes(s) +
            rows * (s->rope_dim * 2 + 16) * sizeof(float);
 }
 
@@ -131,6 +131,7 @@ static void settle(Cuda *c)
 {
     inputs_run(c);
     hc_settle(c);
+    side_join(c);
 }
 
 static Buf cuda_alloc(Backend *be, size_t bytes)
@@ -188,6 +189,7 @@ static void cuda_close(Backend *be)
         cudaStreamSynchronize(c->stream);
     products_release(c);
     inputs_release(c);
+    side_release(c);
     step_release(c);
     upload_release(c);
     cudaFree(c->iq2_grid);
@@ -237,11 +239,13 @@ static bool take_scratch(Cuda *c, const BackendOptions *o, ds4_err *err)
 static bool open_parts(Cuda *c, const BackendOptions *o, ds4_err *err)
 {
     NOTE(c, cudaSetDevice(c->device));
-    NOTE(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
+    int low = 0, high = 0;
+    NOTE(c, cudaDeviceGetStreamPriorityRange(&low, &high));
+    NOTE(c, cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, high));
     if (cublasLtCreate(&c->lt) != CUBLAS_STATUS_SUCCESS)
         return fail(err, DS4_EDEVICE, "%s: cuBLASLt cannot be opened", c->name);
-    if (!inputs_init(c, err) || !take_scratch(c, o, err) || !step_init(c, err) ||
-        !upload_init(c, err))
+    if (!inputs_init(c, err) || !side_init(c, err) || !take_scratch(c, o, err) ||
+        !step_init(c, err) || !upload_init(c, err))
         return false;
     NOTE(c, cudaMemcpyAsync(c->iq2_grid, iq2xxs_grid, sizeof iq2xxs_grid, cudaMemcpyHostToDevice,
                             c->stream));
@@ -305,6 +309,7 @@ static bool end_step(Backend *be, ds4_err *err)
     static void alone_##name(Backend *be, const Step *step, LIST params) \
     { \
         inputs_run(cuda_of(be)); \
+        side_join(cuda_of(be)); \
         settled_##name(be, step, LIST args); \
     }
 OPS(OP)
@@ -314,6 +319,7 @@ static void hc_pre_alone(Backend *be, const Step *step, Buf x, Buf mix, Buf stre
                          const HcWeights *hc, Buf norm)
 {
     inputs_run(cuda_of(be));
+    side_join(cuda_of(be));
     cuda_hc_pre(be, step, x, mix, streams, hc, norm);
 }
 
@@ -343,6 +349,7 @@ static struct Ops make_ops(void)
     OPS(OP)
 #undef OP
     o.hc_pre = hc_pre_alone;
+    o.experts = settled_experts; /* the shared one runs beside */
     o.query = settled_query;
     o.kv_row = settled_kv_row;
     o.compress = settled_compress;

@@ -154,6 +154,7 @@ void cuda_route(Backend *be, const Step *step, Buf ids, Buf gates, Buf x, const 
     float *logit = (float *)op_scratch(c, &used, (size_t)n * s->n_experts * sizeof(float));
     if (!logit)
         return;
+    shared_beside(c, x, l);
     dense(c, logit, s->n_experts, &l->router, 0, at<float>(x), s->dim, n);
     const RouteArgs a = { at<int>(ids),
                           at<float>(gates),

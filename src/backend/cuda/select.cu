@@ -464,12 +464,15 @@ static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick)
 }
 
 /* The indexer's queries, and their heads' weights. */
-static void project(Cuda *c, const Select *a, Buf qr, Buf x, const Layer *l)
+static void project(Cuda *c, Select *a, Buf qr, Buf x, const Layer *l)
 {
     const Shape *s = c->be.shape;
     const size_t all = (size_t)s->idx_heads * s->idx_dim;
     dense(c, a->q, all, &l->idx_q, 0, at<const float>(qr), s->q_rank, a->n_rows);
-    dense(c, a->w, (size_t)s->idx_heads, &l->idx_w, 0, at<const float>(x), s->dim, a->n_rows);
+    if (c->idx_w_of == l->index)
+        a->w = c->idx_w; /* came with the other products of x */
+    else
+        dense(c, a->w, (size_t)s->idx_heads, &l->idx_w, 0, at<const float>(x), s->dim, a->n_rows);
 }
 
 void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, Buf x,
@@ -487,12 +490,7 @@ void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, B
     if (!scratch)
         return;
     lay_out(&a, s, n, a.choice.cap, scratch);
-    if (c->idx_of == l->index) { /* they came with the other products of x and qr */
-        a.q = c->idx_q;
-        a.w = c->idx_w;
-    } else {
-        project(c, &a, qr, x, l);
-    }
+    project(c, &a, qr, x, l);
     const int bytes = PREPARE_WARPS * s->idx_dim * (int)sizeof(float);
     if (bytes > 48 << 10)
         NOTE(c, cudaFuncSetAttribute(prepare_queries, cudaFuncAttributeMaxDynamicSharedMemorySize,

@@ -200,7 +200,7 @@ static void end_recording(Cuda *c)
     cudaGraphExec_t exec = NULL;
     NOTE(c, cudaStreamEndCapture(c->stream, &graph));
     if (!c->err.code && graph) {
-        NOTE(c, cudaGraphInstantiate(&exec, graph, 0));
+        NOTE(c, cudaGraphInstantiate(&exec, graph, cudaGraphInstantiateFlagUseNodePriority));
         if (exec)
             NOTE(c, cudaGraphLaunch(exec, c->stream));
         NOTE(c, cudaStreamSynchronize(c->stream));

@@ -360,18 +360,6 @@ __device__ static void finish(const Matrix &m, const float *sums, int first, int
     }
 }
 
-/* Asks for the weights of steps [from, to). */
-__device__ static void ask_for_steps(const uint4 *q, const uint4 *d, int from, int to, bool is_half)
-{
-    const char *a = (const char *)(q + (size_t)from * STEP * WARP);
-    const char *b = (const char *)(d + (size_t)from * 8);
-    const int lines = (to - from) * (STEP * TILE_BYTES / 128), lane = threadIdx.x % WARP;
-    for (int i = lane; i < lines; i += WARP)
-        ask_for_line(a + (size_t)i * 128);
-    for (int i = lane; !is_half && i < to - from; i += WARP)
-        ask_for_line(b + (size_t)i * 128);
-}
-
 __device__ static int job_of(const Jobs &j, int unit)
 {
     int k = 0;
@@ -424,7 +412,6 @@ template <int NT, bool CUT> __global__ void __launch_bounds__(THREADS, 2) tile_r
         const uint4 *q = m.q + (size_t)tile * strips * steps * STEP * WARP;
         const uint4 *d = m.d + (size_t)tile * strips * 8;
         Ahead<NT> w;
-        ask_for_steps(q, d, from, to, m.is_half);
         load_first(&w, q + lane, d + lane / 4, from, to, m.is_half);
         if (round == 0)
             wait_for_others();
@@ -476,7 +463,8 @@ template <int NT, bool CUT> static void launch(Cuda *c, const Jobs &j)
                          (CUT ? cut_bytes(&j.in, NT, has_type(j, true)) : 0);
     NOTE(c, cudaFuncSetAttribute(tile_rows<NT, CUT>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  (int)bytes));
-    LAUNCH(c, (tile_rows<NT, CUT>), MIN(j.units, 2 * c->sm_count), THREADS, bytes, j);
+    LAUNCH(c, (tile_rows<NT, CUT>), MIN(j.units, (c->is_beside ? 1 : 2) * c->sm_count), THREADS,
+           bytes, j);
 }
 
 template <int NT> static void cut_and_launch(Cuda *c, Jobs *j)
