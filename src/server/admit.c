@@ -41,10 +41,13 @@ static int fresh_of(Scheduler *s, const Job *j)
 {
     StoreFound found = { 0 };
     int n = (int)j->prompt.n, known = 0;
-    for (int i = 0; i < s->slots.n; i++)
-        known = MAX(known, slot_common(&s->slots.slot[i], &j->prompt));
+    for (int i = 0; i < s->slots.n; i++) {
+        int common = slot_common(&s->slots.slot[i], &j->prompt);
+        known = MAX(known, common);
+    }
     if (s->store) {
-        known = MAX(known, store_find(s->store, j->prompt.id, n - 1, &found));
+        store_find(s->store, j->prompt.id, n - 1, &found);
+        known = MAX(known, found.n);
         store_unpin(s->store, &found);
     }
     return n - known;

@@ -108,7 +108,8 @@ static int way_together(const Slot *other, const Job *j)
 {
     if (!other->job || other->entering || other->decoding)
         return 0;
-    int n = MIN(shared(&other->job->prompt, &j->prompt), (int)j->prompt.n - 1);
+    int n = shared(&other->job->prompt, &j->prompt);
+    n = MIN(n, (int)j->prompt.n - 1);
     n -= n % STORE_UNIT;
     return n > other->fed ? n : 0;
 }
