@@ -6,9 +6,14 @@
 
 enum { SUM_THREADS = 256 };
 
+/* So many rows' experts are multiplied as those of few rows are, if their formats allow it: an
+ * expert has a pair or two, so what counts is unpacking its weights, and that is half as much
+ * for int8. */
+enum { INT8_ROWS = SLAB_ROWS };
+
 size_t scratch_of_experts(const Shape *s, int rows)
 {
-    const int few = MIN(rows, (int)FEW_ROWS), active = s->n_active;
+    const int few = MIN(rows, (int)INT8_ROWS), active = s->n_active;
     const size_t most = scratch_of_few(few * active, s->dim, s->expert_dim);
     if (rows <= FEW_ROWS)
         return most;
@@ -60,6 +65,12 @@ void add_pairs(Cuda *c, const Moe *m, const float *part)
 
 /* ---- the ops --------------------------------------------------------------------- */
 
+static bool are_few(Cuda *c, const Moe *m)
+{
+    return m->n_rows <= FEW_ROWS ||
+           (m->n_rows <= INT8_ROWS && int8_up_fits(c, m) && int8_down_fits(c, m));
+}
+
 void cuda_experts(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gates, const Layer *l)
 {
     Cuda *c = cuda_of(be);
@@ -81,7 +92,7 @@ void cuda_experts(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gate
                     beside ? c->shared_y : NULL };
     if (beside)
         c->shared_in = l->index;
-    if (step->n_rows <= FEW_ROWS)
+    if (are_few(c, &m))
         experts_few(c, &m);
     else
         experts_many(c, &m);
@@ -120,19 +131,25 @@ size_t scratch_of_shared_few(const Shape *s)
     return 2 * (FEW_ROWS * (size_t)s->shared_dim * sizeof(float) + 256);
 }
 
-static void shared_tiles(Cuda *c, const Moe *m)
+static bool in_tiles(const Moe *m) { return m->gate.tiled && m->up.tiled && m->down.tiled; }
+
+/* False, and nothing done: these are no tiles, or there are too many rows. */
+static bool shared_tiles(Cuda *c, const Moe *m)
 {
     const size_t bytes = (size_t)m->n_rows * m->ff * sizeof(float);
     size_t used = 0;
     float *g = (float *)op_scratch(c, &used, bytes), *u = (float *)op_scratch(c, &used, bytes);
     if (!u)
-        return;
+        return true;
     const TileJob up[] = { { g, (size_t)m->ff, &m->gate }, { u, (size_t)m->ff, &m->up } };
     const TileJob down = { m->y, (size_t)m->dim, &m->down };
     const TileInput x = { m->x, (size_t)m->dim, m->n_rows, m->dim, 1, NULL, 0 };
     const TileInput h = { g, (size_t)m->ff, m->n_rows, m->ff, 1, u, m->limit };
-    tiles(c, up, 2, &x, false);
-    tiles(c, &down, 1, &h, m->plus != NULL);
+    if (!in_tiles(m) || !tiles_fit(c, up, 2, &x) || !tiles_fit(c, &down, 1, &h))
+        return false;
+    tiles_or_slabs(c, up, 2, &x, false);
+    tiles_or_slabs(c, &down, 1, &h, m->plus != NULL);
+    return true;
 }
 
 static Moe shared_of(Cuda *c, float *y, const float *x, const Layer *l, const float *plus)
@@ -154,8 +171,6 @@ static Moe shared_of(Cuda *c, float *y, const float *x, const Layer *l, const fl
                 plus };
 }
 
-static bool in_tiles(const Moe *m) { return m->gate.tiled && m->up.tiled && m->down.tiled; }
-
 /* Beside what x goes through otherwise: the shared expert waits for no router. */
 void shared_beside(Cuda *c, Buf x, const Layer *l)
 {
@@ -174,10 +189,10 @@ void cuda_shared(Backend *be, const Step *, Buf y, Buf x, const Layer *l)
     const Moe m = shared_of(c, at<float>(y), at<const float>(x), l, at<float>(y));
     if (c->shared_in == l->index)
         return; /* the experts took it from beside */
-    if (!c->few)
-        shared_many(c, &m, l);
-    else if (in_tiles(&m))
-        shared_tiles(c, &m);
-    else
+    if (shared_tiles(c, &m))
+        return;
+    if (c->few)
         experts_few(c, &m);
+    else
+        shared_many(c, &m, l);
 }

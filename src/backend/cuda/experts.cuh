@@ -19,7 +19,7 @@ struct Moe {
 
 static inline int pairs_of(const Moe *m) { return m->n_rows * m->active; }
 
-/* experts_few.cu: up to FEW_ROWS rows */
+/* experts_few.cu: few rows, as experts.cu says */
 void experts_few(Cuda *c, const Moe *m);
 size_t scratch_of_few(int pairs, int dim, int ff);
 /* experts_int8.cu: for few rows, where matrices fit. h [pairs][ff] = swiglu times the gate;

@@ -1,4 +1,4 @@
-/* experts_few.cu - the experts of up to FEW_ROWS rows: an expert's weights are read once
+/* experts_few.cu - the experts of few rows: an expert's weights are read once
  * for all pairs that chose it. */
 #include "experts.cuh"
 

@@ -1,4 +1,4 @@
-/* experts_many.cu - the experts of more than FEW_ROWS rows, on tensor cores.
+/* experts_many.cu - the experts of many rows, on tensor cores.
  *
  * Pairs are sorted by expert (a counting sort, stable) and cut into tiles of one expert
  * and up to TOKENS pairs. A block multiplies a tile with ROWS weight rows: a warp owns 32

@@ -53,16 +53,20 @@ void tiles(Cuda *c, const TileJob *job, int n_jobs, const TileInput *in, bool ad
 enum { SLAB_ROWS = 64 };
 bool slabs_fit(const Cuda *c, const TileJob *job, int n_jobs, const TileInput *in);
 void slabs(Cuda *c, const TileJob *job, int n_jobs, const TileInput *in, bool add);
-/* One of the two, if one fits; else false. */
+/* Whichever of the two fits the rows; false: none does. */
+static inline bool tiles_fit(const Cuda *c, const TileJob *job, int n_jobs, const TileInput *in)
+{
+    return in->n <= FEW_ROWS || slabs_fit(c, job, n_jobs, in);
+}
 static inline bool tiles_or_slabs(Cuda *c, const TileJob *job, int n_jobs, const TileInput *in,
                                   bool add)
 {
+    if (!tiles_fit(c, job, n_jobs, in))
+        return false;
     if (in->n <= FEW_ROWS)
         tiles(c, job, n_jobs, in, add);
-    else if (slabs_fit(c, job, n_jobs, in))
-        slabs(c, job, n_jobs, in, add);
     else
-        return false;
+        slabs(c, job, n_jobs, in, add);
     return true;
 }
 /* Bytes of Cuda.digits. */
