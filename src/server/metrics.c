@@ -27,7 +27,7 @@ struct Metrics {
     Counter active, queue, prefill, slow, side, unloaded;
     Counter cached[N_CACHE_SOURCES], prompts[N_CACHE_SOURCES + 1];
     Counter missed[N_CACHE_MISSES], decoded[N_DECODE_PHASES];
-    Counter disk_written, disk_read, bad[N_BAD], dropped, failed_writes, waiting;
+    Counter disk_written, disk_read, bad[N_BAD], dropped, failed_reads, failed_writes, waiting;
     Counter restored, saved;
     Counter slots[N_SLOT_STATES], kv[N_KV_TIERS], evicted[N_EVICTIONS];
     Counter cancelled[N_JOB_PHASES][N_CANCEL_REASONS];
@@ -154,6 +154,8 @@ static const Family families[] = {
            LABEL(0, "reason", bad_names)),
     FAMILY("kv_dropped_total", "counter", dropped,
            .help = "Pieces of KV states that were given up before they were written."),
+    FAMILY("kv_failed_reads_total", "counter", failed_reads,
+           .help = "Pieces of KV states that could not be read, though their files are there."),
     FAMILY("kv_failed_writes_total", "counter", failed_writes,
            .help = "Pieces of KV states that could not be written."),
     FAMILY("kv_waiting_bytes", "gauge", waiting, .help = "Bytes that wait to be written."),
@@ -432,6 +434,7 @@ void metrics_store(Metrics *m, const StoreCounters *c)
     set(&m->disk_written, c->written_bytes + c->journal_written_bytes);
     set(&m->disk_read, c->read_bytes);
     set(&m->dropped, c->dropped);
+    set(&m->failed_reads, c->failed_reads);
     set(&m->failed_writes, c->failed_writes);
     set(&m->waiting, c->waiting_bytes);
 }

@@ -48,9 +48,9 @@ bool scheduler_is_busy(Scheduler *s);
 /* A job was canceled: it is let go of, at once if it waits in the queue. */
 void scheduler_cancel(Scheduler *s, Job *j);
 
-/* The engine is closed for want of work, or is being opened again. */
 /* What was fetched from the store has come: its ready(). Any thread. */
 void scheduler_wake(Scheduler *s);
+/* The engine is closed for want of work, or is being opened again. */
 bool scheduler_is_unloaded(Scheduler *s);
 /* Seconds since the engine's thread gave a sign of life while it has work. */
 double scheduler_silence(Scheduler *s);

@@ -177,6 +177,7 @@ static void every_metric_is_there_from_the_start(void **state)
         { "kv_disk_read_bytes_total", "counter" },
         { "kv_bad_files_total", "counter" },
         { "kv_dropped_total", "counter" },
+        { "kv_failed_reads_total", "counter" },
         { "kv_failed_writes_total", "counter" },
         { "kv_waiting_bytes", "gauge" },
         { "kv_restored_bytes_total", "counter" },
@@ -263,8 +264,10 @@ static void what_happens_counts_where_it_belongs(void **state)
                               .journal_written_bytes = 1,
                               .disk_bytes = 12,
                               .bad_checksum = 3,
+                              .failed_reads = 2,
                               .evicted_ram = 4 };
     COUNTS(metrics_store(m, &c), "kv_disk_written_bytes_total", "", 5000000001.0);
+    COUNTS(metrics_store(m, &c), "kv_failed_reads_total", "", 2);
     COUNTS(metrics_store(m, &c), "kv_bytes", "tier=\"disk\"", 12);
     COUNTS(metrics_store(m, &c), "kv_bad_files_total", "reason=\"checksum\"", 3);
     COUNTS(metrics_store(m, &c), "kv_evictions_total", "reason=\"ram_full\"", 4);
