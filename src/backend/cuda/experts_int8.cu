@@ -111,7 +111,7 @@ struct Job {
     int rows, active;
     float limit;
     const float *plus; /* to out; NULL: nothing */
-    bool known; /* ids were ready before the kernel in front of this one did anything */
+    bool known;        /* ids were ready before the kernel in front of this one did anything */
 };
 
 /* Tables in shared memory, of IQ2_XXS only: entry i is WIDE bytes, a word for each lane with
@@ -140,16 +140,16 @@ __device__ static void fill_wide(char *table, const uint2 *grid)
     }
 }
 
-/* Eight j of group i of a lane's part, two words of int8. */
+/* Eight j of group i of a lane's part, two words of int8 that are TIMES the values by factor. */
 template <int TYPE> struct Decode {
-    enum { BYTES = 0 };
+    enum { BYTES = 0, TIMES = 1 };
     __device__ static void eight(unsigned *v, const Part<TYPE> &p, int i, int j, const char *)
     {
         p.get(v, i, j, NULL);
     }
 };
 template <> struct Decode<QUANT_IQ2_XXS> {
-    enum { BYTES = TABLES };
+    enum { BYTES = TABLES, TIMES = 1 };
     __device__ static void eight(unsigned *v, const Part<QUANT_IQ2_XXS> &p, int i, int j,
                                  const char *table)
     {
@@ -162,6 +162,21 @@ template <> struct Decode<QUANT_IQ2_XXS> {
         const unsigned plus = *(const unsigned *)(table + PLUS_AT + lane);
         v[0] = bytes_from(plus, iq2_minus, choice);
         v[1] = bytes_from(plus, iq2_minus, choice >> 16);
+    }
+};
+
+/* Two codes' bits stay where they are, times 4; so values reach 180. */
+template <> struct Decode<QUANT_Q2_K> {
+    enum { BYTES = 0, TIMES = 4 };
+    __device__ static void eight(unsigned *v, const Part<QUANT_Q2_K> &p, int i, int j, const char *)
+    {
+        const int k = 2 * i + j / 2;
+        const unsigned mask = k % 2 ? 0x0c0c0c0c : 0x03030303;
+        const unsigned scale = k == 0       ? p.s << 2 & 60
+                               : k % 2 == 0 ? p.s >> (8 * k - 2) & 60
+                                            : p.s >> 8 * k & 15;
+        v[0] = ((j % 2 ? p.q.z : p.q.x) >> 4 * i & mask) * scale;
+        v[1] = ((j % 2 ? p.q.w : p.q.y) >> 4 * i & mask) * scale;
     }
 };
 
@@ -244,29 +259,62 @@ template <> __device__ void find_units<1>(Units *u, const Job &j)
 
 /* ---- a block's work ------------------------------------------------------------------------ */
 
-/* Tiles are numbered through, unit after unit. */
 struct Work {
     Units u;
     int warp;    /* this one */
     int chunks;  /* of a row of inputs */
     int sources; /* of a unit */
     int tiles;   /* of a unit */
-    int to;      /* behind the block's last tile */
     int batch;   /* so many tiles at most */
-    Slot *slot;  /* the warp's: [sources / WARPS][T] */
+    Slot *slot;  /* the warp's: [its sources][T] */
     float *sums; /* [2][batch][sources][T][TILE] */
 };
 
-/* Where a batch ends that begins with tile i. */
-__device__ static int batch_end(const Work &w, int i)
+/* Tiles [tile, tile + n) of a unit; `left` of the block come after them. */
+struct Batch {
+    int unit, tile, n, left;
+};
+
+__device__ static void fill_batch(Batch *b, const Work &w, int left)
 {
-    return min(min(i + w.batch, w.to), (i / w.tiles + 1) * w.tiles);
+    b->n = min(min(w.batch, w.tiles - b->tile), left);
+    b->left = left - b->n;
+}
+__device__ static void next_batch(Batch *b, const Work &w)
+{
+    b->tile += b->n;
+    if (b->tile == w.tiles) {
+        b->unit++;
+        b->tile = 0;
+    }
+    fill_batch(b, w, b->left);
 }
 
-/* The source and tile whose weights are fetched next. */
+/* One of the warp's sources: a chunk of the k-th expert of the unit. */
+struct Source {
+    int number, k, chunk;
+};
+
+__device__ static Source first_source(const Work &w)
+{
+    return { w.warp, w.warp / w.chunks, w.warp % w.chunks };
+}
+__device__ static void next_source(Source *s, const Work &w)
+{
+    s->number += WARPS;
+    s->chunk += WARPS;
+    while (s->chunk >= w.chunks) {
+        s->chunk -= w.chunks;
+        s->k++;
+    }
+}
+
+/* The tile and source whose weights are fetched next, if batch.n > 0. */
 struct Ahead {
-    int tile, from, end, source; /* of the batch [from, end) */
-    unsigned at;                 /* of the lane's row of the tile: the number of its chunk */
+    Batch batch;
+    int i; /* of the batch */
+    Source source;
+    unsigned at; /* of the lane's row: the number of the chunk */
 };
 
 template <int TYPE> struct Weights {
@@ -282,41 +330,43 @@ template <int TYPE, int PAIRS> struct Few {
         STEPS = Part<TYPE>::STEPS
     };
 
-    __device__ static int2 pair_of(const Job &j, const Work &w, int unit, int source, int token)
+    __device__ static int2 pair_of(const Job &j, const Work &w, int unit, const Source &s,
+                                   int token)
     {
-        return w.u.pair[DOWN ? unit * j.active + source / w.chunks : unit * T + token];
+        return w.u.pair[DOWN ? unit * j.active + s.k : unit * T + token];
     }
 
     /* ---- weights */
 
     __device__ static void place(Ahead *a, const Job &j, const Work &w)
     {
-        const int unit = a->tile / w.tiles, tile = a->tile % w.tiles;
-        const int chunk = DOWN ? a->source % w.chunks : a->source;
-        const unsigned e = pair_of(j, w, unit, a->source, 0).y;
-        a->at = (e * j.w[0].rows + tile * ROWS + threadIdx.x % WARP / 4) * w.chunks + chunk;
+        const unsigned e = pair_of(j, w, a->batch.unit, a->source, 0).y;
+        const unsigned row = e * j.w[0].rows + a->batch.tile * ROWS + threadIdx.x % WARP / 4;
+        a->at = row * w.chunks + a->source.chunk;
+        a->i = 0;
     }
-    /* Batches begin with tile i; none is left where a->tile is behind the block's last. */
-    __device__ static void start(Ahead *a, const Job &j, const Work &w, int i)
+    __device__ static void start(Ahead *a, const Job &j, const Work &w, const Batch &b)
     {
-        a->source = w.warp;
-        a->tile = a->from = a->source < w.sources ? i : w.to;
-        if (a->tile < w.to) {
-            a->end = batch_end(w, i);
+        a->batch = b;
+        a->source = first_source(w);
+        if (a->source.number >= w.sources)
+            a->batch.n = 0;
+        if (a->batch.n > 0)
             place(a, j, w);
-        }
     }
-    __device__ static void advance(Ahead *a, const Job &j, const Work &w)
+    __device__ static void advance(Ahead *a, const Job &j, const Work &w, const Source &first)
     {
-        if (++a->tile < a->end) {
+        if (++a->i < a->batch.n) {
             a->at += ROWS * w.chunks;
-        } else if (a->source + WARPS < w.sources) {
-            a->source += WARPS;
-            a->tile = a->from;
-            place(a, j, w);
-        } else {
-            start(a, j, w, a->end);
+            return;
         }
+        next_source(&a->source, w);
+        if (a->source.number >= w.sources) {
+            a->source = first;
+            next_batch(&a->batch, w);
+        }
+        if (a->batch.n > 0)
+            place(a, j, w);
     }
     __device__ static void load(Weights<TYPE> *p, const Job &j, const Work &w, const Ahead &a,
                                 int step)
@@ -335,27 +385,28 @@ template <int TYPE, int PAIRS> struct Few {
     __device__ static void cut_sources(const Job &j, const Work &w, int unit)
     {
         enum { AT_ONCE = DOWN ? 3 : T };
-        const int warp = w.warp;
-        const int n = warp < w.sources ? (w.sources - warp + WARPS - 1) / WARPS * T : 0;
+        Source s = first_source(w);
+        Slot *slot = w.slot;
         __syncwarp(); /* nobody reads the last unit's any more */
-        for (int first = 0; first < n; first += AT_ONCE) {
-            Eight x[AT_ONCE];
+        while (s.number < w.sources) {
+            Eight x[AT_ONCE] = {};
+            int n = 0;
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++) {
-                const int source = warp + (first + k) / T * WARPS;
-                if (first + k >= n)
+                if (s.number >= w.sources)
                     continue;
-                const int p = pair_of(j, w, unit, source, (first + k) % T).x;
-                const int row = DOWN ? p : p / j.active;
-                const int chunk = DOWN ? source % w.chunks : source;
-                x[k] = {};
+                const int p = pair_of(j, w, unit, s, k % T).x, row = DOWN ? p : p / j.active;
                 if (p >= 0)
-                    x[k] = values_at(j.x + (size_t)row * j.w[0].cols + chunk * CHUNK);
+                    x[k] = values_at(j.x + (size_t)row * j.w[0].cols + s.chunk * CHUNK);
+                if (k % T == T - 1)
+                    next_source(&s, w);
+                n++;
             }
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++)
-                if (first + k < n)
-                    cut(w.slot + first + k, x[k]);
+                if (k < n)
+                    cut(slot + k, x[k]);
+            slot += n;
         }
         __syncwarp();
     }
@@ -386,6 +437,21 @@ template <int TYPE, int PAIRS> struct Few {
         }
     }
 
+    __device__ static void first(int *c, const unsigned *v, unsigned b0, unsigned b1)
+    {
+        if (Part<TYPE>::IS_SIGNED)
+            mma_s8_first(c, v, b0, b1);
+        else
+            mma_u8_first(c, v, b0, b1);
+    }
+    __device__ static void more(int *c, const unsigned *v, unsigned b0, unsigned b1)
+    {
+        if (Part<TYPE>::IS_SIGNED)
+            mma_s8(c, v, b0, b1);
+        else
+            mma_u8(c, v, b0, b1);
+    }
+
     /* acc += the group's numbers times the limbs, of 16 rows. v: of each eight the A. */
     __device__ static void multiply(float acc[2][T], const unsigned v[4][4], const float inner[2],
                                     const Digits &d, int n)
@@ -397,15 +463,15 @@ template <int TYPE, int PAIRS> struct Few {
             for (int k = 0; k < T; k++) {
                 const uint4 b = d.first[k][j / 2];
                 if ((k == 0 || k < n) && j == 0)
-                    mma_s8_first(c[k], v[j], b.x, b.y);
+                    first(c[k], v[j], b.x, b.y);
                 else if (k == 0 || k < n)
-                    mma_s8(c[k], v[j], j % 2 ? b.z : b.x, j % 2 ? b.w : b.y);
+                    more(c[k], v[j], j % 2 ? b.z : b.x, j % 2 ? b.w : b.y);
             }
             const uint4 b = d.third[j / 2];
             if (j == 0)
-                mma_s8_first(third, v[j], b.x, b.y);
+                first(third, v[j], b.x, b.y);
             else
-                mma_s8(third, v[j], j % 2 ? b.z : b.x, j % 2 ? b.w : b.y);
+                more(third, v[j], j % 2 ? b.z : b.x, j % 2 ? b.w : b.y);
         }
 #pragma unroll
         for (int k = 0; k < T; k++)
@@ -475,10 +541,11 @@ template <int TYPE, int PAIRS> struct Few {
             float v[4];
             if (k > 0 && k >= n)
                 continue;
+            const float scale = slot[k].scale * (1.0f / Decode<TYPE>::TIMES);
 #pragma unroll
             for (int m = 0; m < 4; m++) {
                 const Part<TYPE> &part = p.part[m / 2][m % 2];
-                v[m] = __fmul_rn(__fmul_rn(part.outer(), slot[k].scale), acc[m / 2][m % 2][k]);
+                v[m] = __fmul_rn(__fmul_rn(part.outer(), scale), acc[m / 2][m % 2][k]);
                 if (Part<TYPE>::MINS)
                     v[m] = fmaf(-part.outer_less(), less_of(part, slot[k].sum), v[m]);
             }
@@ -489,11 +556,11 @@ template <int TYPE, int PAIRS> struct Few {
     /* ---- the end of a batch */
 
     /* sums: of a tile and pair, [sources][T][TILE] */
-    __device__ static void finish_tile(const Job &j, const Work &w, const float *sums, int i,
-                                       int token)
+    __device__ static void finish_tile(const Job &j, const Work &w, const float *sums, int unit,
+                                       int tile, int token)
     {
-        const int lane = threadIdx.x % WARP, unit = i / w.tiles;
-        const size_t row = (size_t)(i % w.tiles) * ROWS + lane;
+        const int lane = threadIdx.x % WARP;
+        const size_t row = (size_t)tile * ROWS + lane;
         float sum = sums[lane];
 #pragma unroll 8
         for (int s = 1; s < w.sources; s++)
@@ -510,57 +577,51 @@ template <int TYPE, int PAIRS> struct Few {
                 swiglu(sum, up, j.limit, j.gates ? j.gates[p] : 1);
     }
 
-    /* Pairs of the unit of tile i. */
-    __device__ static int pairs_at(const Work &w, int i)
+    __device__ static void run(const Job &j, const Work &w, Batch b, const char *table)
     {
-        return T > 1 && w.u.pair[i / w.tiles * T + 1].x >= 0 ? 2 : 1;
-    }
-
-    __device__ static void run(const Job &j, const Work &w, int from, const char *table)
-    {
-        const int warp = w.warp;
+        const Source mine = first_source(w);
         Digits d = {};
         Weights<TYPE> next;
         Ahead ahead;
-        start(&ahead, j, w, from);
-        if (ahead.tile < w.to)
+        start(&ahead, j, w, b);
+        if (ahead.batch.n > 0)
             load(&next, j, w, ahead, 0);
         if (DOWN) {
             let_others_start();
             wait_for_others();
         }
-        int unit = -1, n = 0, end;
+        int unit = -1, n = 1;
         float *sums = w.sums, *other = w.sums + (size_t)w.batch * w.sources * T * TILE;
-        for (int first = from; first < w.to; first = end) {
-            end = batch_end(w, first);
-            if (first / w.tiles != unit) {
-                unit = first / w.tiles;
-                n = pairs_at(w, first);
+        for (; b.n > 0; next_batch(&b, w)) {
+            if (b.unit != unit) {
+                unit = b.unit;
+                n = T > 1 && w.u.pair[unit * T + 1].x >= 0 ? 2 : 1;
                 cut_sources(j, w, unit);
             }
             const Slot *slot = w.slot;
-            for (int s = warp; s < w.sources; s += WARPS, slot += T)
-                for (int i = first; i < end; i++) {
+            for (int s = w.warp; s < w.sources; s += WARPS, slot += T)
+                for (int i = 0; i < b.n; i++) {
                     float acc[2][2][T] = {};
                     Weights<TYPE> now;
 #pragma unroll
                     for (int h = 0; h < STEPS; h++) {
                         now = next;
                         if (h == STEPS - 1)
-                            advance(&ahead, j, w);
-                        if (ahead.tile < w.to)
+                            advance(&ahead, j, w, mine);
+                        if (ahead.batch.n > 0)
                             load(&next, j, w, ahead, (h + 1) % STEPS);
 #pragma unroll
                         for (int k = 0; k < 3 - STEPS; k++)
                             add_group(acc, now, shared_at(slot), &d, STEPS == 1 ? k : h, n, table);
                     }
-                    leave_sums(sums + (size_t)((i - first) * w.sources + s) * T * TILE, acc, now,
-                               slot, n);
+                    leave_sums(sums + (size_t)(i * w.sources + s) * T * TILE, acc, now, slot, n);
                 }
             __syncthreads();
-            for (int i = (warp + first) % WARPS; i < (end - first) * n; i += WARPS)
-                finish_tile(j, w, sums + (size_t)((i / n) * w.sources * T + i % n) * TILE,
-                            first + i / n, i % n);
+            for (int i = (w.warp + b.tile) % WARPS; i < b.n * n; i += WARPS) {
+                const int tile = T == 1 ? i : i / n, token = T == 1 ? 0 : i % n;
+                finish_tile(j, w, sums + (size_t)(tile * w.sources * T + token) * TILE, unit,
+                            b.tile + tile, token);
+            }
             float *const last = sums;
             sums = other, other = last;
         }
@@ -610,8 +671,10 @@ __global__ void __launch_bounds__(THREADS, 1) few_tiles(Job j, const uint2 *grid
         find_units<F::T>(&w.u, j);
     const long long all = (long long)w.u.n * w.tiles;
     const int from = (int)(all * blockIdx.x / gridDim.x);
-    w.to = (int)(all * (blockIdx.x + 1) / gridDim.x);
-    F::run(j, w, from, shared);
+    const int to = (int)(all * (blockIdx.x + 1) / gridDim.x);
+    Batch b = { from / w.tiles, from % w.tiles, 0, 0 };
+    fill_batch(&b, w, to - from);
+    F::run(j, w, b, shared);
 }
 
 /* ---- launches ----------------------------------------------------------------------------------- */
@@ -668,7 +731,7 @@ static bool fits(Cuda *c, const Job &j, bool down)
 
 static Job up_job(const Moe *m, float *h)
 {
-    return { { m->gate, m->up }, m->ids,    m->gates, m->x,  h,
+    return { { m->gate, m->up }, m->ids,    m->gates, m->x, h,
              m->n_rows,          m->active, m->limit, NULL, false };
 }
 

@@ -37,11 +37,7 @@ __device__ static inline unsigned bytes_from(unsigned a, unsigned b, unsigned ch
  * IS_SIGNED: there are values below 0. */
 template <int TYPE> struct Part;
 
-/* Byte k as a float, without a conversion: the last bits of 2^23 + it. */
-__device__ static inline float whole_byte(unsigned v, int k)
-{
-    return __uint_as_float(__byte_perm(v, 0x4b000000, 0x7650 | k)) - 0x1p23f;
-}
+__device__ static inline float whole_byte(unsigned v, int k) { return (float)(v >> 8 * k & 255); }
 
 /* IQ2_XXS: nibbles choose from these bytes: 8 25 43, with bit 2 for the sign. */
 static const unsigned iq2_plus = 0x002b1908, iq2_minus = 0x00d5e7f8;
