@@ -6,10 +6,8 @@
  * sink (weight 1, no value). A head's result does not depend on which heads or rows share
  * its block or step. */
 #include "attend.cuh"
-#include "tiles.cuh"
 
 enum { THREADS = 256, N_WARPS = THREADS / WARP, MOST_HEADS = 8, MOST_TILE = 32, VALUES = 4096 };
-static const size_t most_scores = (size_t)64 << 20; /* bytes of those of few rows */
 
 /* Heads of a block, KV rows of a tile. */
 static int heads_of(const Attend *a, bool few)
@@ -154,17 +152,9 @@ static int most_seen(const Shape *s, int context)
     return s->window + most;
 }
 
-/* Rows that are few here: with room for their scores. A block of attend_many has a row, which
- * is too few blocks for so few rows. */
-static int most_few(const Shape *s, int context)
-{
-    const size_t row = attend_few_bytes(1, s->n_heads, most_seen(s, context));
-    return (int)MIN(MAX(most_scores / row, (size_t)FEW_ROWS), (size_t)SLAB_ROWS);
-}
-
 size_t scratch_of_attend(const Shape *s, int rows, int context)
 {
-    const int few = MIN(rows, most_few(s, context));
+    const int few = MIN(rows, (int)FEW_ROWS);
     return attend_few_bytes(few, s->n_heads, most_seen(s, context)) + 256;
 }
 
@@ -202,10 +192,9 @@ void cuda_attend(Backend *be, const Step *step, Buf o, Buf q, KvLayer *kv, Buf p
     const int n_most = s->window + (kv->ratio ? pooled : 0);
 
     (void)step;
-    const bool few = c->n_rows <= most_few(s, c->max_context);
-    if (!few && attend_tiles_fit(&a, 32)) {
+    if (!c->few && attend_tiles_fit(&a, 32)) {
         attend_many(c, &a);
-    } else if (few && attend_tiles_fit(&a, 16) && n_most <= most_seen(s, c->max_context)) {
+    } else if (c->few && attend_tiles_fit(&a, 16) && n_most <= most_seen(s, c->max_context)) {
         size_t used = 0;
         void *scratch = op_scratch(c, &used, attend_few_bytes(c->n_rows, s->n_heads, n_most));
         if (scratch)

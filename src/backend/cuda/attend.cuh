@@ -14,7 +14,7 @@ struct Attend {
     float scale;
 };
 
-/* attend_few.cu: up to SLAB_ROWS rows of Flash's heads, in F32. n_most: rows that a query sees at most. */
+/* attend_few.cu: few rows of Flash's heads, in F32. n_most: rows that a query sees at most. */
 enum { MOST_PICKS = 1024 };
 size_t attend_few_bytes(int rows, int n_heads, int n_most);
 void attend_few(Cuda *c, const Attend *a, int n_most, void *scratch);

@@ -1,18 +1,16 @@
-/* attend_few.cu - attention of few rows, up to SLAB_ROWS: Flash's heads, packed rows, F32
- * precision on tensor cores.
+/* attend_few.cu - attention of few rows: Flash's heads, packed rows, F32 precision on
+ * tensor cores.
  *
  * FP8 codes and rotated tails are exact in BF16, and a float is the sum of three BF16: so
  * three products on tensor cores give what F32 gives, with scales applied outside. Two
  * launches, whose grids depend on the number of rows only:
  *
- *      scores   a block: 16 heads of a row, one of up to SPLITS runs of its KV rows, fewer
- *               where there are many rows, which changes no score; every warp 64 of the 512 dimensions (one FP8 scale, or the tail); parts add up in the
+ *      scores   a block: 16 heads of a row, one of SPLITS runs of its KV rows, every warp
+ *               64 of the 512 dimensions (one FP8 scale, or the tail); parts add up in the
  *               order of dimensions. Values come straight from memory into the
  *               registers that the tensor cores want: 16 bytes a lane.
  *      mix      a block: 16 heads, 32 dimensions, all KV rows, 16 at a time, dealt out
- *               in SHARES to as many warps, or half as many where there are so many
- *               blocks that several had better fit a multiprocessor; then the shares'
- *               sums are added in order.
+ *               to warps; then the warps' sums are added in order.
  *
  * A row is 584 bytes and is read by n_heads / 16 blocks of scores, and of mix. What a head
  * gets depends on its row only. */
@@ -27,20 +25,19 @@ enum {
     HEADS = 16,               /* of a block */
     THREADS = 256,
     N_WARPS = 8,
-    SPLITS = 32,       /* at most */
-    FEWEST = 8,        /* and at least */
-    BUSY = 512,        /* blocks of scores that keep a machine busy */
+    SPLITS = 32,
     GROUP = 32,        /* KV rows between two barriers of scores */
     PITCH = GROUP + 8, /* floats: pairs are written without conflicts */
     MIX_DIMS = 32,
     MIX_PITCH = MIX_DIMS + 4, /* floats: four are written without conflicts */
-    SHARES = 16
+    MIX_WARPS = 16,
+    MIX_THREADS = MIX_WARPS * WARP
 };
 
-/* z [row][head][n_pad]; most [row][head][splits]: the largest z of a split. */
+/* z [row][head][n_pad]; most [row][head][SPLITS]: the largest z of a split. */
 struct Scores {
     float *z, *most;
-    int n_pad, splits;
+    int n_pad;
 };
 
 static int padded(int n_most) { return (n_most + 15) / 16 * 16; }
@@ -187,7 +184,7 @@ __global__ void __launch_bounds__(THREADS) attend_scores(Attend a, Scores s)
     wait_for_others();
     load_queries(&q, a.q + ((size_t)row * a.n_heads + first) * DIM, threadIdx.x / WARP, lane);
     const View v = view_of(a, row, picks);
-    const int tiles = (v.n + 7) / 8, per = (tiles + s.splits - 1) / s.splits * 8;
+    const int tiles = (v.n + 7) / 8, per = (tiles + SPLITS - 1) / SPLITS * 8;
     const int begin = min(split * per, v.n), end = min(begin + per, v.n);
     float *z = s.z + ((size_t)row * a.n_heads + head) * s.n_pad, most = -INFINITY;
     for (int from = begin; from < end; from += GROUP) {
@@ -199,7 +196,7 @@ __global__ void __launch_bounds__(THREADS) attend_scores(Attend a, Scores s)
     for (int d = 8; d; d >>= 1)
         most = fmaxf(most, __shfl_xor_sync(~0u, most, d));
     if (threadIdx.x % 16 == 0)
-        s.most[((size_t)row * a.n_heads + head) * s.splits + split] = most;
+        s.most[((size_t)row * a.n_heads + head) * SPLITS + split] = most;
 }
 
 /* ---- mix -------------------------------------------------------------------------------- */
@@ -287,25 +284,24 @@ __device__ static void mix_quad(float acc[4][4], const Quad &q, float4 low, floa
 }
 
 /* The largest score of each head: a warp two of them, a lane a split. */
-template <int WARPS> __device__ static void find_most(float *most, const float *all, int splits)
+__device__ static void find_most(float *most, const float *all)
 {
     const int lane = threadIdx.x % WARP;
-    for (int h = threadIdx.x / WARP; h < HEADS; h += WARPS) {
-        const float m = warp_max(lane < splits ? all[h * splits + lane] : -INFINITY);
+    for (int h = threadIdx.x / WARP; h < HEADS; h += MIX_WARPS) {
+        const float m = warp_max(all[h * SPLITS + lane]);
         if (lane == 0)
             most[h] = m;
     }
 }
 
-/* A share's part to shared memory; sum: this lane's weights of heads g and g + 8. */
-__device__ static void put_parts(float *sh, float *sums, int share, float acc[4][4],
-                                 const float *sum)
+/* The warps' parts to shared memory; sum: this lane's weights of heads g and g + 8. */
+__device__ static void put_parts(float *sh, float *sums, float acc[4][4], const float *sum)
 {
-    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
 #pragma unroll
     for (int k = 0; k < 4; k++) {
         const int head = g + k / 2 * 8, n = 2 * t + k % 2;
-        *(float4 *)(sh + (share * HEADS + head) * MIX_PITCH + 4 * n) =
+        *(float4 *)(sh + (warp * HEADS + head) * MIX_PITCH + 4 * n) =
             make_float4(acc[0][k], acc[1][k], acc[2][k], acc[3][k]);
     }
     for (int k = 0; k < 2; k++) {
@@ -313,18 +309,18 @@ __device__ static void put_parts(float *sh, float *sums, int share, float acc[4]
         s += __shfl_xor_sync(~0u, s, 1);
         s += __shfl_xor_sync(~0u, s, 2);
         if (t == 0)
-            sums[share * HEADS + g + 8 * k] = s;
+            sums[warp * HEADS + g + 8 * k] = s;
     }
 }
 
-/* Dimension `in` of the block's, of head h; a pair's other half is with the next lane. */
+/* A thread has a dimension of a head; its neighbour in a pair is the next lane. */
 __device__ static void put_mix(const Attend &a, const float *sh, const float *sums,
-                               const float *most, int row, int first, int part, int h, int in)
+                               const float *most, int row, int first, int part)
 {
-    const int d = part * MIX_DIMS + in;
+    const int h = threadIdx.x / MIX_DIMS, d = part * MIX_DIMS + threadIdx.x % MIX_DIMS;
     float x = 0, sum = 0;
-    for (int w = 0; w < SHARES; w++) {
-        x += sh[(w * HEADS + h) * MIX_PITCH + in];
+    for (int w = 0; w < MIX_WARPS; w++) {
+        x += sh[(w * HEADS + h) * MIX_PITCH + threadIdx.x % MIX_DIMS];
         sum += sums[w * HEADS + h];
     }
     const float sink = a.sinks[first + h], top = fmaxf(most[h], sink);
@@ -338,52 +334,38 @@ __device__ static void put_mix(const Attend &a, const float *sh, const float *su
     a.o[((size_t)row * a.n_heads + first + h) * DIM + d] = r;
 }
 
-/* A warp's shares, one after the other. The next 16 KV rows are on their way while it works on
- * these. z: scores of the block's heads. */
-template <int WARPS>
-__device__ static void mix_shares(float *sh, float *sums, const View &v, const float *z, int n_pad,
-                                  const float *most, int part)
+/* Block (32 dimensions, group of heads, row). The next 16 KV rows of a warp are on their way
+ * while it works on these. */
+__global__ void __launch_bounds__(MIX_THREADS) attend_mix(Attend a, Scores s)
 {
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-    const int d = part * MIX_DIMS + 4 * g;
-    const float *low = z + (size_t)g * n_pad, *high = low + (size_t)8 * n_pad;
-    const float most_low = most[g], most_high = most[g + 8];
-    MixStep now = load_step(v, low, high, warp * 16 + 4 * t, d);
-    for (int share = warp; share < SHARES; share += WARPS) {
-        const int behind = share + WARPS < SHARES ? (share + WARPS) * 16 : v.n;
-        float acc[4][4] = {}, sum[2] = {};
-        for (int at = share * 16; at < v.n; at += SHARES * 16) {
-            const int from = at + 4 * t, ahead = at + SHARES * 16 < v.n ? at + SHARES * 16 : behind;
-            const MixStep next = load_step(v, low, high, ahead + 4 * t, d);
-            const float4 pl = weights_of(now.low, from, v.n, most_low, now.q, &sum[0]);
-            const float4 ph = weights_of(now.high, from, v.n, most_high, now.q, &sum[1]);
-            mix_quad(acc, now.q, pl, ph, d >= NOPE);
-            now = next;
-        }
-        put_parts(sh, sums, share, acc, sum);
-    }
-}
-
-/* Block (32 dimensions, group of heads, row). */
-template <int WARPS>
-__global__ void __launch_bounds__(WARPS *WARP, WARPS < SHARES ? 3 : 1)
-    attend_mix(Attend a, Scores s)
-{
-    __shared__ __align__(16) float sh[SHARES * HEADS * MIX_PITCH];
-    __shared__ float most[HEADS], sums[SHARES * HEADS];
+    __shared__ __align__(16) float sh[MIX_WARPS * HEADS * MIX_PITCH];
+    __shared__ float most[HEADS], sums[MIX_WARPS * HEADS];
     __shared__ int picks[MOST_PICKS];
     const int part = blockIdx.x, first = blockIdx.y * HEADS, row = blockIdx.z;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     const size_t head = (size_t)row * a.n_heads + first;
+    float acc[4][4] = {}, sum[2] = {};
 
     let_others_start();
     wait_for_others();
-    find_most<WARPS>(most, s.most + head * s.splits, s.splits);
+    find_most(most, s.most + head * SPLITS);
     const View v = view_of(a, row, picks);
     __syncthreads();
-    mix_shares<WARPS>(sh, sums, v, s.z + head * s.n_pad, s.n_pad, most, part);
+    const int d = part * MIX_DIMS + 4 * g;
+    const float *low = s.z + (head + g) * s.n_pad, *high = low + (size_t)8 * s.n_pad;
+    const float most_low = most[g], most_high = most[g + 8];
+    MixStep now = load_step(v, low, high, warp * 16 + 4 * t, d);
+    for (int at = warp * 16; at < v.n; at += MIX_WARPS * 16) {
+        const int from = at + 4 * t;
+        const MixStep next = load_step(v, low, high, from + MIX_WARPS * 16, d);
+        const float4 pl = weights_of(now.low, from, v.n, most_low, now.q, &sum[0]);
+        const float4 ph = weights_of(now.high, from, v.n, most_high, now.q, &sum[1]);
+        mix_quad(acc, now.q, pl, ph, d >= NOPE);
+        now = next;
+    }
+    put_parts(sh, sums, acc, sum);
     __syncthreads();
-    for (int u = threadIdx.x; u < HEADS * MIX_DIMS; u += WARPS * WARP)
-        put_mix(a, sh, sums, most, row, first, part, u / MIX_DIMS, u % MIX_DIMS);
+    put_mix(a, sh, sums, most, row, first, part);
 }
 
 void attend_few(Cuda *c, const Attend *a, int n_most, void *scratch)
@@ -392,15 +374,8 @@ void attend_few(Cuda *c, const Attend *a, int n_most, void *scratch)
     const int groups = a->n_heads / HEADS;
 
     s.n_pad = padded(n_most);
-    s.splits = SPLITS;
-    while (s.splits > FEWEST && s.splits / 2 * groups * a->n_rows >= BUSY)
-        s.splits /= 2;
     s.z = (float *)scratch;
     s.most = s.z + (size_t)a->n_rows * a->n_heads * s.n_pad;
-    LAUNCH(c, attend_scores, dim3(s.splits, groups, a->n_rows), THREADS, 0, *a, s);
-    const dim3 grid(DIM / MIX_DIMS, groups, a->n_rows);
-    if ((int)(grid.x * grid.y * grid.z) <= c->sm_count)
-        LAUNCH(c, attend_mix<SHARES>, grid, SHARES * WARP, 0, *a, s);
-    else
-        LAUNCH(c, attend_mix<SHARES / 2>, grid, SHARES / 2 * WARP, 0, *a, s);
+    LAUNCH(c, attend_scores, dim3(SPLITS, groups, a->n_rows), THREADS, 0, *a, s);
+    LAUNCH(c, attend_mix, dim3(DIM / MIX_DIMS, groups, a->n_rows), MIX_THREADS, 0, *a, s);
 }

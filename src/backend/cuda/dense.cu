@@ -472,7 +472,7 @@ static int dense_tiles(Cuda *c, const DenseJob *job, int n_jobs, const float *x,
         const DevWeight *d = weight_of(job[k].w);
         if (!d->tiled || d->cols != cols || job[k].which)
             break;
-        t[k] = TileJob{ job[k].out, job[k].ld_out, d };
+        t[k] = TileJob{ job[k].out, job[k].ld_out, d, 0 };
     }
     return k && tiles_or_slabs(c, t, k, &in, false) ? k : 0;
 }

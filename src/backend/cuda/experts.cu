@@ -6,14 +6,9 @@
 
 enum { SUM_THREADS = 256 };
 
-/* So many rows' experts are multiplied as those of few rows are, if their formats allow it: an
- * expert has a pair or two, so what counts is unpacking its weights, and that is half as much
- * for int8. */
-enum { INT8_ROWS = SLAB_ROWS };
-
 size_t scratch_of_experts(const Shape *s, int rows)
 {
-    const int few = MIN(rows, (int)INT8_ROWS), active = s->n_active;
+    const int few = MIN(rows, (int)FEW_ROWS), active = s->n_active;
     const size_t most = scratch_of_few(few * active, s->dim, s->expert_dim);
     if (rows <= FEW_ROWS)
         return most;
@@ -65,12 +60,6 @@ void add_pairs(Cuda *c, const Moe *m, const float *part)
 
 /* ---- the ops --------------------------------------------------------------------- */
 
-static bool are_few(Cuda *c, const Moe *m)
-{
-    return m->n_rows <= FEW_ROWS ||
-           (m->n_rows <= INT8_ROWS && int8_up_fits(c, m) && int8_down_fits(c, m));
-}
-
 void cuda_experts(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gates, const Layer *l)
 {
     Cuda *c = cuda_of(be);
@@ -92,7 +81,7 @@ void cuda_experts(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gate
                     beside ? c->shared_y : NULL };
     if (beside)
         c->shared_in = l->index;
-    if (are_few(c, &m))
+    if (c->few)
         experts_few(c, &m);
     else
         experts_many(c, &m);
@@ -141,8 +130,8 @@ static bool shared_tiles(Cuda *c, const Moe *m)
     float *g = (float *)op_scratch(c, &used, bytes), *u = (float *)op_scratch(c, &used, bytes);
     if (!u)
         return true;
-    const TileJob up[] = { { g, (size_t)m->ff, &m->gate }, { u, (size_t)m->ff, &m->up } };
-    const TileJob down = { m->y, (size_t)m->dim, &m->down };
+    const TileJob up[] = { { g, (size_t)m->ff, &m->gate, 0 }, { u, (size_t)m->ff, &m->up, 0 } };
+    const TileJob down = { m->y, (size_t)m->dim, &m->down, 0 };
     const TileInput x = { m->x, (size_t)m->dim, m->n_rows, m->dim, 1, NULL, 0 };
     const TileInput h = { g, (size_t)m->ff, m->n_rows, m->ff, 1, u, m->limit };
     if (!in_tiles(m) || !tiles_fit(c, up, 2, &x) || !tiles_fit(c, &down, 1, &h))

@@ -4,26 +4,29 @@
  * several), which go to shared memory. One warp chooses: lane l owns the experts l, l + 32,
  * ... and remembers the best that is still free; after a choice the lane that lost it looks
  * again. */
-#include "internal.cuh"
+#include "tiles.cuh"
 
 enum {
     TAKEN = 0,
     THREADS = 256,
     AT_ONCE = 8,            /* of a lane's experts */
     GROUP = AT_ONCE * WARP, /* ranks end with a whole one */
+    SPREAD = 4              /* shares of the columns, of few rows */
 };
 
 size_t scratch_of_route(const Shape *s, int rows)
 {
-    return (size_t)rows * s->n_experts * sizeof(float) + 256;
+    const size_t few = MIN(rows, (int)FEW_ROWS) * (size_t)SPREAD;
+    return MAX((size_t)rows, few) * s->n_experts * sizeof(float) + 256;
 }
 
 struct RouteArgs {
     int *ids;           /* [rows][n_active] */
     float *gates;       /* likewise */
-    const float *logit; /* [rows][n_experts] */
-    const float *bias;  /* [n_experts] */
-    const int *table;   /* [vocab][n_active]; NULL: chosen by score */
+    const float *logit; /* [spread][rows][n_experts], to be added */
+    int spread;
+    const float *bias; /* [n_experts] */
+    const int *table;  /* [vocab][n_active]; NULL: chosen by score */
     const StepBlock *block;
     int *bad;
     int n_experts, n_active;
@@ -117,6 +120,15 @@ __device__ static void leave_gates(const int *chosen, const float *score, int ro
 
 static int padded(int n_experts) { return (n_experts + GROUP - 1) / GROUP * GROUP; }
 
+__device__ static float logit_of(const RouteArgs &a, int row, int e)
+{
+    float sum = 0;
+#pragma unroll 4
+    for (int k = 0; k < a.spread; k++)
+        sum += a.logit[((size_t)k * gridDim.x + row) * a.n_experts + e];
+    return sum;
+}
+
 /* Shared: ranks [whole groups], scores [n_experts], ids [n_active]. */
 __global__ void __launch_bounds__(THREADS) route_row(RouteArgs a, int n_ranks)
 {
@@ -130,7 +142,7 @@ __global__ void __launch_bounds__(THREADS) route_row(RouteArgs a, int n_ranks)
         rank[e] = a.bias && e < a.n_experts ? __float_as_uint(a.bias[e]) : TAKEN;
     wait_for_others();
     for (int e = threadIdx.x; e < a.n_experts; e += THREADS) {
-        score[e] = score_of(a.logit[(size_t)row * a.n_experts + e]);
+        score[e] = score_of(logit_of(a, row, e));
         if (a.bias)
             rank[e] = rank_of(score[e] + __uint_as_float(rank[e]));
     }
@@ -144,6 +156,14 @@ __global__ void __launch_bounds__(THREADS) route_row(RouteArgs a, int n_ranks)
     leave_gates(chosen, score, row, a);
 }
 
+/* A small matrix: of the shares that its columns go in each leaves logits of its own. */
+static void spread_logits(Cuda *c, float *logit, const DevWeight *w, const float *x, int spread)
+{
+    const TileJob job = { logit, (size_t)w->rows, w, spread };
+    const TileInput in = { x, (size_t)w->cols, c->n_rows, w->cols, 1, NULL, 0 };
+    tiles(c, &job, 1, &in, false);
+}
+
 void cuda_route(Backend *be, const Step *step, Buf ids, Buf gates, Buf x, const Layer *l)
 {
     Cuda *c = cuda_of(be);
@@ -151,14 +171,20 @@ void cuda_route(Backend *be, const Step *step, Buf ids, Buf gates, Buf x, const 
     const bool hashed = s->hashed[l->index];
     const int n = step->n_rows;
     size_t used = 0;
-    float *logit = (float *)op_scratch(c, &used, (size_t)n * s->n_experts * sizeof(float));
+    const DevWeight *w = weight_of(&l->router);
+    const int spread = c->few && w->tiled ? MIN(w->cols / STRIP, (int)SPREAD) : 1;
+    float *logit = (float *)op_scratch(c, &used, (size_t)spread * n * s->n_experts * sizeof(float));
     if (!logit)
         return;
     shared_beside(c, x, l);
-    dense(c, logit, s->n_experts, &l->router, 0, at<float>(x), s->dim, n);
+    if (spread > 1)
+        spread_logits(c, logit, w, at<float>(x), spread);
+    else
+        dense(c, logit, s->n_experts, &l->router, 0, at<float>(x), s->dim, n);
     const RouteArgs a = { at<int>(ids),
                           at<float>(gates),
                           logit,
+                          spread,
                           hashed ? NULL : at<float>(l->route_bias),
                           hashed ? at<int>(l->route_hash) : NULL,
                           c->block,

@@ -27,15 +27,16 @@ enum {
     CUT_ROWS = 2,     /* cut where they are needed: 6 of 8 columns */
     CUT_COLS = 8192,  /* at most, as shared memory is small */
     MOST_COLUMNS = 6, /* of 8: 16 rows */
-    STEP = 4          /* tiles that a warp takes at once: a strip of Q8_0, half of one of F16 */
+    MOST_SPREAD = 64,
+    STEP = 4 /* tiles that a warp takes at once: a strip of Q8_0, half of one of F16 */
 };
 
 struct Matrix {
     const uint4 *q, *d;
     float *out;
     size_t ld_out;
-    int tiles, split;
-    int end; /* units up to and with its own: WARPS / split tiles each */
+    int tiles, split, spread;
+    int end; /* units up to and with its own: WARPS / split tiles, a share of the columns */
     bool is_half;
 };
 
@@ -194,22 +195,22 @@ template <int NT, bool HALF> __global__ void __launch_bounds__(THREADS) cut_rows
 
 /* The same by a block that needs them; four strips' values on their way at once. */
 template <int NT, bool HALF>
-__device__ static void cut_inputs(const Cut &to, const TileInput &in, int group)
+__device__ static void cut_inputs(const Cut &to, const TileInput &in, int group, int from, int end)
 {
     enum { AHEAD = 4 };
-    const int strips = in.cols / STRIP, n = strips * in.n;
+    const int strips = end - from, n = strips * in.n;
     for (int i = threadIdx.x / WARP; i < n; i += AHEAD * WARPS) {
         float4 v[AHEAD];
 #pragma unroll
         for (int k = 0; k < AHEAD; k++) {
             const int at = min(i + k * WARPS, n - 1);
-            v[k] = strip_values(in, group, at / strips, at % strips);
+            v[k] = strip_values(in, group, at / strips, from + at % strips);
         }
 #pragma unroll
         for (int k = 0; k < AHEAD; k++) {
             const int at = i + k * WARPS;
             if (at < n)
-                cut_strip<NT, HALF>(to, v[k], at / strips, at % strips);
+                cut_strip<NT, HALF>(to, v[k], at / strips, from + at % strips);
         }
     }
 }
@@ -337,14 +338,33 @@ template <int NT> __device__ static void leave_sums(float *to, const float total
     }
 }
 
-/* Outputs of the unit whose first tile it is. sums: [WARPS][16][NT * 8] */
+/* What a block's unit is. */
+struct Unit {
+    int first, group;   /* of its tiles */
+    int share;          /* of the columns, where they are spread */
+    int strip0, strip1; /* these */
+};
+
+__device__ static Unit unit_of(const Jobs &j, const Matrix &m, int number)
+{
+    const int strips = j.in.cols / STRIP;
+    Unit u;
+    u.first = number / m.spread * (WARPS / m.split);
+    u.group = j.in.groups > 1 ? u.first / (m.tiles / j.in.groups) : 0;
+    u.share = number % m.spread;
+    u.strip0 = strips * u.share / m.spread;
+    u.strip1 = strips * (u.share + 1) / m.spread;
+    return u;
+}
+
+/* A unit's outputs. sums: [WARPS][16][NT * 8] */
 template <int NT>
-__device__ static void finish(const Matrix &m, const float *sums, int first, int n, bool add)
+__device__ static void finish(const Matrix &m, const float *sums, const Unit &u, int n, bool add)
 {
     const int per = WARPS / m.split, all = per * TILE_ROWS * n;
     for (int i = threadIdx.x; i < all; i += THREADS) {
         const int row = i % TILE_ROWS, r = i / TILE_ROWS % n, tile = i / (TILE_ROWS * n);
-        if (first + tile >= m.tiles)
+        if (u.first + tile >= m.tiles)
             continue;
         float part[PARTS] = {};
         for (int s = 0; s < m.split; s++) {
@@ -354,7 +374,8 @@ __device__ static void finish(const Matrix &m, const float *sums, int first, int
             for (int k = 0; k < PARTS; k++)
                 part[k] += from[k];
         }
-        float *out = m.out + r * m.ld_out + (first + tile) * TILE_ROWS + row;
+        float *out =
+            m.out + ((size_t)u.share * n + r) * m.ld_out + (u.first + tile) * TILE_ROWS + row;
         const float sum = part[0] + (part[1] + part[2]);
         *out = add ? *out + sum : sum;
     }
@@ -370,24 +391,25 @@ __device__ static int job_of(const Jobs &j, int unit)
 
 /* What of a group's inputs a unit needs: in memory, or cut here where others are there. */
 template <int NT, bool CUT>
-__device__ static Cut inputs_of(const Jobs &j, char *shared, int group, bool is_half, int *have)
+__device__ static Cut inputs_of(const Jobs &j, char *shared, const Unit &u, bool is_half, int *have)
 {
     if (!CUT) {
         Cut c = j.cut[is_half];
-        c.part += group * part_size(j.in, NT, is_half);
-        c.scale += group * (j.in.cols / STRIP) * NT * 8;
+        c.part += u.group * part_size(j.in, NT, is_half);
+        c.scale += u.group * (j.in.cols / STRIP) * NT * 8;
         return c;
     }
+    const int want = (u.group * MOST_SPREAD + u.share) * 2 + is_half;
     Cut c = { (uint2 *)shared, NULL };
     c.scale = (float *)(c.part + part_size(j.in, NT, is_half));
-    if (*have != 2 * group + is_half) {
+    if (*have != want) {
         __syncthreads();
         if (is_half)
-            cut_inputs<NT, true>(c, j.in, group);
+            cut_inputs<NT, true>(c, j.in, u.group, u.strip0, u.strip1);
         else
-            cut_inputs<NT, false>(c, j.in, group);
+            cut_inputs<NT, false>(c, j.in, u.group, u.strip0, u.strip1);
         __syncthreads();
-        *have = 2 * group + is_half;
+        *have = want;
     }
     return c;
 }
@@ -404,19 +426,18 @@ template <int NT, bool CUT> __global__ void __launch_bounds__(THREADS, 2) tile_r
     for (int unit = blockIdx.x, round = 0; unit < j.units; unit += gridDim.x, round++) {
         const int k = job_of(j, unit);
         const Matrix &m = j.m[k];
-        const int per = WARPS / m.split, first = (unit - (k ? j.m[k - 1].end : 0)) * per;
-        const int tile = first + warp / m.split, share = warp % m.split;
-        const int strips = j.in.cols / STRIP, steps = m.is_half ? 2 : 1;
-        const int from = strips * share / m.split * steps,
-                  to = tile < m.tiles ? strips * (share + 1) / m.split * steps : from;
-        const uint4 *q = m.q + (size_t)tile * strips * steps * STEP * WARP;
-        const uint4 *d = m.d + (size_t)tile * strips * 8;
+        const Unit u = unit_of(j, m, unit - (k ? j.m[k - 1].end : 0));
+        const int tile = u.first + warp / m.split, share = warp % m.split;
+        const int strips = u.strip1 - u.strip0, steps = m.is_half ? 2 : 1;
+        const int from = (u.strip0 + strips * share / m.split) * steps,
+                  to = tile < m.tiles ? (u.strip0 + strips * (share + 1) / m.split) * steps : from;
+        const size_t row = (size_t)tile * (j.in.cols / STRIP);
+        const uint4 *q = m.q + row * steps * STEP * WARP, *d = m.d + row * 8;
         Ahead<NT> w;
         load_first(&w, q + lane, d + lane / 4, from, to, m.is_half);
         if (round == 0)
             wait_for_others();
-        const int group = j.in.groups > 1 ? first / (m.tiles / j.in.groups) : 0;
-        const Cut cut = inputs_of<NT, CUT>(j, (char *)(shared + 2 * SUMS), group, m.is_half, &have);
+        const Cut cut = inputs_of<NT, CUT>(j, (char *)(shared + 2 * SUMS), u, m.is_half, &have);
         float total[NT][4] = {};
         if (m.is_half)
             walk<NT, true>(total, &w, q + lane, d, from, to, cut);
@@ -425,7 +446,7 @@ template <int NT, bool CUT> __global__ void __launch_bounds__(THREADS, 2) tile_r
         float *sums = shared + round % 2 * SUMS;
         leave_sums<NT>(sums + warp * TILE_ROWS * NT * 8, total);
         __syncthreads();
-        finish<NT>(m, sums, first, j.in.n, j.add);
+        finish<NT>(m, sums, u, j.in.n, j.add);
     }
 }
 
@@ -498,14 +519,17 @@ size_t digits_bytes(const Shape *s)
 static void add_matrix(Jobs *j, const TileJob *job)
 {
     const int tiles = job->w->rows / TILE_ROWS, strips = job->w->cols / STRIP;
-    const int split = split_of(tiles, strips, MAX(j->in.groups, 1)), per = WARPS / split;
-    j->units += (tiles + per - 1) / per;
+    const int spread = MAX(MIN(job->spread, strips), 1);
+    const int split = split_of(tiles * spread, strips / spread, MAX(j->in.groups, 1));
+    const int per = WARPS / split;
+    j->units += (tiles + per - 1) / per * spread;
     j->m[j->n++] = Matrix{ (const uint4 *)job->w->q,
                            (const uint4 *)job->w->d,
                            job->out,
                            job->ld_out,
                            tiles,
                            split,
+                           spread,
                            j->units,
                            job->w->type == QUANT_F16 };
 }

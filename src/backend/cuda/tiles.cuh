@@ -38,6 +38,9 @@ struct TileJob {
     float *out;
     size_t ld_out;
     const DevWeight *w;
+    /* Not 0: of so many shares of the columns each has sums of its own, out [spread][n][ld_out]:
+     * a small matrix keeps more multiprocessors busy. Up to FEW_ROWS rows. */
+    int spread;
 };
 struct TileInput {
     const float *x; /* [n][ld] */
