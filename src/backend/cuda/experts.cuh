@@ -29,10 +29,6 @@ bool int8_up_fits(Cuda *c, const Moe *m);
 bool int8_down_fits(Cuda *c, const Moe *m);
 void int8_up(Cuda *c, const Moe *m, float *h);
 void int8_down(Cuda *c, const Moe *m, const float *h, bool known);
-/* The same, but a pair's result to part [pairs][dim]: of more rows, whose experts meet more
- * often. Not for the bits of int8_down. */
-bool int8_pairs_fit(Cuda *c, const Moe *m);
-void int8_down_pairs(Cuda *c, const Moe *m, const float *h, float *part, bool known);
 /* experts_many.cu */
 void experts_many(Cuda *c, const Moe *m);
 size_t scratch_of_many(int rows, int active, int n_experts, int dim, int ff);

@@ -123,13 +123,10 @@ void experts_few(Cuda *c, const Moe *m)
     else
         plain_up(c, m, h, u);
     side_join(c); /* for the shared expert */
-    if (m->n_rows <= FEW_ROWS && int8_down_fits(c, m)) {
+    if (int8_down_fits(c, m)) {
         int8_down(c, m, h, fits);
         return;
     }
-    if (m->n_rows > FEW_ROWS && int8_pairs_fit(c, m))
-        int8_down_pairs(c, m, h, part, fits);
-    else
-        multiply_plain(c, part, m->down, m, h, 1);
+    multiply_plain(c, part, m->down, m, h, 1);
     add_pairs(c, m, part);
 }

@@ -15,16 +15,16 @@
  *
  * A tile is 32 rows: 16 of gate and the same 16 of up, or 32 of down. A unit is what is
  * multiplied with one set of inputs: for gate and up the pairs, up to T, of one expert; for
- * down a row, with all its experts, or of more rows pairs again. Its sources are the chunks of its inputs, one expert's
+ * down a row, with all its experts. Its sources are the chunks of its inputs, one expert's
  * after the other's in ascending order. A block takes tiles of units one after the other,
  * several in a batch, and a warp of it takes the sources w, w + WARPS, ...: it alone needs
  * them, so it cuts them for itself once a unit, and nobody waits for anybody before the end
  * of a batch. Then warps add up the sources' sums of a tile each, in order: the same order
  * and numbers in whatever company.
  *
- * Bytes: each weight once for T pairs, or one (down of rows); the inputs once a block and
- * unit; of each tile and source 128 bytes a pair through shared memory. Down of rows leaves the
- * sum over a row's experts, so nothing of a pair's goes through memory but h. */
+ * Bytes: each weight once for T pairs (gate, up) or one (down); the inputs once a block and
+ * unit; of each tile and source 128 bytes a pair through shared memory. Down leaves the sum
+ * over a row's experts, so nothing of a pair's goes through memory but h. */
 #include "experts_mma.cuh"
 #include "experts_parts.cuh"
 
@@ -102,19 +102,15 @@ __device__ static void cut(Slot *to, const Eight &x)
 
 /* ---- jobs --------------------------------------------------------------------------------- */
 
-/* Gate and up of pairs; down of pairs; down of rows. */
-enum Kind { UP, DOWN, DOWN_ROW };
-
 struct Job {
-    Kind kind;
     DevWeight w[2]; /* gate and up; or down twice */
     const int *ids; /* NULL: all 0 */
     const float *gates;
     const float *x; /* gate, up: [rows][w.cols]; down: [pairs][w.cols] */
-    float *out;     /* [pairs][w.rows]; DOWN_ROW: [rows][w.rows] */
+    float *out;     /* [pairs][w.rows]; [rows][w.rows] */
     int rows, active;
     float limit;
-    const float *plus; /* DOWN_ROW: to out; NULL: nothing */
+    const float *plus; /* to out; NULL: nothing */
     bool known;        /* ids were ready before the kernel in front of this one did anything */
 };
 
@@ -186,8 +182,8 @@ template <> struct Decode<QUANT_Q2_K> {
 
 /* ---- units -------------------------------------------------------------------------------- */
 
-/* In shared memory. Of pairs: [units][T] those of a unit and their expert, pair -1: none. Of
- * rows: [rows][active] a row's by expert, ties as they came. */
+/* In shared memory. Gate, up: [units][T] the pairs of a unit and their expert, pair -1: none.
+ * Down: [rows][active] a row's by expert, ties as they came. */
 struct Units {
     int2 *pair; /* pair, expert */
     int n;
@@ -325,18 +321,19 @@ template <int TYPE> struct Weights {
     Part<TYPE> part[2][2]; /* of both matrices rows g and g + 8 */
 };
 
-/* Up to T pairs. */
-template <int TYPE, Kind KIND, int T> struct Few {
+/* T pairs or, 0, down. */
+template <int TYPE, int PAIRS> struct Few {
     enum {
-        BY_ROW = KIND == DOWN_ROW,
-        ROWS = KIND == UP ? TILE / 2 : TILE, /* of one matrix */
+        DOWN = PAIRS == 0,
+        T = DOWN ? 1 : PAIRS,
+        ROWS = DOWN ? TILE : TILE / 2, /* of one matrix */
         STEPS = Part<TYPE>::STEPS
     };
 
     __device__ static int2 pair_of(const Job &j, const Work &w, int unit, const Source &s,
                                    int token)
     {
-        return w.u.pair[BY_ROW ? unit * j.active + s.k : unit * T + token];
+        return w.u.pair[DOWN ? unit * j.active + s.k : unit * T + token];
     }
 
     /* ---- weights */
@@ -378,7 +375,7 @@ template <int TYPE, Kind KIND, int T> struct Few {
         for (int m = 0; m < 2; m++)
 #pragma unroll
             for (int r = 0; r < 2; r++)
-                p->part[m][r].load(j.w[m], a.at + (m * (ROWS - TILE / 2) + 8 * r) * w.chunks,
+                p->part[m][r].load(j.w[m], a.at + ((DOWN ? m * TILE / 2 : 0) + 8 * r) * w.chunks,
                                    step, threadIdx.x % 4);
     }
 
@@ -387,7 +384,7 @@ template <int TYPE, Kind KIND, int T> struct Few {
     /* A warp: all its sources of a unit, several at once on their way. */
     __device__ static void cut_sources(const Job &j, const Work &w, int unit)
     {
-        enum { AT_ONCE = BY_ROW ? 3 : T };
+        enum { AT_ONCE = DOWN ? 3 : T };
         Source s = first_source(w);
         Slot *slot = w.slot;
         __syncwarp(); /* nobody reads the last unit's any more */
@@ -398,7 +395,7 @@ template <int TYPE, Kind KIND, int T> struct Few {
             for (int k = 0; k < AT_ONCE; k++) {
                 if (s.number >= w.sources)
                     continue;
-                const int p = pair_of(j, w, unit, s, k % T).x, row = KIND == UP ? p / j.active : p;
+                const int p = pair_of(j, w, unit, s, k % T).x, row = DOWN ? p : p / j.active;
                 if (p >= 0)
                     x[k] = values_at(j.x + (size_t)row * j.w[0].cols + s.chunk * CHUNK);
                 if (k % T == T - 1)
@@ -568,18 +565,16 @@ template <int TYPE, Kind KIND, int T> struct Few {
 #pragma unroll 8
         for (int s = 1; s < w.sources; s++)
             sum += sums[s * T * TILE + lane];
-        if (BY_ROW) {
+        if (DOWN) {
             float *out = j.out + (size_t)unit * j.w[0].rows + row;
             *out = j.plus ? j.plus[out - j.out] + sum : sum;
             return;
         }
+        const float up = __shfl_down_sync(~0u, sum, ROWS);
         const int p = w.u.pair[unit * T + token].x;
-        float *out = j.out + (size_t)p * j.w[0].rows + row;
-        const float up = __shfl_down_sync(~0u, sum, ROWS % WARP);
-        if (KIND == DOWN)
-            *out = sum;
-        else if (lane < ROWS)
-            *out = swiglu(sum, up, j.limit, j.gates ? j.gates[p] : 1);
+        if (lane < ROWS)
+            j.out[(size_t)p * j.w[0].rows + row] =
+                swiglu(sum, up, j.limit, j.gates ? j.gates[p] : 1);
     }
 
     __device__ static void run(const Job &j, const Work &w, Batch b, const char *table)
@@ -591,7 +586,7 @@ template <int TYPE, Kind KIND, int T> struct Few {
         start(&ahead, j, w, b);
         if (ahead.batch.n > 0)
             load(&next, j, w, ahead, 0);
-        if (KIND != UP) {
+        if (DOWN) {
             let_others_start();
             wait_for_others();
         }
@@ -636,9 +631,9 @@ template <int TYPE, Kind KIND, int T> struct Few {
 /* ---- the kernel ----------------------------------------------------------------------------- */
 
 /* Shared memory of a block, front to back: tables, slots, sums, units. T as in Few. */
-static size_t shared_bytes(const Job &j, int T, int batch)
+static size_t shared_bytes(const Job &j, bool down, int T, int batch)
 {
-    const size_t chunks = j.w[0].cols / CHUNK, sources = j.kind == DOWN_ROW ? j.active * chunks : chunks;
+    const size_t chunks = j.w[0].cols / CHUNK, sources = down ? j.active * chunks : chunks;
     const size_t pairs = (size_t)j.rows * j.active, slots = (sources + WARPS - 1) / WARPS * T;
     return (j.w[0].type == QUANT_IQ2_XXS ? TABLES : 0) + WARPS * slots * sizeof(Slot) +
            2 * batch * sources * T * TILE * sizeof(float) +
@@ -646,34 +641,34 @@ static size_t shared_bytes(const Job &j, int T, int batch)
 }
 
 /* Block i of b takes tiles i * all / b .. of all units' tiles. */
-template <int TYPE, Kind KIND, int T>
+template <int TYPE, int PAIRS>
 __global__ void __launch_bounds__(THREADS, 1) few_tiles(Job j, const uint2 *grid, int batch)
 {
-    typedef Few<TYPE, KIND, T> F;
+    typedef Few<TYPE, PAIRS> F;
     extern __shared__ __align__(16) char shared[];
     Work w;
     w.warp = warp_number();
     w.chunks = j.w[0].cols / CHUNK;
-    w.sources = F::BY_ROW ? j.active * w.chunks : w.chunks;
+    w.sources = F::DOWN ? j.active * w.chunks : w.chunks;
     w.tiles = j.w[0].rows / F::ROWS;
     w.batch = batch;
-    const int slots = (w.sources + WARPS - 1) / WARPS * T;
+    const int slots = (w.sources + WARPS - 1) / WARPS * F::T;
     Slot *slot = (Slot *)(shared + Decode<TYPE>::BYTES);
     w.slot = slot + w.warp * slots;
     w.sums = (float *)(slot + WARPS * slots);
-    w.u.pair = (int2 *)(w.sums + (size_t)2 * batch * w.sources * T * TILE);
+    w.u.pair = (int2 *)(w.sums + (size_t)2 * batch * w.sources * F::T * TILE);
 
     if (TYPE == QUANT_IQ2_XXS)
         fill_wide(shared, grid);
     /* Others start when ids are ready: see Job.known. */
-    if (KIND == UP || !j.known)
+    if (!F::DOWN || !j.known)
         wait_for_others();
-    if (KIND == UP)
+    if (!F::DOWN)
         let_others_start();
-    if (F::BY_ROW)
+    if (F::DOWN)
         sort_rows(&w.u, j);
     else
-        find_units<T>(&w.u, j);
+        find_units<F::T>(&w.u, j);
     const long long all = (long long)w.u.n * w.tiles;
     const int from = (int)(all * blockIdx.x / gridDim.x);
     const int to = (int)(all * (blockIdx.x + 1) / gridDim.x);
@@ -684,87 +679,73 @@ __global__ void __launch_bounds__(THREADS, 1) few_tiles(Job j, const uint2 *grid
 
 /* ---- launches ----------------------------------------------------------------------------------- */
 
-static bool has_room(Cuda *c, const Job &j, int T, int batch)
+static bool has_room(Cuda *c, const Job &j, bool down, int T, int batch)
 {
-    return shared_bytes(j, T, batch) <= shared_most(c);
+    return shared_bytes(j, down, T, batch) <= shared_most(c);
 }
 
-template <int TYPE, Kind KIND, int T> static void launch(Cuda *c, const Job &j)
+template <int TYPE, int PAIRS> static void launch(Cuda *c, const Job &j)
 {
-    typedef Few<TYPE, KIND, T> F;
-    const int units = F::BY_ROW ? j.rows : j.rows * j.active;
+    typedef Few<TYPE, PAIRS> F;
+    const int units = F::DOWN ? j.rows : j.rows * j.active;
     const int grid = MIN(units * (j.w[0].rows / F::ROWS), c->sm_count);
     int batch = MOST_BATCH;
-    while (batch > 1 && !has_room(c, j, T, batch))
+    while (batch > 1 && !has_room(c, j, F::DOWN, F::T, batch))
         batch /= 2;
-    const size_t bytes = shared_bytes(j, T, batch);
-    NOTE(c, cudaFuncSetAttribute(few_tiles<TYPE, KIND, T>,
+    const size_t bytes = shared_bytes(j, F::DOWN, F::T, batch);
+    NOTE(c, cudaFuncSetAttribute(few_tiles<TYPE, PAIRS>,
                                  cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
-    LAUNCH(c, (few_tiles<TYPE, KIND, T>), grid, THREADS, bytes, j, (const uint2 *)c->iq2_grid,
-           batch);
+    LAUNCH(c, (few_tiles<TYPE, PAIRS>), grid, THREADS, bytes, j, (const uint2 *)c->iq2_grid, batch);
 }
 
 /* One row: an expert has one pair. Of a few rows it rarely has more than two. */
-template <int TYPE> static void run(Cuda *c, const Job &j)
+template <int TYPE> static void run(Cuda *c, const Job &j, bool down)
 {
-    if (j.kind == DOWN_ROW)
-        launch<TYPE, DOWN_ROW, 1>(c, j);
-    else if (j.kind == DOWN)
-        launch<TYPE, DOWN, 2>(c, j);
-    else if (j.rows > 1 && has_room(c, j, 2, 1))
-        launch<TYPE, UP, 2>(c, j);
+    if (down)
+        launch<TYPE, 0>(c, j);
+    else if (j.rows > 1 && has_room(c, j, false, 2, 1))
+        launch<TYPE, 2>(c, j);
     else
-        launch<TYPE, UP, 1>(c, j);
+        launch<TYPE, 1>(c, j);
 }
 
-static void run_job(Cuda *c, const Job &j)
+static void run_job(Cuda *c, const Job &j, bool down)
 {
     switch (j.w[0].type) {
-    case QUANT_IQ2_XXS: run<QUANT_IQ2_XXS>(c, j); break;
-    case QUANT_Q2_K: run<QUANT_Q2_K>(c, j); break;
-    case QUANT_Q4_K: run<QUANT_Q4_K>(c, j); break;
-    case QUANT_Q8_0: run<QUANT_Q8_0>(c, j); break;
-    case QUANT_MXFP4: run<QUANT_MXFP4>(c, j); break;
+    case QUANT_IQ2_XXS: run<QUANT_IQ2_XXS>(c, j, down); break;
+    case QUANT_Q2_K: run<QUANT_Q2_K>(c, j, down); break;
+    case QUANT_Q4_K: run<QUANT_Q4_K>(c, j, down); break;
+    case QUANT_Q8_0: run<QUANT_Q8_0>(c, j, down); break;
+    case QUANT_MXFP4: run<QUANT_MXFP4>(c, j, down); break;
     }
 }
 
-static bool fits(Cuda *c, const Job &j, int T)
+static bool fits(Cuda *c, const Job &j, bool down)
 {
     const DevWeight *w = j.w;
     const bool known = w->type == QUANT_IQ2_XXS || w->type == QUANT_Q2_K || w->type == QUANT_Q4_K ||
                        w->type == QUANT_Q8_0 || w->type == QUANT_MXFP4;
     return known && w[1].type == w->type && !w->tiled && w->cols % CHUNK == 0 &&
-           w->rows % TILE == 0 && has_room(c, j, T, 1);
+           w->rows % TILE == 0 && has_room(c, j, down, 1, 1);
 }
 
 static Job up_job(const Moe *m, float *h)
 {
-    return { UP,   { m->gate, m->up }, m->ids, m->gates, m->x, h, m->n_rows, m->active, m->limit,
-             NULL, false };
+    return { { m->gate, m->up }, m->ids,    m->gates, m->x, h,
+             m->n_rows,          m->active, m->limit, NULL, false };
 }
 
-static Job down_job(const Moe *m, Kind kind, const float *h, float *out, bool known)
+static Job down_job(const Moe *m, const float *h, bool known)
 {
-    return { kind, { m->down, m->down }, m->ids, NULL, h, out, m->n_rows, m->active, 0, m->plus,
+    return { { m->down, m->down }, m->ids, NULL, h, m->y, m->n_rows, m->active, 0, m->plus,
              known || !m->ids };
 }
 
-bool int8_up_fits(Cuda *c, const Moe *m) { return fits(c, up_job(m, NULL), 1); }
-bool int8_down_fits(Cuda *c, const Moe *m)
-{
-    return fits(c, down_job(m, DOWN_ROW, NULL, NULL, false), 1);
-}
-bool int8_pairs_fit(Cuda *c, const Moe *m)
-{
-    return fits(c, down_job(m, DOWN, NULL, NULL, false), 2);
-}
+bool int8_up_fits(Cuda *c, const Moe *m) { return fits(c, up_job(m, NULL), false); }
+bool int8_down_fits(Cuda *c, const Moe *m) { return fits(c, down_job(m, NULL, false), true); }
+void int8_up(Cuda *c, const Moe *m, float *h) { run_job(c, up_job(m, h), false); }
 
-void int8_up(Cuda *c, const Moe *m, float *h) { run_job(c, up_job(m, h)); }
 void int8_down(Cuda *c, const Moe *m, const float *h, bool known)
 {
-    run_job(c, down_job(m, DOWN_ROW, h, m->y, known));
-}
-void int8_down_pairs(Cuda *c, const Moe *m, const float *h, float *part, bool known)
-{
-    run_job(c, down_job(m, DOWN, h, part, known));
+    run_job(c, down_job(m, h, known), true);
 }
