@@ -130,6 +130,8 @@ $(foreach l,$(LAYERS),$(eval $(call layer_rule,$(l))))
 ifneq ($(findstring undefined,$(SAN)),)
 KERNEL_SAN := -fsanitize-recover=undefined -fno-sanitize=pointer-overflow,null,object-size
 endif
+# Comparisons of logits in vectors: nobody looks at exceptions.
+$(B)/obj/model/sampler.o: CFLAGS += -fno-trapping-math
 $(B)/obj/backend/cpu/k_avx2.o:   ISA = -mavx2 -mfma -mf16c -mbmi2
 AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/obj/backend/cpu/k_avx512.o: ISA = $(AVX512)

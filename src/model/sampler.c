@@ -45,14 +45,44 @@ static void exp_fixed(double *x)
 
 /* ---- greedy, log-probabilities -------------------------------------------- */
 
+/* The largest of n values, n at most BLOCK; NaN is no number. In lanes, so that the compiler
+ * uses vectors. */
+enum { BLOCK = 1024, WIDE = 16 };
+
+static float largest(const float *x, int n)
+{
+    float top[WIDE], most = -INFINITY;
+    int i = 0;
+
+    for (int j = 0; j < WIDE; j++)
+        top[j] = -INFINITY;
+    for (; i + WIDE <= n; i += WIDE)
+        for (int j = 0; j < WIDE; j++)
+            top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+    for (; i < n; i++)
+        most = x[i] > most ? x[i] : most;
+    for (int j = 0; j < WIDE; j++)
+        most = top[j] > most ? top[j] : most;
+    return most;
+}
+
+/* Which block has the first of the largest, then where it is. */
 int32_t sample_greedy(const float *logits, int n)
 {
-    int best = -1;
+    float top = -INFINITY;
+    int block = 0;
 
-    for (int i = 0; i < n; i++)
-        if (!isnan(logits[i]) && (best < 0 || logits[i] > logits[best]))
-            best = i;
-    return best < 0 ? 0 : best;
+    for (int at = 0; at < n; at += BLOCK) {
+        const float most = largest(logits + at, MIN(n - at, (int)BLOCK));
+        if (most > top) {
+            top = most;
+            block = at;
+        }
+    }
+    for (int i = block; i < n; i++)
+        if (logits[i] == top)
+            return i;
+    return 0;
 }
 
 /* log of the sum of exponentials; NaN counts as nothing. */
