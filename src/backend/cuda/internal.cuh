@@ -106,6 +106,8 @@ struct Cuda {
     int shared_of, shared_in; /* the layer whose experts took them; -1: none */
     bool is_beside;           /* launches go there now: half of each multiprocessor at most */
     bool plain_next;          /* the next launch is one without an early start */
+    char *bounce[2];          /* pinned: what is read from the device */
+    cudaEvent_t bounced[2];
     struct Recording *recordings;
     bool recording, replaying;
     bool eager; /* nothing is recorded: somebody looks between ops */

@@ -134,6 +134,9 @@ static void settle(Cuda *c)
     side_join(c);
 }
 
+/* Reads up to so many bytes go straight. */
+static const size_t direct_most = (size_t)16 << 10, bounce_bytes = (size_t)1 << 20;
+
 static Buf cuda_alloc(Backend *be, size_t bytes)
 {
     Cuda *c = cuda_of(be);
@@ -160,12 +163,34 @@ static void cuda_write(Backend *be, Buf dst, const void *src, size_t bytes)
     NOTE(c, cudaStreamSynchronize(c->stream));
 }
 
+/* Through two pinned buffers in turns, several times as fast as to memory that may be paged. */
+static void read_pinned(Cuda *c, char *dst, const char *src, size_t bytes)
+{
+    const size_t pieces = (bytes + bounce_bytes - 1) / bounce_bytes;
+    for (size_t k = 0; k <= pieces; k++) {
+        const size_t from = k * bounce_bytes, before = from - bounce_bytes;
+        if (k < pieces) {
+            NOTE(c, cudaMemcpyAsync(c->bounce[k % 2], src + from, MIN(bounce_bytes, bytes - from),
+                                    cudaMemcpyDeviceToHost, c->stream));
+            NOTE(c, cudaEventRecord(c->bounced[k % 2], c->stream));
+        }
+        if (k > 0) {
+            NOTE(c, cudaEventSynchronize(c->bounced[(k - 1) % 2]));
+            memcpy(dst + before, c->bounce[(k - 1) % 2], MIN(bounce_bytes, bytes - before));
+        }
+    }
+}
+
 static void cuda_read(Backend *be, void *dst, Buf src, size_t bytes)
 {
     Cuda *c = cuda_of(be);
     settle(c);
-    NOTE(c, cudaMemcpyAsync(dst, at<char>(src), bytes, cudaMemcpyDeviceToHost, c->stream));
-    NOTE(c, cudaStreamSynchronize(c->stream));
+    if (bytes <= direct_most) {
+        NOTE(c, cudaMemcpyAsync(dst, at<char>(src), bytes, cudaMemcpyDeviceToHost, c->stream));
+        NOTE(c, cudaStreamSynchronize(c->stream));
+    } else {
+        read_pinned(c, (char *)dst, at<char>(src), bytes);
+    }
     if (c->err.code)
         memset(dst, 0, bytes);
 }
@@ -194,6 +219,11 @@ static void cuda_close(Backend *be)
     upload_release(c);
     cudaFree(c->iq2_grid);
     cudaFree(c->digits);
+    for (int i = 0; i < 2; i++) {
+        cudaFreeHost(c->bounce[i]);
+        if (c->bounced[i])
+            cudaEventDestroy(c->bounced[i]);
+    }
     cudaFree(c->scratch);
     memory_release(c);
     if (c->lt)
@@ -244,6 +274,10 @@ static bool open_parts(Cuda *c, const BackendOptions *o, ds4_err *err)
     NOTE(c, cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, high));
     if (cublasLtCreate(&c->lt) != CUBLAS_STATUS_SUCCESS)
         return fail(err, DS4_EDEVICE, "%s: cuBLASLt cannot be opened", c->name);
+    for (int i = 0; i < 2; i++) {
+        NOTE(c, cudaMallocHost((void **)&c->bounce[i], bounce_bytes));
+        NOTE(c, cudaEventCreateWithFlags(&c->bounced[i], cudaEventDisableTiming));
+    }
     if (!inputs_init(c, err) || !side_init(c, err) || !take_scratch(c, o, err) ||
         !step_init(c, err) || !upload_init(c, err))
         return false;
