@@ -225,9 +225,9 @@ class Connection:
 
 class Server:
     """ds4 serve on a port of its own. play: a script, or None for the bundled model. options go
-    to the command; the context is small, so that many sessions cost little."""
+    to the command, child to Popen; the context is small, so that many sessions cost little."""
 
-    def __init__(self, build, play=None, *options, ctx=4096, sessions=2):
+    def __init__(self, build, play=None, *options, ctx=4096, sessions=2, child=None):
         self.folder = tempfile.TemporaryDirectory(prefix="ds4-serve-")
         device = []
         if play is not None:
@@ -238,7 +238,7 @@ class Server:
                    "--port", "0", "-c", str(ctx), "--sessions", str(sessions), *options]
         self.child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL,
                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                      start_new_session=True)
+                                      start_new_session=True, **(child or {}))
         self.lines = []
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()
