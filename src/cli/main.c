@@ -131,7 +131,8 @@ static void fill_standard_descriptors(void)
 int main(int argc, char **argv)
 {
     fill_standard_descriptors();
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error like any other */
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error like any other, */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that may grow no longer */
     setlocale(LC_CTYPE, "");  /* for line editing; numbers stay in the C locale */
     if (argc < 1)
         return 2;
