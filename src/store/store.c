@@ -112,8 +112,9 @@ void store_supersede(Store *s, Entry *e, bool on_disk)
     }
 }
 
-/* How long a chunk may wait for a longer one. Each tail is written with its mark, so
- * one that adds little to what is on the disk costs more than it may spare. */
+/* How long a chunk may wait for a longer one. Each tail is written with its mark, which is as
+ * large as the rows of 1,150 tokens, so one that adds little to what is on the disk costs more
+ * than it may spare. */
 static int64_t patience_ns(const Store *s, const Entry *e)
 {
     const int64_t tail_ns = s->opt.tail_s * (int64_t)1000000000;
@@ -122,7 +123,9 @@ static int64_t patience_ns(const Store *s, const Entry *e)
 
     if (!table_is_tail(e))
         return 0;
-    for (int k = n - 1; k > 0 && k > n - little; k--) {
+    if (n < little)
+        return 10 * tail_ns;
+    for (int k = n - 1; k > n - little; k--) {
         const Entry *tail = tails >> k & 1 ? shorter_tail(s, e, k) : NULL;
         if (tail && (tail->on_disk || tail->busy))
             return 10 * tail_ns;

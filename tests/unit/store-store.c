@@ -238,21 +238,24 @@ static void a_tail_that_adds_little_waits_longer(void **state)
     (void)state;
     Store *s = open_with(
         (StoreOptions){ .dir = dir, .disk_bytes = 1 << 30, .ram_bytes = 1 << 20, .tail_s = 1 }, 1);
-    toy_put(s, a, 0, 256);
+    toy_put(s, a, 0, 896);
+    sleep(2);
+    assert_int_equal(toy_counters(s).written_files, 0);
+    toy_put(s, a, 0, 1024);
     toy_settle(s); /* a second */
     assert_int_equal(toy_counters(s).written_files, 1);
-    toy_put(s, a, 0, 1152);
+    toy_put(s, a, 0, 1920);
     sleep(2);
     assert_int_equal(toy_counters(s).written_files, 1);
-    assert_int_equal(toy_fetch(s, a, TOY_MOST, 0), 1152); /* it is in memory */
-    toy_put(s, a, 0, 1280);
+    assert_int_equal(toy_fetch(s, a, TOY_MOST, 0), 1920); /* it is in memory */
+    toy_put(s, a, 0, STORE_CHUNK);
     toy_settle(s);
     assert_int_equal(toy_counters(s).written_files, 2);
     assert_int_equal(toy_files(dir, ".kv"), 1);
-    toy_put(s, a, 0, 1408);
+    toy_put(s, a, STORE_CHUNK, STORE_CHUNK + 128);
     assert_int_equal(close_store(s), 0);
     s = open_dir();
-    assert_int_equal(toy_fetch(s, a, TOY_MOST, 0), 1408);
+    assert_int_equal(toy_fetch(s, a, TOY_MOST, 0), STORE_CHUNK + 128);
     close_store(s);
 }
 
