@@ -233,7 +233,8 @@ test-clients: $(B)/ds4
 
 # Sanitizer builds have their own folders and run the tests that fit them.
 WATCHED := --with "serve_load.py --short" --with serve_cancel.py --with serve_lifecycle.py \
-           --with serve_retry.py --with "serve_kept.py --watched"
+           --with serve_retry.py --with "serve_kept.py --watched" \
+           --with "serve_soak.py --watched --turns 12 --agents 4"
 asan:
 	$(MAKE) B=build/asan CC=clang OPT="-O1 -g -fno-omit-frame-pointer" \
 	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" tests

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""serve_faults.py BUILD_DIR [--kills N]: a KV folder in bad hands, and a server that is killed.
+"""serve_faults.py BUILD_DIR [--kills N] [--judge DIR]: a KV folder in bad hands, and a server that is killed.
 
 Conversations with a synthetic model, every answer computed again by a fresh engine (_agents.py).
 
@@ -10,7 +10,7 @@ Conversations with a synthetic model, every answer computed again by a fresh eng
    running server: removed, told, counted by reason; what is before them is used.
 3. A disk that is full, files that may not be long, a folder that cannot be written.
 
-How names are made and where sections are is from docs/KVSTORE.md.
+--judge: the build folder whose program computes answers again. How names are made and where sections are is from docs/KVSTORE.md.
 """
 import argparse
 import contextlib
@@ -392,9 +392,10 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
     parser.add_argument("--kills", type=int, default=6)
+    parser.add_argument("--judge")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ds4-faults-") as place:
-        model = Model(options.build, place)
+        model = Model(options.judge or options.build, place)
         judge = Judge(model)
         for test, *more in ((test_kills, options.kills), (test_damage,), (test_full,),
                             (test_short_files,), (test_read_only,)):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""serve_soak.py BUILD_DIR [--turns N] [--seconds S] [--agents N] [--watched]: many agents, long.
+"""serve_soak.py BUILD_DIR [--turns N] [--seconds S] [--agents N] [--watched] [--judge DIR]: many agents, long.
 
 Agents share a few slots, three beginnings, memory for four chunks and a small folder. In each
 turn one goes on with its conversation, edits it somewhere in the middle, is left and asked again,
@@ -9,6 +9,8 @@ or begins anew. Every answer that comes to its end is computed again by a fresh 
 nothing runs, and memory, threads and files are what they were after the first quarter.
 
 Without arguments 60 turns of 8 agents. The long one: --turns 2000 --seconds 600 --agents 16.
+--watched is for a build that a sanitizer watches: nothing is claimed about memory; --judge: the
+build folder whose program computes answers again, which else takes most of the time there.
 """
 import argparse
 import pathlib
@@ -187,7 +189,7 @@ def tell(work, server, seconds):
 
 
 def soak(options, folder):
-    model = Model(options.build, folder)
+    model = Model(options.judge or options.build, folder)
     judge = Judge(model)
     kept = ["--kv-disk-dir", f"{folder}/kv", "--kv-disk-space-mb", "64", "--kv-ram-mb", "1"]
     with Server(options.build, None, "-m", model.file, *kept, "--quiet", "--retry-grace", "1",
@@ -224,7 +226,8 @@ def main():
     parser.add_argument("--turns", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--agents", type=int, default=8)
-    parser.add_argument("--watched", action="store_true", help="no claim about memory")
+    parser.add_argument("--watched", action="store_true")
+    parser.add_argument("--judge")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ds4-soak-") as folder:
         claim.run("the soak", soak, options, pathlib.Path(folder))
