@@ -117,6 +117,8 @@ bool ram_make_room(Store *s, uint64_t bytes)
         if (!(e = least_valuable(s)))
             return false;
         *(e->waiting ? &s->count.dropped : &s->count.evicted_ram) += 1;
+        if (e->waiting)
+            pthread_cond_signal(&s->write_wake); /* it tells */
         store_end_entry(s, e);
     }
     return true;

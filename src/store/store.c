@@ -289,6 +289,7 @@ static bool add_new(Store *s, const ChunkHead *h, const StorePut *p, int32_t *to
     ram_in(s, e);
     if (!room) {
         s->count.dropped++;
+        pthread_cond_signal(&s->write_wake); /* it tells */
         store_end_entry(s, e);
         return true; /* which freed it */
     }

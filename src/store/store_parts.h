@@ -66,6 +66,7 @@ struct Store {
     Journal *journals;
 
     StoreCounters count;
+    uint64_t dropped_told; /* of count.dropped; the writer's */
 
     pthread_mutex_t say_lock; /* of said */
     Said said[N_SAYS];

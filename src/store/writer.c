@@ -111,6 +111,20 @@ static void write_chunk(Store *s, Entry *e)
     store_let_go(s, e);
 }
 
+/* What memory had no room for while it waited. Whoever lost it holds the lock, so it is said here. */
+static void say_dropped(Store *s)
+{
+    const uint64_t n = s->count.dropped - s->dropped_told;
+
+    s->dropped_told = s->count.dropped;
+    pthread_mutex_unlock(&s->lock);
+    store_say_some(s, SAY_DROPPED,
+                   "KV store: %llu chunks were given up before they were written: memory for "
+                   "states (%llu MB) is short",
+                   (unsigned long long)n, (unsigned long long)(s->ram_limit >> 20));
+    pthread_mutex_lock(&s->lock);
+}
+
 /* ---- use records ------------------------------------------------------------------------- */
 
 typedef struct {
@@ -187,6 +201,8 @@ void *store_writer(void *store)
     for (;;) {
         if (s->n_gone) {
             remove_gone(s);
+        } else if (s->count.dropped > s->dropped_told) {
+            say_dropped(s);
         } else if (journals_waiting(s)) {
             pthread_mutex_unlock(&s->lock);
             journals_write(s);

@@ -350,6 +350,26 @@ static void a_second_process_is_refused_until_the_first_has_ended(void **state)
     assert_int_equal(in_child(open_second), 1);
 }
 
+/* ---- no memory --------------------------------------------------------------------------------- */
+
+static void what_memory_has_no_room_for_before_it_is_written_is_said(void **state)
+{
+    enum { TAILS = 2000 };
+    ds4_err err = { 0 };
+    StoreModel m = toy_model(1);
+    (void)state;
+    Store *s = store_open(&(StoreOptions){ .dir = dir, .tail_s = 3600, .log = keep_line }, &err);
+    assert_non_null(s);
+    store_bind(s, &m); /* memory for four chunks */
+    for (int who = 0; who < TAILS; who++) {
+        toy_tokens(tokens, STORE_UNIT, who, 0);
+        toy_put(s, tokens, 0, STORE_UNIT);
+    }
+    assert_int_equal(store_close(s, SOON), 0);
+    assert_non_null(strstr(said, "were given up before they were written"));
+    assert_in_range(toy_files(dir, ".kv"), 1, TAILS - 1);
+}
+
 /* ---- a folder for other tests ----------------------------------------------------------------------- */
 
 static int fill(const char *where, int vocab)
@@ -381,6 +401,7 @@ int main(int argc, char **argv)
         CASE(killed_at_any_moment_only_the_newest_chunk_is_lost),
         CASE(a_write_that_fails_is_given_up_and_nothing_else_is_lost),
         CASE(a_full_disk_is_said_and_survived),
+        CASE(what_memory_has_no_room_for_before_it_is_written_is_said),
         CASE(a_second_process_is_refused_until_the_first_has_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
