@@ -18,7 +18,8 @@ struct Groups {
 static bool all_groups(Cuda *c, const Groups &a)
 {
     const TileJob job = { a.low, (size_t)a.w.rows, &a.w, 0 };
-    const TileInput in = { a.o, (size_t)a.groups * a.w.cols, a.n, a.w.cols, a.groups, NULL, 0 };
+    const TileInput in = { a.o, (size_t)a.groups * a.w.cols, a.n, a.w.cols, a.groups, NULL, 0, NULL,
+                           0 };
     return a.w.tiled && tiles_or_slabs(c, &job, 1, &in, false);
 }
 

@@ -465,7 +465,7 @@ static void few_in_groups(Cuda *c, FewJobs j, const float *x, size_t ld_x, int n
 static int dense_tiles(Cuda *c, const DenseJob *job, int n_jobs, const float *x, size_t ld_x, int n)
 {
     const int cols = weight_of(job->w)->cols;
-    const TileInput in = { x, ld_x, n, cols, 1, NULL, 0 };
+    const TileInput in = { x, ld_x, n, cols, 1, NULL, 0, NULL, 0 };
     TileJob t[MOST_TILE_JOBS];
     int k = 0;
     for (; k < n_jobs && k < MOST_TILE_JOBS; k++) {

@@ -132,8 +132,8 @@ static bool shared_tiles(Cuda *c, const Moe *m)
         return true;
     const TileJob up[] = { { g, (size_t)m->ff, &m->gate, 0 }, { u, (size_t)m->ff, &m->up, 0 } };
     const TileJob down = { m->y, (size_t)m->dim, &m->down, 0 };
-    const TileInput x = { m->x, (size_t)m->dim, m->n_rows, m->dim, 1, NULL, 0 };
-    const TileInput h = { g, (size_t)m->ff, m->n_rows, m->ff, 1, u, m->limit };
+    const TileInput x = { m->x, (size_t)m->dim, m->n_rows, m->dim, 1, NULL, 0, NULL, 0 };
+    const TileInput h = { g, (size_t)m->ff, m->n_rows, m->ff, 1, u, m->limit, NULL, 0 };
     if (!in_tiles(m) || !tiles_fit(c, up, 2, &x) || !tiles_fit(c, &down, 1, &h))
         return false;
     tiles_or_slabs(c, up, 2, &x, false);

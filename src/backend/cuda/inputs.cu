@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEAD_WARPS = 8, THREADS = 512, MOST_INPUT_JOBS = 7 };
+enum { HEAD_WARPS = 8, THREADS = 512, MOST_INPUT_JOBS = 7, FLASH_HEAD = 4 };
 
 struct KvTask {
     KvRowFormat f;
@@ -27,7 +27,14 @@ struct NormTask {
     float eps;
 };
 
-enum Task { NORM, KV, POOL, N_TASKS = POOL + 2 };
+struct HeadsTask {
+    float *q; /* [rows][n][FLASH_HEAD * 128] */
+    int n, kind, rope;
+    float eps;
+};
+
+/* HEADS + i: as many heads as a block has warps, from the i-th such group on. */
+enum Task { NORM, KV, POOL, HEADS = POOL + 2, MOST_HEADS = 8, N_TASKS = HEADS + MOST_HEADS };
 
 struct Tasks {
     const StepBlock *b;
@@ -35,6 +42,7 @@ struct Tasks {
     NormTask norm;
     KvTask kv;
     Pooling pool[2];
+    HeadsTask heads;
 };
 
 struct Inputs {
@@ -47,74 +55,26 @@ struct Inputs {
     size_t shared;
     /* the rest of a query */
     float *q;
-    const Weight *q_b;
+    const Weight *q_b, *idx_q; /* idx_q: NULL where there is none */
+    const Layer *layer;
     int q_kind;
 };
 
-/* ---- a block a row and task ---------------------------------------------------------- */
-
-/* 2 KB in, 584 bytes out for Flash. */
-__device__ static void finish_kv(const KvTask &a, const StepBlock *b, int row, float *x,
-                                 float *part)
-{
-    const RowAt at = b->row[row];
-    for (int i = threadIdx.x; i < a.f.dim; i += blockDim.x)
-        x[i] = a.raw[(size_t)row * a.f.dim + i];
-    norm_row(x, a.norm, a.f.dim, a.eps, part);
-    __syncthreads();
-    turn_tail(x + a.f.dim - a.f.rope, b->turn[a.kind] + (size_t)row * a.f.rope, a.f.rope / 2);
-    __syncthreads();
-    const size_t to = (size_t)at.slot * a.ring_rows + at.pos % a.ring_rows;
-    pack_kv_row(a.f, a.ring + to * a.f.bytes, x);
-}
-
-__global__ void __launch_bounds__(THREADS) finish_inputs(Tasks t)
-{
-    extern __shared__ __align__(16) float x[];
-    __shared__ float part[32];
-    let_others_start();
-    wait_for_others();
-    const int row = blockIdx.x, task = t.task[blockIdx.y];
-    if (task == NORM)
-        norm_row(t.norm.x + (size_t)row * t.norm.n, t.norm.w, t.norm.n, t.norm.eps, part);
-    else if (task == KV)
-        finish_kv(t.kv, t.b, row, x, part);
-    else
-        pool_row(t.pool[task - POOL], row, x, part);
-}
-
-/* A span's last tokens into the ring. Block k of a span: the k-th of them. */
-__global__ void __launch_bounds__(THREADS) keep_inputs(Pooling a)
-{
-    let_others_start();
-    wait_for_others();
-    const Span s = a.b->span[blockIdx.y];
-    const int i = max(0, s.n - a.state_rows) + blockIdx.x;
-    if (i < s.n)
-        keep_input(a, s, s.pos + i);
-}
-
 /* ---- heads ---------------------------------------------------------------------------- */
 
-/* A warp a head of N * 128 values, a lane N times 4 of them in registers: 2 KB in and
- * out for Flash. */
+/* A warp: a head of N * 128 values, a lane N times 4 of them in registers: 2 KB in and out
+ * for Flash. */
 template <int N>
-__global__ void finish_heads(float *q, const StepBlock *b, int kind, int n_heads, int rope,
-                             float eps, int n)
+__device__ static void finish_head(float *values, const float *turn, int rope, float eps)
 {
     enum { DIM = N * 128 };
-    let_others_start();
-    wait_for_others();
-    const int lane = threadIdx.x % WARP, u = blockIdx.x * HEAD_WARPS + threadIdx.x / WARP;
-    if (u >= n)
-        return;
-    float4 *head = (float4 *)(q + (size_t)u * DIM), v[N];
-    const float *turn = b->turn[kind] + (size_t)(u / n_heads) * rope;
+    const int lane = threadIdx.x % WARP;
+    float4 *head = (float4 *)values, v[N];
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < N; i++) {
         v[i] = head[i * WARP + lane];
-        sum += v[i].x * v[i].x + v[i].y * v[i].y + v[i].z * v[i].z + v[i].w * v[i].w;
+        sum += squares(v[i]);
     }
     const float scale = rms_scale(warp_sum(sum), DIM, eps);
 #pragma unroll
@@ -128,6 +88,18 @@ __global__ void finish_heads(float *q, const StepBlock *b, int kind, int n_heads
         }
         head[i * WARP + lane] = r;
     }
+}
+
+template <int N>
+__global__ void finish_heads(float *q, const StepBlock *b, int kind, int n_heads, int rope,
+                             float eps, int n)
+{
+    let_others_start();
+    wait_for_others();
+    const int u = blockIdx.x * HEAD_WARPS + threadIdx.x / WARP;
+    if (u < n)
+        finish_head<N>(q + (size_t)u * N * 128, b->turn[kind] + (size_t)(u / n_heads) * rope, rope,
+                       eps);
 }
 
 /* The same of any size. */
@@ -166,6 +138,76 @@ static void heads_of(Cuda *c, float *q, int kind)
     else
         LAUNCH(c, finish_heads_plain, grid, HEAD_WARPS * WARP, 0, q, c->block, kind, s->n_heads,
                s->head_dim, s->rope_dim, s->norm_eps, n);
+}
+
+/* ---- a block a row and task ---------------------------------------------------------- */
+
+/* 2 KB in, 584 bytes out for Flash. */
+__device__ static void finish_kv(const KvTask &a, const StepBlock *b, int row, float *x,
+                                 float *part)
+{
+    const RowAt at = b->row[row];
+    for (int i = threadIdx.x; i < a.f.dim; i += blockDim.x)
+        x[i] = a.raw[(size_t)row * a.f.dim + i];
+    norm_row(x, a.norm, a.f.dim, a.eps, part);
+    __syncthreads();
+    turn_tail(x + a.f.dim - a.f.rope, b->turn[a.kind] + (size_t)row * a.f.rope, a.f.rope / 2);
+    __syncthreads();
+    const size_t to = (size_t)at.slot * a.ring_rows + at.pos % a.ring_rows;
+    pack_kv_row(a.f, a.ring + to * a.f.bytes, x);
+}
+
+/* As products that norm what they read, see tiles.cu, to the last bit. */
+__device__ static void finish_norm(const NormTask &a, int row, float *part)
+{
+    float *x = a.x + (size_t)row * a.n;
+    if (a.n % NORM_STRIP || a.n > NORM_STRIP * NORM_STRIPS) {
+        norm_row(x, a.w, a.n, a.eps, part);
+        return;
+    }
+    const bool mine = 4 * (int)threadIdx.x < a.n;
+    const float4 v = mine ? ((const float4 *)x)[threadIdx.x] : float4{};
+    const float scale = strips_scale(v, a.n, a.eps, part);
+    if (mine)
+        ((float4 *)x)[threadIdx.x] = normed(v, scale, ((const float4 *)a.w)[threadIdx.x]);
+}
+
+/* A warp a head, from the first on. */
+__device__ static void some_heads(const Tasks &t, int row, int first)
+{
+    const int h = first + threadIdx.x / WARP, dim = FLASH_HEAD * 128;
+    if (h < t.heads.n)
+        finish_head<FLASH_HEAD>(t.heads.q + ((size_t)row * t.heads.n + h) * dim,
+                                t.b->turn[t.heads.kind] + (size_t)row * t.heads.rope, t.heads.rope,
+                                t.heads.eps);
+}
+
+__global__ void __launch_bounds__(THREADS) finish_inputs(Tasks t)
+{
+    extern __shared__ __align__(16) float x[];
+    __shared__ float part[32];
+    let_others_start();
+    wait_for_others();
+    const int row = blockIdx.x, task = t.task[blockIdx.y];
+    if (task >= HEADS)
+        some_heads(t, row, (task - HEADS) * (THREADS / WARP));
+    else if (task == NORM)
+        finish_norm(t.norm, row, part);
+    else if (task == KV)
+        finish_kv(t.kv, t.b, row, x, part);
+    else
+        pool_row(t.pool[task - POOL], row, x, part);
+}
+
+/* A span's last tokens into the ring. Block k of a span: the k-th of them. */
+__global__ void __launch_bounds__(THREADS) keep_inputs(Pooling a)
+{
+    let_others_start();
+    wait_for_others();
+    const Span s = a.b->span[blockIdx.y];
+    const int i = max(0, s.n - a.state_rows) + blockIdx.x;
+    if (i < s.n)
+        keep_input(a, s, s.pos + i);
 }
 
 /* ---- waiting and running -------------------------------------------------------------- */
@@ -223,22 +265,90 @@ static float *room(Cuda *c, Inputs *in, size_t width)
     return (float *)op_scratch(c, &in->scratch, (size_t)c->n_rows * width * sizeof(float));
 }
 
-static void finish_query(Cuda *c, const Inputs *in)
+/* Whether q_b, and the indexer's queries, can norm what they read themselves. */
+static bool norms_itself(const Cuda *c, const Inputs *in)
+{
+    return in->q && has_side(c) && weight_of(in->q_b)->tiled && in->tasks.norm.n <= NORM_COLS &&
+           (!in->idx_q || weight_of(in->idx_q)->tiled);
+}
+
+static void drop_norm(Tasks *t)
+{
+    int n = 0;
+    for (int i = 0; i < t->n; i++)
+        if (t->task[i] != NORM)
+            t->task[n++] = t->task[i];
+    t->n = n;
+}
+
+static void multiply_q_b(Cuda *c, const Inputs *in, bool normed)
 {
     const Shape *s = c->be.shape;
-    dense(c, in->q, (size_t)s->n_heads * s->head_dim, in->q_b, 0, in->tasks.norm.x, s->q_rank,
-          c->n_rows);
-    heads_of(c, in->q, in->q_kind);
+    const size_t heads = (size_t)s->n_heads * s->head_dim;
+    const NormTask *n = &in->tasks.norm;
+    if (normed) {
+        dense(c, in->q, heads, in->q_b, 0, n->x, s->q_rank, c->n_rows);
+        return;
+    }
+    const TileJob job = { in->q, heads, weight_of(in->q_b), 0 };
+    const TileInput input = { n->x, (size_t)n->n, c->n_rows, n->n, 1, NULL, 0, n->w, n->eps };
+    tiles(c, &job, 1, &input, false);
+}
+
+/* The heads of a query with what else is to be done, if there are blocks for it. */
+static bool add_heads(Cuda *c, Inputs *in)
+{
+    const Shape *s = c->be.shape;
+    const int groups = (s->n_heads + THREADS / WARP - 1) / (THREADS / WARP);
+    if (s->head_dim != FLASH_HEAD * 128 || s->rope_dim % 4 || groups > MOST_HEADS)
+        return false;
+    in->tasks.heads = HeadsTask{ in->q, s->n_heads, in->q_kind, s->rope_dim, s->norm_eps };
+    for (int i = 0; i < groups; i++)
+        in->tasks.task[in->tasks.n++] = HEADS + i;
+    return true;
 }
 
 /* Spans of several rows: after the pooling, which reads what is in the ring. */
 static void keep_spans(Cuda *c, const Tasks *t)
 {
     for (int i = 0; i < t->n; i++) {
-        const Pooling *a = t->task[i] >= POOL ? &t->pool[t->task[i] - POOL] : NULL;
+        const Pooling *a =
+            t->task[i] >= POOL && t->task[i] < HEADS ? &t->pool[t->task[i] - POOL] : NULL;
         if (a && !a->keeps)
             LAUNCH(c, keep_inputs, dim3(MIN(a->state_rows, c->n_rows), c->n_spans), THREADS, 0, *a);
     }
+}
+
+static void run_tasks(Cuda *c, const Inputs *in)
+{
+    if (in->tasks.n)
+        LAUNCH(c, finish_inputs, dim3(c->n_rows, in->tasks.n), THREADS, in->shared, in->tasks);
+    keep_spans(c, &in->tasks);
+}
+
+static void finish(Cuda *c, const Inputs *in)
+{
+    run_tasks(c, in);
+    if (!in->q)
+        return;
+    multiply_q_b(c, in, true);
+    heads_of(c, in->q, in->q_kind);
+}
+
+/* Queries wait for nothing but the first products: they are made beside where the indexer
+ * has a way of its own, else in front of the other tasks, whose blocks take the heads, too. */
+static void finish_unnormed(Cuda *c, Inputs *in)
+{
+    c->raw_of = in->layer->index;
+    drop_norm(&in->tasks);
+    if (in->forks)
+        side_enter(c);
+    multiply_q_b(c, in, false);
+    if (in->forks || !add_heads(c, in))
+        heads_of(c, in->q, in->q_kind);
+    if (in->forks)
+        side_leave(c);
+    run_tasks(c, in);
 }
 
 void inputs_run(Cuda *c)
@@ -250,20 +360,16 @@ void inputs_run(Cuda *c)
     if (c->err.code)
         return;
     dense_many(c, now.job, now.n_jobs, now.x, c->be.shape->dim, c->n_rows);
-    LAUNCH(c, finish_inputs, dim3(c->n_rows, now.tasks.n), THREADS, now.shared, now.tasks);
-    keep_spans(c, &now.tasks);
-    if (now.forks)
-        side_enter(c);
-    if (now.q)
-        finish_query(c, &now);
-    if (now.forks)
-        side_leave(c);
+    if (norms_itself(c, &now))
+        finish_unnormed(c, &now);
+    else
+        finish(c, &now);
 }
 
 void inputs_drop(Cuda *c)
 {
     memset(c->inputs, 0, sizeof *c->inputs);
-    c->idx_w_of = c->shared_of = c->shared_in = -1;
+    c->idx_w_of = c->raw_of = c->shared_of = c->shared_in = -1;
 }
 
 /* ---- the ops ---------------------------------------------------------------------------- */
@@ -280,6 +386,7 @@ void cuda_query(Backend *be, const Step *, Buf q, Buf qr, Buf x, const Layer *l)
     add_task(in, NORM, 0);
     in->q = at<float>(q);
     in->q_b = &l->q_b;
+    in->layer = l;
     in->q_kind = s->ratio[l->index] != 0;
     noted(c);
 }
@@ -360,6 +467,7 @@ void cuda_compress(Backend *be, const Step *step, KvLayer *kv, Buf x, const Laye
 static void note_indexer(Cuda *c, Buf x, const Layer *l)
 {
     Inputs *in = waiting_for(c, x);
+    in->idx_q = &l->idx_q;
     if (!may_wait(c) || !weight_of(&l->idx_w)->tiled)
         return;
     in->forks = has_side(c);

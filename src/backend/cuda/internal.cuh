@@ -101,11 +101,11 @@ struct Cuda {
     struct Inputs *inputs; /* ops that wait for each other, see inputs.cu */
     float *idx_w;          /* few rows: idx_w . x [rows][idx_heads], of layer idx_w_of; -1: none */
     int idx_w_of;
+    int raw_of;        /* the layer whose qr is not normed yet; -1: none */
     struct Side *side; /* a second stream, see side.cu */
     float *shared_y;   /* few rows: the shared expert's results [rows][dim] of layer shared_of */
     int shared_of, shared_in; /* the layer whose experts took them; -1: none */
     bool is_beside;           /* launches go there now: half of each multiprocessor at most */
-    bool plain_next;          /* the next launch is one without an early start */
     char *bounce[2];          /* pinned: what is read from the device */
     cudaEvent_t bounced[2];
     struct Recording *recordings;
@@ -152,8 +152,7 @@ static inline void launched(Cuda *c, const char *what) { cuda_note(c, cudaGetLas
         attribute_[0].id = cudaLaunchAttributeProgrammaticStreamSerialization; \
         attribute_[0].val.programmaticStreamSerializationAllowed = 1; \
         config_.attrs = attribute_; \
-        config_.numAttrs = (c)->plain_next ? 0 : 1; \
-        (c)->plain_next = false; \
+        config_.numAttrs = 1; \
         cuda_note(c, cudaLaunchKernelEx(&config_, kernel, __VA_ARGS__), #kernel); \
     } while (0)
 

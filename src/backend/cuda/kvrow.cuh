@@ -180,10 +180,41 @@ __device__ static inline void norm_row(float *x, const float *w, int n, float ep
         x[i] = x[i] * scale * w[i];
 }
 
-/* Pair i of a tail: a turn by (cosine, sine). */
+/* Products and sums are joined in a way that is written out: two kernels do this, and must
+ * agree to the last bit. */
+__device__ static inline float squares(float4 v)
+{
+    return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, v.x * v.x)));
+}
+
+/* 1 / rms of n values, of which each of a block's first eight warps has 128, four a lane; more
+ * warps, or lanes without any, have zeros. part: 8 floats. Barriers are inside. */
+enum { NORM_STRIP = 128, NORM_STRIPS = 8 };
+__device__ static inline float strips_scale(float4 v, int n, float eps, float *part)
+{
+    const int warp = threadIdx.x / WARP;
+    const float mine = warp_sum(squares(v));
+    if (threadIdx.x % WARP == 0 && warp < NORM_STRIPS)
+        part[warp] = mine;
+    __syncthreads();
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < NORM_STRIPS; i++)
+        sum += part[i];
+    __syncthreads();
+    return rms_scale(sum, n, eps);
+}
+__device__ static inline float4 normed(float4 v, float scale, float4 w)
+{
+    return make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+}
+
+/* Pair i of a tail: a turn by (cosine, sine), rounded as on the CPU: what is packed should fall
+ * to the same codes. */
 __device__ static inline float2 turned(float a, float b, float cosine, float sine)
 {
-    return make_float2(a * cosine - b * sine, a * sine + b * cosine);
+    return make_float2(__fsub_rn(__fmul_rn(a, cosine), __fmul_rn(b, sine)),
+                       __fadd_rn(__fmul_rn(a, sine), __fmul_rn(b, cosine)));
 }
 
 __device__ static inline void turn_tail(float *tail, const float *turn, int pairs)

@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(THREADS) route_row(RouteArgs a, int n_ranks)
 static void spread_logits(Cuda *c, float *logit, const DevWeight *w, const float *x, int spread)
 {
     const TileJob job = { logit, (size_t)w->rows, w, spread };
-    const TileInput in = { x, (size_t)w->cols, c->n_rows, w->cols, 1, NULL, 0 };
+    const TileInput in = { x, (size_t)w->cols, c->n_rows, w->cols, 1, NULL, 0, NULL, 0 };
     tiles(c, &job, 1, &in, false);
 }
 

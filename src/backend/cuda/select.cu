@@ -14,6 +14,7 @@
  * Grids depend on the number of rows and on the longest context only. */
 #include "kvrow.cuh"
 #include "mma.cuh"
+#include "tiles.cuh"
 #include "select.cuh"
 
 enum {
@@ -468,7 +469,15 @@ static void project(Cuda *c, Select *a, Buf qr, Buf x, const Layer *l)
 {
     const Shape *s = c->be.shape;
     const size_t all = (size_t)s->idx_heads * s->idx_dim;
-    dense(c, a->q, all, &l->idx_q, 0, at<const float>(qr), s->q_rank, a->n_rows);
+    const TileJob job = { a->q, all, weight_of(&l->idx_q), 0 };
+    const TileInput in = {
+        at<const float>(qr),        (size_t)s->q_rank, a->n_rows, s->q_rank, 1, NULL, 0,
+        at<const float>(l->q_norm), s->norm_eps
+    };
+    if (c->raw_of == l->index)
+        tiles(c, &job, 1, &in, false);
+    else
+        dense(c, a->q, all, &l->idx_q, 0, in.x, s->q_rank, a->n_rows);
     if (c->idx_w_of == l->index)
         a->w = c->idx_w; /* came with the other products of x */
     else

@@ -4,10 +4,7 @@
  * idle. Queries need nothing of the indexer, and the shared expert nothing of the router: they
  * run beside, with scratch of their own, and the chain takes up their results later. In a
  * recorded step they are a branch of the graph. What is beside has the lower priority, and
- * leaves room on each multiprocessor for the chain.
- *
- * A launch that follows a fork or a join waits for all before it as usual, without an early
- * start. */
+ * leaves room on each multiprocessor for the chain. */
 #include "tiles.cuh"
 #include <stdlib.h>
 
@@ -88,14 +85,13 @@ void side_enter(Cuda *c)
     swap_lanes(c);
     c->is_beside = true;
     NOTE(c, cudaStreamWaitEvent(c->stream, c->side->forked, 0));
-    c->plain_next = true;
 }
 
 void side_leave(Cuda *c)
 {
     NOTE(c, cudaEventRecord(c->side->joined, c->stream));
     swap_lanes(c);
-    c->is_beside = c->plain_next = false;
+    c->is_beside = false;
     c->side->goes = true;
 }
 
@@ -104,6 +100,5 @@ void side_join(Cuda *c)
     if (!c->side->goes)
         return;
     NOTE(c, cudaStreamWaitEvent(c->stream, c->side->joined, 0));
-    c->plain_next = true;
     c->side->goes = false;
 }

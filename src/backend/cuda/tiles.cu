@@ -18,6 +18,7 @@
  * lanes. */
 #include "experts.cuh"
 #include "experts_mma.cuh"
+#include "kvrow.cuh"
 #include "tiles.cuh"
 
 enum {
@@ -178,6 +179,20 @@ __device__ static inline size_t part_size(const TileInput &in, int nt, bool is_h
     return (size_t)in.cols / (is_half ? 16 : 32) * nt * WARP;
 }
 
+/* The lane's four of rms(row) * norm, for all warps of a block, of which the first have a strip
+ * each. Barriers are inside. */
+__device__ static float4 normed_values(const TileInput &in, int row)
+{
+    __shared__ float part[NORM_STRIPS];
+    const int strip = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    float4 v = {}, w = {};
+    if (strip < in.cols / STRIP) {
+        w = *(const float4 *)(in.norm + strip * STRIP + 4 * lane);
+        v = strip_values(in, 0, row, strip);
+    }
+    return normed(v, strips_scale(v, in.cols, in.eps, part), w);
+}
+
 /* Block (x, y, z): a warp a strip of group y and row z. */
 template <int NT, bool HALF> __global__ void __launch_bounds__(THREADS) cut_rows(Jobs j)
 {
@@ -185,12 +200,13 @@ template <int NT, bool HALF> __global__ void __launch_bounds__(THREADS) cut_rows
     wait_for_others();
     const int strips = j.in.cols / STRIP, group = blockIdx.y, row = blockIdx.z;
     const int strip = blockIdx.x * WARPS + threadIdx.x / WARP;
+    const float4 v = j.in.norm ? normed_values(j.in, row) : float4{};
     if (strip >= strips)
         return;
     Cut to = j.cut[HALF];
     to.part += group * part_size(j.in, NT, HALF);
     to.scale += group * strips * NT * 8;
-    cut_strip<NT, HALF>(to, strip_values(j.in, group, row, strip), row, strip);
+    cut_strip<NT, HALF>(to, j.in.norm ? v : strip_values(j.in, group, row, strip), row, strip);
 }
 
 /* The same by a block that needs them; four strips' values on their way at once. */
@@ -199,6 +215,13 @@ __device__ static void cut_inputs(const Cut &to, const TileInput &in, int group,
 {
     enum { AHEAD = 4 };
     const int strips = end - from, n = strips * in.n;
+    for (int row = 0; in.norm && row < in.n; row++) {
+        const float4 v = normed_values(in, row);
+        if (threadIdx.x / WARP < strips)
+            cut_strip<NT, HALF>(to, v, row, threadIdx.x / WARP);
+    }
+    if (in.norm)
+        return;
     for (int i = threadIdx.x / WARP; i < n; i += AHEAD * WARPS) {
         float4 v[AHEAD];
 #pragma unroll
@@ -414,39 +437,60 @@ __device__ static Cut inputs_of(const Jobs &j, char *shared, const Unit &u, bool
     return c;
 }
 
-/* A block takes units one after the other. Shared: sums of two of them, and what is cut. */
+/* Where a warp has a unit's weights: steps [from, to) of rows whose first are at q and d. */
+struct Place {
+    const uint4 *q, *d;
+    int from, to;
+};
+
+__device__ static Place place_of(const Jobs &j, const Matrix &m, const Unit &u)
+{
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, share = warp % m.split;
+    const int tile = u.first + warp / m.split, strips = u.strip1 - u.strip0;
+    const int steps = m.is_half ? 2 : 1;
+    const size_t row = (size_t)tile * (j.in.cols / STRIP);
+    Place p;
+    p.q = m.q + row * steps * STEP * WARP + lane;
+    p.d = m.d + row * 8 + lane / 4;
+    p.from = (u.strip0 + strips * share / m.split) * steps;
+    p.to = tile < m.tiles ? (u.strip0 + strips * (share + 1) / m.split) * steps : p.from;
+    return p;
+}
+
+/* A block takes units one after the other, and has the next one's first weights on their way
+ * while it ends the last. Shared: sums of two of them, and what is cut. */
 template <int NT, bool CUT> __global__ void __launch_bounds__(THREADS, 2) tile_rows(Jobs j)
 {
     extern __shared__ __align__(16) float shared[];
     enum { SUMS = WARPS * TILE_ROWS * NT * 8 };
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    int have = -1;
+    int have = -1, unit = blockIdx.x, k = job_of(j, unit);
+    Unit u = unit_of(j, j.m[k], unit - (k ? j.m[k - 1].end : 0));
+    Place p = place_of(j, j.m[k], u);
+    Ahead<NT> w;
 
     let_others_start();
-    for (int unit = blockIdx.x, round = 0; unit < j.units; unit += gridDim.x, round++) {
-        const int k = job_of(j, unit);
+    load_first(&w, p.q, p.d, p.from, p.to, j.m[k].is_half);
+    wait_for_others();
+    for (int round = 0; unit < j.units; round++) {
         const Matrix &m = j.m[k];
-        const Unit u = unit_of(j, m, unit - (k ? j.m[k - 1].end : 0));
-        const int tile = u.first + warp / m.split, share = warp % m.split;
-        const int strips = u.strip1 - u.strip0, steps = m.is_half ? 2 : 1;
-        const int from = (u.strip0 + strips * share / m.split) * steps,
-                  to = tile < m.tiles ? (u.strip0 + strips * (share + 1) / m.split) * steps : from;
-        const size_t row = (size_t)tile * (j.in.cols / STRIP);
-        const uint4 *q = m.q + row * steps * STEP * WARP, *d = m.d + row * 8;
-        Ahead<NT> w;
-        load_first(&w, q + lane, d + lane / 4, from, to, m.is_half);
-        if (round == 0)
-            wait_for_others();
         const Cut cut = inputs_of<NT, CUT>(j, (char *)(shared + 2 * SUMS), u, m.is_half, &have);
         float total[NT][4] = {};
         if (m.is_half)
-            walk<NT, true>(total, &w, q + lane, d, from, to, cut);
+            walk<NT, true>(total, &w, p.q, p.d, p.from, p.to, cut);
         else
-            walk<NT, false>(total, &w, q + lane, d + lane / 4, from, to, cut);
+            walk<NT, false>(total, &w, p.q, p.d, p.from, p.to, cut);
+        const Unit done = u;
+        unit += gridDim.x;
+        if (unit < j.units) {
+            k = job_of(j, unit);
+            u = unit_of(j, j.m[k], unit - (k ? j.m[k - 1].end : 0));
+            p = place_of(j, j.m[k], u);
+            load_first(&w, p.q, p.d, p.from, p.to, j.m[k].is_half);
+        }
         float *sums = shared + round % 2 * SUMS;
-        leave_sums<NT>(sums + warp * TILE_ROWS * NT * 8, total);
+        leave_sums<NT>(sums + threadIdx.x / WARP * TILE_ROWS * NT * 8, total);
         __syncthreads();
-        finish<NT>(m, sums, u, j.in.n, j.add);
+        finish<NT>(m, sums, done, j.in.n, j.add);
     }
 }
 
@@ -512,7 +556,8 @@ size_t digits_bytes(const Shape *s)
 {
     const size_t widest = MAX((size_t)s->n_heads * s->head_dim, (size_t)s->o_groups * s->o_rank);
     const size_t cols = MAX(MAX(widest, (size_t)s->dim), (size_t)MAX(s->q_rank, s->shared_dim));
-    const TileInput in = { NULL, 0, FEW_ROWS, (int)(cols + STRIP - 1) / STRIP * STRIP, 1, NULL, 0 };
+    TileInput in = {};
+    in.cols = (int)((cols + STRIP - 1) / STRIP * STRIP);
     return cut_bytes(&in, MOST_COLUMNS, false) + cut_bytes(&in, MOST_COLUMNS, true);
 }
 

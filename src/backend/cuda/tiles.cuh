@@ -9,7 +9,7 @@
 #define TILES_CUH
 #include "internal.cuh"
 
-enum { TILE_ROWS = 16, TILE_BYTES = 512, STRIP = 128 };
+enum { TILE_ROWS = 16, TILE_BYTES = 512, STRIP = 128, NORM_COLS = 8 * STRIP };
 
 /* Whether a matrix can be laid out so. Experts lie otherwise, and groups of heads must be
  * whole tiles. */
@@ -49,6 +49,8 @@ struct TileInput {
     int groups;      /* rows of the matrix are those of so many, each with columns of its own */
     const float *up; /* not NULL: x stands for swiglu(x, up) */
     float limit;
+    const float *norm; /* not NULL: for rms(x) * norm; up to NORM_COLS columns and FEW_ROWS rows */
+    float eps;
 };
 enum { MOST_TILE_JOBS = 8 };
 void tiles(Cuda *c, const TileJob *job, int n_jobs, const TileInput *in, bool add);
