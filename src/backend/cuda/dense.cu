@@ -14,9 +14,6 @@
 enum { WARPS = 8, MOST_JOBS = 4, MOST_SPLIT = 4 };
 static const int shared_most = 64 << 10; /* of inputs; more blocks fit an SM */
 
-/* Many rows: whether groups of heads are multiplied several at a time. */
-static constexpr bool groups_together = true;
-
 /* ---- values of 16 at a time ------------------------------------------------------- */
 
 template <int TYPE> struct Piece {
@@ -434,7 +431,7 @@ void dense_groups(Cuda *c, float *out, size_t ld_out, const DevWeight *w, int gr
 
 bool groups_fit(const Cuda *c, const DevWeight *w, int groups, int n)
 {
-    return groups_together && !is_few(w, n) && w->type != QUANT_F32 &&
+    return !is_few(w, n) && w->type != QUANT_F32 &&
            (size_t)(w->rows / groups) * w->cols * sizeof(half) <= c->w16_bytes;
 }
 

@@ -18,9 +18,6 @@ enum {
     PITCH = 36     /* floats of 32 dimensions in shared memory: eight lie in different banks */
 };
 
-/* Whether a hc_post waits for the hc_pre behind it. */
-static constexpr bool post_waits = true;
-
 /* A part is a block; a multiple of four, for whoever adds them. */
 static int parts_of(int dim) { return ((dim + PART_DIMS - 1) / PART_DIMS + 3) / 4 * 4; }
 
@@ -320,8 +317,6 @@ void cuda_hc_post(Backend *be, const Step *step, Buf streams, Buf y, Buf mix)
     c->ops++;
     hc_settle(c);
     c->post = { streams, y, mix };
-    if (!post_waits)
-        hc_settle(c);
 }
 
 /* ---- embed ---------------------------------------------------------------------------------- */

@@ -4,9 +4,9 @@
  * to the device; kernels find rows, slots and positions there, so a recording
  * of a decoding step can be replayed with other contents. Few rows (up to
  * FEW_ROWS) go through kernels that stream weights once for all rows and keep
- * activations in F32: what a row gets does not depend on its company. So do up to
- * SLAB_ROWS where formats and shapes allow it, through kernels that are partly others. More
- * rows go through tensor cores, with activations rounded to F16.
+ * activations in F32: what a row gets does not depend on its company. Up to SLAB_ROWS rows
+ * read dense matrices once, too, and their decoding steps are recorded. Else more rows go
+ * through tensor cores, with activations rounded to F16.
  *
  *      open.cu      device, memory, options; open and close
  *      memory.cu    device memory in pieces

@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Whether a thread makes the products of the largest step once before there is one. */
-static constexpr bool made_before = true;
-
 enum { PLANS = 128, PLACES = 512, MOST_WARM = 16 };
 
 /* What a plan is for. Alignments are powers of two up to 256. groups: so many products, of
@@ -282,7 +279,7 @@ bool products_init(Cuda *c, ds4_err *err)
     c->products = (Products *)calloc(1, sizeof *c->products);
     if (!c->products)
         return fail(err, DS4_ENOMEM, "no memory for products");
-    if (!made_before || c->max_rows <= FEW_ROWS)
+    if (c->max_rows <= FEW_ROWS)
         return true;
     list_products(c->products, c->be.shape, c->max_rows, c->w16_bytes, c->scratch_bytes);
     c->products->started = !pthread_create(&c->products->thread, NULL, warm_up, c);

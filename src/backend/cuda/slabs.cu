@@ -24,9 +24,6 @@
 /* Of an input; 1: inputs are rounded to F16. */
 static constexpr int PARTS = 2;
 
-/* Whether more than FEW_ROWS rows go this way at all. */
-static constexpr bool in_slabs = true;
-
 enum {
     WARPS = 4,
     THREADS = WARPS * WARP,
@@ -524,7 +521,7 @@ template <int NT> static void launch(Cuda *c, const SlabJobs &j)
 bool slabs_fit(const Cuda *c, const TileJob *job, int n_jobs, const TileInput *in)
 {
     SlabJobs j;
-    return in_slabs && in->n <= SLAB_ROWS && in->cols <= 4 * CUT_FOURS * CUT_THREADS &&
+    return in->n <= SLAB_ROWS && in->cols <= 4 * CUT_FOURS * CUT_THREADS &&
            (in->groups == 1 || job->w->rows / in->groups % SLAB == 0) &&
            lay_out(&j, job, n_jobs, in, NULL) <= c->w16_bytes;
 }

@@ -12,7 +12,7 @@ extern "C" {
 #include "../../ops/rotary.h"
 }
 
-enum { MOST_RECORDINGS = 2 * SLAB_ROWS, RECORDED_ROWS = SLAB_ROWS };
+enum { MOST_RECORDINGS = 2 * SLAB_ROWS };
 
 struct Recording {
     int n_rows, n_out;
@@ -139,7 +139,7 @@ static bool fits(const Cuda *c, const Step *step, ds4_err *err)
 /* Every row is a span of its own: the shape is the numbers of rows and of logits. */
 static Recording *recording_of(Cuda *c, const Step *step)
 {
-    if (c->eager || step->n_rows > RECORDED_ROWS || step->n_rows != step->n_spans)
+    if (c->eager || step->n_rows > SLAB_ROWS || step->n_rows != step->n_spans)
         return NULL;
     for (int i = 0; i < MOST_RECORDINGS; i++) {
         Recording *r = &c->recordings[i];
