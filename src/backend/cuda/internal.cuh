@@ -173,19 +173,6 @@ __device__ static inline void let_others_start()
 #endif
 }
 
-/* Has bytes of weights fetched to L2, by one thread. */
-__device__ static inline void ask_for(const void *p, size_t bytes)
-{
-#if __CUDA_ARCH__ >= 900
-    if ((uintptr_t)p % 16 == 0 && bytes >= 16)
-        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p),
-                     "r"((unsigned)(bytes / 16 * 16))
-                     : "memory");
-#else
-    (void)p;
-    (void)bytes;
-#endif
-}
 /* Has a cache line of weights fetched to L2; they never change, so at any time. */
 __device__ static inline void ask_for_line(const void *p)
 {
