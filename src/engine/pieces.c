@@ -98,6 +98,15 @@ bool ds4_session_write_rows(ds4_session *s, int first, int last, const void *row
     return device_did(e, err);
 }
 
+/* For a device that goes by them. */
+static void tell_tokens(const ds4_session *s, int n)
+{
+    Backend *be = s->engine->be;
+
+    if (be->op->told && n > 0)
+        be->op->told(be, s->slot, s->token, n);
+}
+
 static bool is_beginning(const ds4_session *s, const int32_t *tokens, int n, ds4_err *err)
 {
     for (int i = 0; i < n; i++)
@@ -120,6 +129,7 @@ bool ds4_session_enter(ds4_session *s, const int32_t *tokens, int n, const void 
         return false;
     marks_drop(s, n);
     memcpy(s->token, tokens, (size_t)n * sizeof *tokens);
+    tell_tokens(s, n);
     session_jump(s, n);
     marks_put(s, mark);
     return device_did(e, err);
@@ -146,6 +156,7 @@ static void copy_state(ds4_session *to, const ds4_session *from, int n)
 
     kv_rows_copy(&e->kv, e->be, to->slot, from->slot, 0, n);
     memcpy(to->token, from->token, (size_t)n * sizeof *to->token);
+    tell_tokens(to, n);
     session_jump(to, n);
     if (mark) {
         marks_put(to, mark);

@@ -160,6 +160,10 @@ struct Ops {
      * type, rows, cols, count are filled in. */
     bool  (*bind)(Backend *, Weight *w, const void *host, ds4_err *err);
 
+    /* A slot's state came from elsewhere, by copies: these are its tokens. NULL: the device
+     * does not go by tokens. */
+    void  (*told)(Backend *, int slot, const int32_t *token, int n);
+
     /* One step: if (begin()) encode the ops; end(). begin() says false when
      * it holds a recording for this shape of step, and end() replays it. */
     bool  (*begin)(Backend *, const Step *);

@@ -4,8 +4,9 @@
  *
  * Whatever ends at such a row is a prompt that a rule answers, unless the row is
  * the one token that was waited for: then the answer goes on. So a slot's tokens
- * are kept by position, as steps bring them. A state that is loaded from a stream
- * brings none: what the slot had at its positions, or nothing, is taken for them.
+ * are kept by position, as steps bring them, or as the engine tells of a state that it
+ * put there. A state that is loaded from a stream brings none: what the slot had at its
+ * positions, or nothing, is taken for them.
  *
  * A step takes the time that the script's speeds say, slept layer by layer, so
  * that cancelling is as quick as on a device that computes. */
@@ -86,6 +87,18 @@ static bool keep_tokens(Play *p, const Span *span, const int32_t *tokens)
     if (span->pos < s->now.pos - 1) /* gone back: this is another conversation */
         s->now = s->before = (Stand){ 0 };
     return true;
+}
+
+/* Without memory they stay unknown, and the rule for no words answers. */
+static void play_told(Backend *be, int slot, const int32_t *token, int n)
+{
+    Play *p = play_of(be);
+
+    if (!grow_slots(p, slot + 1))
+        return;
+    p->slot[slot].n = 0;
+    p->slot[slot].now = p->slot[slot].before = (Stand){ 0 };
+    keep_tokens(p, &(Span){ .slot = slot, .n = n }, token);
 }
 
 /* ---- what comes next ------------------------------------------------------------ */
@@ -279,6 +292,7 @@ Backend *play_open(Backend *inner, const char *file, const ds4_vocab *v, ds4_err
     p->op.begin = play_begin;
     p->op.end = play_end;
     p->op.close = play_close;
+    p->op.told = play_told;
     p->op.logits = play_logits;
     p->op.shared = play_shared;
     wrap_init(&p->w, inner, &p->op, "play");
