@@ -5,7 +5,7 @@
  * A product over 256 values is summed in F32, in 16 lanes that fold into one;
  * the products of a row add up in double. The lanes are what lets a compiler
  * use vector registers without changing a bit. */
-#include "kernels.h"
+#include "k_scalar_i8.h"
 #include <math.h>
 
 enum { CHUNK = 256, LANES = 16, TILE = 64 };
@@ -132,6 +132,12 @@ const Kernels kernels_scalar = {
               [QUANT_Q4_K] = gemm_q4_k,
               [QUANT_IQ2_XXS] = gemm_iq2_xxs,
               [QUANT_MXFP4] = gemm_mxfp4 },
+    .gemm_i8 = { [QUANT_Q8_0] = scalar_q8_0_i8,
+                 [QUANT_Q2_K] = scalar_q2_k_i8,
+                 [QUANT_Q4_K] = scalar_q4_k_i8,
+                 [QUANT_IQ2_XXS] = scalar_iq2_xxs_i8,
+                 [QUANT_MXFP4] = scalar_mxfp4_i8 },
+    .act_pack = scalar_act_pack,
     .mix = mix,
     .sum_sq = sum_sq,
     .scale = scale,

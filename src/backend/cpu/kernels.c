@@ -27,22 +27,29 @@ static bool has_avx512(void)
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+/* What the integer products of the set need beside. */
+static bool has_avx512_i8(void)
+{
+    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+}
 #endif
 
 static bool always(void) { return true; }
 
-/* Best first. */
+/* Best first. Without `i8` a set's integer products are those of the next one. */
 static const struct {
     const Kernels *table;
     bool (*present)(void);
+    bool (*i8)(void);
 } sets[] = {
 #if defined(__x86_64__)
-    { &kernels_avx512, has_avx512 },
-    { &kernels_avx2, has_avx2 },
+    { &kernels_avx512, has_avx512, has_avx512_i8 },
+    { &kernels_avx2, has_avx2, always },
 #elif defined(__aarch64__)
-    { &kernels_neon, always },
+    { &kernels_neon, always, always },
 #endif
-    { &kernels_scalar, always },
+    { &kernels_scalar, always, always },
 };
 
 static Kernels filled[COUNT(sets)];
@@ -53,8 +60,11 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void fill(Kernels *to, const Kernels *from)
 {
-    for (int t = 0; t < QUANT_END; t++)
+    for (int t = 0; t < QUANT_END; t++) {
         FILL(gemm[t]);
+        FILL(gemm_i8[t]);
+    }
+    FILL(act_pack);
     FILL(mix);
     FILL(sum_sq);
     FILL(scale);
@@ -70,6 +80,8 @@ static void fill_all(void)
     size_t n_names = 0;
     for (size_t i = COUNT(sets); i-- > 0;) {
         filled[i] = *sets[i].table;
+        if (!sets[i].i8())
+            memset(filled[i].gemm_i8, 0, sizeof filled[i].gemm_i8);
         if (i + 1 < COUNT(sets))
             fill(&filled[i], &filled[i + 1]);
     }

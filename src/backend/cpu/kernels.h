@@ -9,6 +9,24 @@
  * length only, never on how many rows are computed together. So a batch gives
  * the bits that single rows give, on every instruction set.
  *
+ * Products with int8 activations (acts.h) are the same bits on all sets:
+ *
+ *   out = 0
+ *   for each block b of 32 columns, ascending:
+ *       t   = (float)isum * a                 isum = sum of code_i * q_i
+ *       t   = fmaf(-(float)msum, m, t)        formats with a minimum only
+ *       out = fmaf(t, scale_x[b], out)
+ *
+ *            code                        a              msum                           m
+ *   Q8_0     q                           d
+ *   MXFP4    2 E2M1, -12 .. 12           e8m0 / 2
+ *   IQ2_XXS  +-8, +-25, +-43             d (2 s + 1) / 8
+ *   Q4_K     nibble                      d scale        sum of q                       dmin min
+ *   Q2_K     crumb scale of its 16,      d              sum over its 16s of            dmin
+ *            0 .. 45                                    min (sum of q)
+ *
+ * The products that make a and m are exact in F32, whatever their order.
+ *
  * Pointers may have any alignment; nothing outside the stated ranges is read
  * or written (weights come straight from a file's mapping). */
 #ifndef KERNELS_H
@@ -22,10 +40,18 @@
 typedef void (*GemmFn)(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const float *x,
                        size_t ldx, int n_x, int cols);
 
+/* The same with rows of acts.h as x, ldx bytes apart, both multiples of ACT_ALIGN. */
+typedef void (*GemmI8Fn)(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x,
+                         size_t ldx, int n_x, int cols);
+
 typedef struct {
-    const char *name;       /* "avx512" */
-    GemmFn gemm[QUANT_END]; /* by weight type; F32 F16 BF16 Q8_0 Q2_K Q4_K
-                               IQ2_XXS MXFP4 */
+    const char *name; /* "avx512" */
+    /* by weight type: F32 F16 BF16 Q8_0 Q2_K Q4_K IQ2_XXS MXFP4 */
+    GemmFn gemm[QUANT_END];
+    /* Q8_0 Q2_K Q4_K IQ2_XXS MXFP4; NULL for what multiplies F32 activations only */
+    GemmI8Fn gemm_i8[QUANT_END];
+    /* n values as a row of acts.h */
+    void (*act_pack)(void *row, const float *x, int n);
     /* o[h * ldo + d] += sum_i p[h * ldp + i] * rows[i * ldr + d], i ascending */
     void (*mix)(float *o, size_t ldo, const float *p, size_t ldp, const float *rows, size_t ldr,
                 int n_h, int n_rows, int dim);
