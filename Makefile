@@ -264,9 +264,14 @@ tools-cuda: $(B)/cuda_limits
 $(B)/cuda_limits: tools/cuda_limits.cu $(B)/cuda-flags
 	$(NVCC) $(NVCC_FLAGS) -MF $@.d -o $@ $< -lcublasLt $(CUDA_LIBS:-Wl$(comma)%=-Xlinker %)
 
-# What the CPU kernels reach of what the machine can do.
-$(B)/bench_kernels: tools/bench_kernels.c $(call libs,base quant backend/cpu)
-	$(CC) $(ALL_CFLAGS) -MF $@.d -o $@ $< $(call libs,backend/cpu quant base) $(ALL_LIBS)
+# What this machine can do, and what the CPU kernels reach of that.
+$(B)/obj/tools/%.o: tools/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+$(B)/limits: $(B)/obj/tools/limits.o $(B)/obj/tools/machine.o $(call libs,base)
+	$(CC) -o $@ $(filter %.o,$^) $(call libs,base) $(ALL_LIBS)
+$(B)/bench_kernels: $(B)/obj/tools/bench_kernels.o $(B)/obj/tools/machine.o $(call libs,base quant backend/cpu)
+	$(CC) -o $@ $(filter %.o,$^) $(call libs,backend/cpu quant base) $(ALL_LIBS)
 
 # How long a session's state takes out, in and from session to session.
 $(B)/bench_state: tools/bench_state.c $(call libs,$(ENGINE_LAYERS))
