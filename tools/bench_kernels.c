@@ -1,103 +1,58 @@
 /* bench_kernels.c - what the microkernels reach of what this machine can do.
  *
- *   make build/bench_kernels && build/bench_kernels [ISA [THREADS [MIB]]]
+ *   make build/bench_kernels && build/bench_kernels [--json] [ISA [THREADS [MIB [FORMAT]]]]
  *
- * In one run it measures the read bandwidth, the F32 FMA rate, and then each
- * kernel: a matrix times one row as a part of the bandwidth, the same from
- * cache, with 4 rows from memory, and with 64 and 256 rows from cache as a part
- * of the FMA rate. What comes from memory is read in windows of 8 MiB of MIB
- * (default 512), so that a window has left the caches when its turn comes
- * again. The best of many short repetitions counts, since other programs may
- * want the cores too. */
+ * In one run it measures the limits (machine.h) and then each kernel, with F32
+ * and with int8 activations: a matrix times one row as a part of the read
+ * bandwidth, the same from cache, with 4 rows from memory, and with 64, 256 and
+ * 512 rows from cache as a part of the F32 or int8 products that the CPU can do.
+ * What comes from memory is read in windows of 8 MiB of MIB (default 512), so
+ * that a window has left the caches when its turn comes again. The best of many
+ * short repetitions counts, since other programs may want the cores too.
+ * FORMAT, "Q8_0" say, leaves out the others; --json writes a line for each figure, for
+ * tools/bench_cpu. */
+#include "../src/backend/cpu/acts.h"
 #include "../src/backend/cpu/kernels.h"
-#include "../src/base/pool.h"
 #include "../src/quant/blocks.h"
+#include "machine.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { COLS = 4096, MAX_X = 256, MAX_OUT = 1024, WINDOW = 8 << 20 };
+enum { COLS = 4096, MAX_X = 512, MAX_OUT = 512, WINDOW = 8 << 20 };
 
 typedef struct {
     const Kernels *k;
+    bool json;
+    const char *only;           /* this format; NULL: all there is */
     int type, n_x, n_w, repeat; /* n_w rows a thread */
     unsigned char *w;
-    float *x, *out;   /* [MAX_X][COLS]; [threads][MAX_X][MAX_OUT] */
-    size_t bytes, at; /* of w; where this pass begins */
-    size_t window;    /* WINDOW in whole blocks */
+    float *x, *out;       /* [MAX_X][COLS]; [threads][MAX_X][MAX_OUT] */
+    unsigned char *acts;  /* the same x as rows of acts.h */
+    size_t bytes, at;     /* of w; where this pass begins */
+    size_t window;        /* WINDOW in whole blocks */
+    double read, f32, i8; /* limits, a second */
 } Job;
-
-/* ---- limits ---------------------------------------------------------------------- */
-
-#ifdef __x86_64__
-#define WIDE __attribute__((target("avx512f")))
-#define LESS __attribute__((target("avx2,fma")))
-#else
-#define WIDE
-#define LESS
-#endif
-typedef long long I8 __attribute__((vector_size(64), aligned(1)));
-typedef long long I4 __attribute__((vector_size(32), aligned(1)));
-
-static volatile double keep; /* so that no measured work is dropped */
-
-/* Four pages at a time, as the kernels read four rows: one stream alone is slower. */
-#define READ(name, target, type) \
-    target static void name(void *arg, int ith, int nth) \
-    { \
-        enum { PAGE = 4096 / sizeof(type) }; \
-        const Job *j = arg; \
-        size_t part = WINDOW / (size_t)nth / 16384 * 16384; \
-        const type *p = (const type *)(j->w + j->at + part * (size_t)ith); \
-        const type *end = p + part / sizeof *p; \
-        type s = { 0 }; \
-        for (; p < end; p += 4 * PAGE) { \
-            for (int i = 0; i < PAGE; i++) \
-                s ^= p[i] ^ p[i + PAGE] ^ p[i + 2 * PAGE] ^ p[i + 3 * PAGE]; \
-        } \
-        keep = (double)s[0]; \
-    }
-READ(read_16, WIDE, I8)
-READ(read_8, LESS, I4)
-
-enum { FMA_STEPS = 100000, FMA_CHAINS = 12 };
-
-#ifdef __x86_64__
-#include <immintrin.h>
-#define EACH(X)  X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
-#define START(i) s##i = a,
-#define STEP(i)  __asm__ volatile("vfmadd213ps %1, %1, %0" : "+v"(s##i) : "v"(b));
-#define FMA(name, target, type, set) \
-    target static void name(void *arg, int ith, int nth) \
-    { \
-        const type a = set(0.999f), b = set(0.001f); \
-        type EACH(START) end = a; \
-        (void)arg, (void)ith, (void)nth; \
-        for (int n = 0; n < FMA_STEPS; n++) { \
-            EACH(STEP) \
-        } \
-        keep = (double)end[0]; \
-    }
-FMA(fma_16, WIDE, __m512, _mm512_set1_ps)
-FMA(fma_8, LESS, __m256, _mm256_set1_ps)
-#endif
 
 /* ---- kernels ---------------------------------------------------------------------- */
 
 /* A thread's rows, `repeat` times over. */
-static void gemm_part(void *arg, int ith, int nth)
-{
-    const Job *j = arg;
-    const QuantFormat *f = quant_format(j->type);
-    size_t ldw = (size_t)(COLS / f->block_len) * (size_t)f->block_bytes;
-    const unsigned char *w = j->w + j->at + (size_t)ith * (size_t)j->n_w * ldw;
-    float *out = j->out + (size_t)ith * MAX_X * MAX_OUT;
-    (void)nth;
-    for (int r = 0; r < j->repeat; r++) {
-        for (int i = 0; i < j->n_w; i += MAX_OUT)
-            j->k->gemm[j->type](out, MAX_OUT, w + (size_t)i * ldw, ldw, MIN(MAX_OUT, j->n_w - i),
-                                j->x, COLS, j->n_x, COLS);
+#define GEMM_PART(name, member, rows, ldx) \
+    static void name(void *arg, int ith, int nth) \
+    { \
+        const Job *j = arg; \
+        const QuantFormat *f = quant_format(j->type); \
+        size_t ldw = (size_t)(COLS / f->block_len) * (size_t)f->block_bytes; \
+        const unsigned char *w = j->w + j->at + (size_t)ith * (size_t)j->n_w * ldw; \
+        float *out = j->out + (size_t)ith * MAX_X * MAX_OUT; \
+        (void)nth; \
+        for (int r = 0; r < j->repeat; r++) { \
+            for (int i = 0; i < j->n_w; i += MAX_OUT) \
+                j->k->member[j->type](out, MAX_OUT, w + (size_t)i * ldw, ldw, \
+                                      MIN(MAX_OUT, j->n_w - i), j->rows, ldx, j->n_x, COLS); \
+        } \
     }
-}
+GEMM_PART(gemm_part, gemm, x, COLS)
+GEMM_PART(gemm_i8_part, gemm_i8, acts, act_bytes(COLS))
 
 /* Seconds, the best of many in about 0.3 s. */
 static double best(Pool *p, PoolFn fn, Job *j, bool from_memory)
@@ -141,29 +96,71 @@ static void fill(Job *j)
     }
 }
 
-static void bench_format(Pool *p, Job *j, double read, double fma)
+/* One figure: rows of x, the work of all threads, and what it took. */
+static void print_json(const Job *j, bool i8, const char *from, double bytes, double macs,
+                       double seconds)
+{
+    printf("{\"kernel\":\"%s\",\"acts\":\"%s\",\"rows\":%d,\"from\":\"%s\",\"bytes\":%.0f,"
+           "\"macs\":%.0f,\"seconds\":%.9f}\n",
+           quant_format(j->type)->name, i8 ? "int8" : "f32", j->n_x, from, bytes, macs, seconds);
+}
+
+static void bench_one_row(Pool *p, Job *j, bool i8)
 {
     const QuantFormat *f = quant_format(j->type);
-    const int nth = pool_threads(p), all = WINDOW / f->block_bytes;
-    const int rows = all / (COLS / f->block_len) / nth;
-    double weights = (double)rows * COLS * nth;
-    fill(j);
-    j->window = (size_t)rows * (size_t)nth * COLS / (size_t)f->block_len * (size_t)f->block_bytes;
-    j->repeat = 1, j->n_w = rows, j->n_x = 1;
-    double one = best(p, gemm_part, j, true), bytes = weights / f->block_len * f->block_bytes;
+    const PoolFn part = i8 ? gemm_i8_part : gemm_part;
+    const int nth = pool_threads(p), rows = j->n_w;
+    double weights = (double)rows * COLS * nth, bytes = weights / f->block_len * f->block_bytes;
+    j->repeat = 1, j->n_x = 1;
+    double one = best(p, part, j, true);
     j->repeat = 50, j->n_w = 16;
-    double cached = best(p, gemm_part, j, false);
-    double hot = (double)j->repeat * j->n_w * nth * COLS;
-    printf("%-8s %7.1f %5.0f%% %9.1f %9.1f", f->name, 1e-9 * bytes / one, 100 * bytes / one / read,
-           1e-9 * weights / one, 1e-9 * hot / cached);
-    static const int n_x[] = { 4, 64, 256 };
-    for (size_t i = 0; i < COUNT(n_x); i++) {
-        j->n_x = n_x[i], j->n_w = i ? 64 : rows / 8, j->repeat = 1;
-        double macs = (double)j->n_w * nth * COLS * j->n_x, t = best(p, gemm_part, j, i == 0);
-        printf(" %9.1f %4.0f%%", 1e-9 * macs / t, 100 * macs / t / fma);
+    double hot = (double)j->repeat * j->n_w * nth * COLS, cached = best(p, part, j, false);
+    j->n_w = rows;
+    if (j->json) {
+        print_json(j, i8, "memory", bytes, weights, one);
+        print_json(j, i8, "cache", hot / f->block_len * f->block_bytes, hot, cached);
+    } else {
+        printf("%-8s %-5s %7.1f %4.0f%% %9.1f %9.1f", f->name, i8 ? "int8" : "f32",
+               1e-9 * bytes / one, 100 * bytes / one / j->read, 1e-9 * weights / one,
+               1e-9 * hot / cached);
     }
-    printf("\n");
+}
+
+static void bench_many_rows(Pool *p, Job *j, bool i8)
+{
+    static const int n_x[] = { 4, 64, 256, 512 };
+    const QuantFormat *f = quant_format(j->type);
+    const int rows = j->n_w;
+    j->repeat = 1;
+    for (size_t i = 0; i < COUNT(n_x); i++) {
+        j->n_x = n_x[i], j->n_w = i ? 64 : rows / 8;
+        double weights = (double)j->n_w * pool_threads(p) * COLS, macs = weights * j->n_x;
+        double t = best(p, i8 ? gemm_i8_part : gemm_part, j, i == 0);
+        if (j->json)
+            print_json(j, i8, i ? "cache" : "memory", weights / f->block_len * f->block_bytes, macs,
+                       t);
+        else
+            printf(" %7.1f %3.0f%%", 1e-9 * macs / t, 100 * macs / t / (i8 ? j->i8 : j->f32));
+    }
+    if (!j->json)
+        printf("\n");
     fflush(stdout);
+    j->n_w = rows;
+}
+
+static void bench_format(Pool *p, Job *j)
+{
+    const QuantFormat *f = quant_format(j->type);
+    const int nth = pool_threads(p);
+    fill(j);
+    j->n_w = WINDOW / f->block_bytes / (COLS / f->block_len) / nth;
+    j->window = (size_t)j->n_w * (size_t)nth * COLS / (size_t)f->block_len * (size_t)f->block_bytes;
+    for (int i8 = 0; i8 < 2; i8++) {
+        if (i8 && !j->k->gemm_i8[j->type])
+            continue;
+        bench_one_row(p, j, i8);
+        bench_many_rows(p, j, i8);
+    }
 }
 
 /* ---- the others: a thread each on its own data, in cache ------------------------------ */
@@ -212,7 +209,7 @@ static void idx_part(void *arg, int ith, int nth)
     }
 }
 
-static void bench_others(Pool *p, Job *j, double fma)
+static void bench_others(Pool *p, Job *j)
 {
     static const struct {
         const char *name;
@@ -234,59 +231,85 @@ static void bench_others(Pool *p, Job *j, double fma)
     for (size_t i = 0; i < COUNT(others); i++) {
         for (int n = 0; n < pool_threads(p) * MAX_X * MAX_OUT; n++)
             j->out[n] = (float)(n * 7 % 13) * 0.01f;
-        double rate = others[i].n * TIMES * pool_threads(p) / best(p, others[i].fn, j, false);
-        printf("%-30s %8.2f G/s", others[i].name, 1e-9 * rate);
+        double amount = others[i].n * TIMES * pool_threads(p), t = best(p, others[i].fn, j, false);
+        if (j->json) {
+            printf("{\"other\":\"%s\",\"%s\":%.0f,\"seconds\":%.9f}\n", others[i].name,
+                   others[i].macs ? "macs" : "values", amount, t);
+            continue;
+        }
+        printf("%-30s %8.2f G/s", others[i].name, 1e-9 * amount / t);
         if (others[i].macs)
-            printf(" %4.0f%% of FMA", 100 * rate / fma);
+            printf(" %4.0f%% of FMA", 100 * amount / t / j->f32);
         printf("\n");
     }
 }
 
-static bool bench(Pool *p, Job *j)
+static void print_limits(const Job *j, int threads, const char *f32, const char *i8)
+{
+    if (j->json)
+        printf("{\"isa\":\"%s\",\"threads\":%d,\"read\":%.0f,\"f32\":%.0f,\"int8\":%.0f}\n",
+               j->k->name, threads, j->read, j->f32, j->i8);
+    else
+        printf("%s, %d threads: read %.1f GB/s, %s %.1f GMAC/s, %s %.1f GMAC/s\n", j->k->name,
+               threads, 1e-9 * j->read, f32 ? f32 : "F32:", 1e-9 * j->f32,
+               i8 ? i8 : "int8:", 1e-9 * j->i8);
+}
+
+static void bench(Pool *p, Job *j)
 {
     static const int types[] = { QUANT_F32,  QUANT_F16,  QUANT_BF16,    QUANT_Q8_0,
                                  QUANT_Q2_K, QUANT_Q4_K, QUANT_IQ2_XXS, QUANT_MXFP4 };
-    const bool wide = strcmp(j->k->name, "avx512") == 0;
-    double read = (double)WINDOW / best(p, wide ? read_16 : read_8, j, true), fma = 0;
-#ifdef __x86_64__
-    fma = (wide ? 16.0 : 8.0) * FMA_CHAINS * FMA_STEPS * pool_threads(p) /
-          best(p, wide ? fma_16 : fma_8, j, false);
-#endif
-    printf("%s, %d threads: read %.1f GB/s, FMA %.1f GMAC/s\n", j->k->name, pool_threads(p),
-           1e-9 * read, 1e-9 * fma);
-    printf("%-8s %7s %6s %9s %9s %15s %15s %15s\n", "1 row", "GB/s", "", "Gweight/s", "in cache",
-           "4 rows GMAC/s", "64 rows GMAC/s", "256 rows GMAC/s");
+    const char *f32, *i8;
+    ReadBuffer b = { .p = j->w, .bytes = j->bytes, .window = WINDOW };
+    j->read = measure_read(p, &b, 0.6).best;
+    j->f32 = measure_macs(p, MAC_F32, j->k->name, 0.3, &f32).best;
+    j->i8 = measure_macs(p, MAC_INT8, j->k->name, 0.3, &i8).best;
+    print_limits(j, pool_threads(p), f32, i8);
+    if (!j->json)
+        printf("%-8s %-5s %7s %5s %9s %9s %12s %12s %12s %12s\n", "1 row", "acts", "GB/s", "",
+               "Gweight/s", "in cache", "4 rows, GM/s", "64 rows", "256 rows", "512 rows");
     for (size_t t = 0; t < COUNT(types); t++) {
         j->type = types[t];
-        if (j->k->gemm[j->type])
-            bench_format(p, j, read, fma);
+        if (!j->only || strcmp(j->only, quant_format(j->type)->name) == 0)
+            bench_format(p, j);
     }
-    bench_others(p, j, fma);
+    if (!j->only)
+        bench_others(p, j);
+}
+
+static bool make_rows(Job *j, int threads)
+{
+    j->w = aligned_alloc(4096, j->bytes);
+    j->x = aligned_alloc(64, sizeof(float) * MAX_X * COLS);
+    j->acts = aligned_alloc(ACT_ALIGN, act_bytes(COLS) * MAX_X);
+    j->out = aligned_alloc(64, sizeof(float) * MAX_X * MAX_OUT * (size_t)threads);
+    if (!j->w || !j->x || !j->acts || !j->out)
+        return false;
+    for (int i = 0; i < MAX_X * COLS; i++)
+        j->x[i] = (float)(i * 7 % 13) - 6;
+    for (size_t i = 0; i < MAX_X; i++)
+        j->k->act_pack(j->acts + i * act_bytes(COLS), j->x + i * COLS, COLS);
+    memset(j->w, 1, j->bytes);
     return true;
 }
 
 int main(int argc, char **argv)
 {
+    const bool json = argc > 1 && strcmp(argv[1], "--json") == 0;
     ds4_err err = { 0 };
-    Job j = { .window = WINDOW,
+    argc -= json, argv += json;
+    Job j = { .json = json,
+              .only = argc > 4 ? argv[4] : NULL,
+              .window = WINDOW,
               .bytes = (size_t)(argc > 3 ? MAX(1, atoi(argv[3]) / 8) : 64) * WINDOW };
     Pool *p = pool_new(argc > 2 ? atoi(argv[2]) : 0, &err);
     j.k = p ? kernels_find(argc > 1 ? argv[1] : NULL, &err) : NULL;
-    if (j.k) {
-        j.w = aligned_alloc(4096, j.bytes);
-        j.x = aligned_alloc(64, sizeof(float) * MAX_X * COLS);
-        j.out = aligned_alloc(64, sizeof(float) * MAX_X * MAX_OUT * (size_t)pool_threads(p));
-    }
-    bool ok = j.w && j.x && j.out;
-    if (ok) {
-        for (int i = 0; i < MAX_X * COLS; i++)
-            j.x[i] = (float)(i * 7 % 13) - 6;
-        memset(j.w, 1, j.bytes);
+    bool ok = j.k && (make_rows(&j, pool_threads(p)) || fail(&err, DS4_ENOMEM, "out of memory"));
+    if (ok)
         bench(p, &j);
-    } else {
-        fprintf(stderr, "bench_kernels: %s\n", err.msg[0] ? err.msg : "out of memory");
-    }
-    free(j.w), free(j.x), free(j.out);
+    else
+        fprintf(stderr, "bench_kernels: %s\n", err.msg);
+    free(j.w), free(j.x), free(j.acts), free(j.out);
     pool_free(p);
     return !ok;
 }

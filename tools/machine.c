@@ -218,8 +218,9 @@ static bool has_bf16_512(void) { return has_avx512() && leaf_7_1_eax(5); }
     WORD(base, 1) \
     WORD(base, 2) \
     WORD(base, 3) \
-    WORD(base, 4) WORD(base, 5) WORD(base, 6) WORD(base, 7) WORD(base, 8) WORD(base, 9) \
-        WORD(base, 10) WORD(base, 11)
+    WORD(base, 4) \
+    WORD(base, 5) WORD(base, 6) WORD(base, 7) WORD(base, 8) WORD(base, 9) WORD(base, 10) \
+        WORD(base, 11)
 #define CHAIN_OF(name, base) \
     static void name(void *arg, int ith, int nth) \
     { \
@@ -274,10 +275,11 @@ static const struct {
     { MAC_KINDS, NULL, NULL, 0, NULL, NULL },
 };
 
-/* What is above a set in the list is more than it may use. */
+/* A set has its own instructions and those below; plain C is a part of all there are. */
 static bool may_use(const char *isa, const char *of)
 {
-    return !isa || strcmp(isa, of) == 0 || (!strcmp(isa, "avx512") && !strcmp(of, "avx2"));
+    return !isa || !strcmp(isa, "scalar") || !strcmp(isa, of) ||
+           (!strcmp(isa, "avx512") && !strcmp(of, "avx2"));
 }
 
 Rate measure_macs(Pool *p, enum MacKind kind, const char *isa, double seconds, const char **name)
