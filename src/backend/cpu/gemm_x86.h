@@ -48,18 +48,6 @@ typedef struct {
     Vec (*part)(const uint8_t *w, int n);
 } Decoder;
 
-static ALWAYS_INLINE const uint8_t *row_at(const void *w, size_t ldw, int j)
-{
-    return (const uint8_t *)w + (size_t)j * ldw;
-}
-
-static ALWAYS_INLINE void fetch(const uint8_t *p, int bytes)
-{
-    UNROLL
-    for (int line = 0; line < bytes; line += 64)
-        _mm_prefetch((const char *)p + line, _MM_HINT_T0);
-}
-
 /* n values of a row, n a multiple of the block or up to the row's end; dst has
  * room for whole vectors. What lies `ahead` bytes on is fetched. */
 static ALWAYS_INLINE void expand(const Decoder d, float *dst, const uint8_t *w, size_t ahead, int n)
@@ -131,7 +119,7 @@ static ALWAYS_INLINE void gemv(const Decoder d, float *out, const void *w, size_
     for (int j = 0; j < n_w; j += TILE_W) {
         const uint8_t *rows[TILE_W];
         for (int r = 0; r < TILE_W; r++)
-            rows[r] = row_at(w, ldw, MIN(j + r, n_w - 1));
+            rows[r] = weight_row(w, ldw, MIN(j + r, n_w - 1));
         store4(out + j, dot4(d, rows, TILE_W * ldw, x, cols), n_w - j);
     }
 }
@@ -215,7 +203,7 @@ static ALWAYS_INLINE void panel_rows(const Decoder d, const uint8_t *rows[PANEL]
     const size_t at = (size_t)(c / d.len) * (size_t)d.bytes;
     const size_t ahead = last ? PANEL * ldw - at : (size_t)(n / d.len) * (size_t)d.bytes;
     for (int r = 0; r < PANEL && r < (n_w + TILE_W - 1) / TILE_W * TILE_W; r++) {
-        const uint8_t *row = row_at(w, ldw, MIN(r, n_w - 1)) + at;
+        const uint8_t *row = weight_row(w, ldw, MIN(r, n_w - 1)) + at;
         rows[r] = row;
         if (d.bytes == d.len * (int)sizeof(float))
             continue; /* F32 as it is */
@@ -266,7 +254,7 @@ static ALWAYS_INLINE void gemm(const Decoder d, float *out, size_t ldo, const vo
         int end = MIN(n_w, slab + SLAB);
         for (int i = 0; i < n_x; i += CHUNK_X) {
             for (int j = slab; j < end; j += PANEL)
-                panel_times_chunk(d, out + (size_t)i * ldo + j, ldo, row_at(w, ldw, j), ldw,
+                panel_times_chunk(d, out + (size_t)i * ldo + j, ldo, weight_row(w, ldw, j), ldw,
                                   MIN(PANEL, end - j), x + (size_t)i * ldx, ldx,
                                   MIN(CHUNK_X, n_x - i), cols);
         }

@@ -5,6 +5,7 @@
  * in a register: vpermps takes the low 4 bits of a lane and ignores the rest,
  * so a table with period 4 needs no masking of 2-bit codes. */
 #include "k_avx512_vbmi.h"
+#include "k_avx512_vnni.h"
 #include "floats_x86.h"
 #include "vectors_x86.h"
 #include "../../quant/blocks.h"
@@ -227,6 +228,7 @@ const Kernels kernels_avx512 = {
               [QUANT_Q4_K] = gemm_q4_k,
               [QUANT_IQ2_XXS] = gemm_iq2_xxs,
               [QUANT_MXFP4] = gemm_mxfp4 },
+    .gemm_i8 = { [QUANT_Q8_0] = vnni_q8_0 },
     .mix = mix,
     .sum_sq = sum_sq,
     .scale = scale,

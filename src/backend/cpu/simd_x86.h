@@ -32,6 +32,19 @@
 #define UNROLL        _Pragma("GCC unroll 32")
 #endif
 
+static ALWAYS_INLINE const uint8_t *weight_row(const void *w, size_t ldw, int j)
+{
+    return (const uint8_t *)w + (size_t)j * ldw;
+}
+
+/* Asks for bytes that will be read: they come to the first cache. */
+static ALWAYS_INLINE void fetch(const uint8_t *p, int bytes)
+{
+    UNROLL
+    for (int line = 0; line < bytes; line += 64)
+        _mm_prefetch((const char *)p + line, _MM_HINT_T0);
+}
+
 #ifdef __AVX512F__
 enum { LANES = 16 };
 typedef __m512 Vec;

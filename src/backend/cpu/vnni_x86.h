@@ -1,0 +1,227 @@
+/* vnni_x86.h - integer matrix products of AVX-512, for any weight format and
+ * many rows of x.
+ *
+ * PIECE weight rows lie side by side, so that a lane is a weight row: nothing
+ * is summed across lanes, and the order of an output's sums is the law's
+ * (kernels.h), whatever comes together. vpdpbusd multiplies four codes without
+ * a sign with four of x and adds; a format with signs adds `offset` to its
+ * codes, and the sums start from -offset times the sum of x.
+ *
+ * PANEL weight rows x RUN columns are expanded to pieces on the stack, which
+ * stay in the first cache (18 KB without minima), and multiplied with all rows
+ * of x, TILE_X at a time: 12 sums and 12 outputs in registers, 8 loads for 12
+ * products. Between runs of columns the outputs wait in `out`. 8 products of a
+ * block go with a conversion, a product and a sum in F32 (a sum more with
+ * minima, and a product), and two of these use the units that vpdpbusd does: 80 %
+ * of its rate is what there is to be had.
+ *
+ * A format supplies an Expand; see `gemm_vnni` at the end. */
+#ifndef VNNI_X86_H
+#define VNNI_X86_H
+#include "acts.h"
+#include "kernels.h"
+#include "simd_x86.h"
+
+enum {
+    PIECE = 16,
+    PANEL = 32,
+    TILE_X = 6,
+    RUN = 512,
+    RUN_BLOCKS = RUN / ACT_BLOCK,
+};
+
+/* PIECE weight rows x ACT_BLOCK columns: codes of columns 4 k .. 4 k + 3 of
+ * row r at code[k][r], plus the format's offset; what the law calls a and m. */
+typedef struct {
+    _Alignas(64) uint8_t code[ACT_BLOCK / 4][PIECE][4];
+    float a[PIECE];
+    float m[PIECE];        /* MIN_WHOLE, MIN_HALVES */
+    int16_t min[PIECE][2]; /* MIN_HALVES: of columns 0 .. 15 and 16 .. 31 */
+} Piece;
+
+/* What msum is made of: nothing; the sum of x; the sums of both halves times `min`. */
+typedef enum { MIN_NONE, MIN_WHOLE, MIN_HALVES } Minima;
+
+/* Writes n pieces, the columns from rows[r] on; RUN is a multiple of all blocks, so
+ * a block is never cut. What lies `ahead` bytes on is to be fetched. */
+typedef void (*Expand)(Piece *to, const uint8_t *const rows[PIECE], size_t ahead, int n);
+
+typedef struct {
+    int len, bytes; /* of a block */
+    int offset;     /* what was added to the codes */
+    Minima minima;
+    Expand expand;
+} VnniFormat;
+
+/* ---- a tile ------------------------------------------------------------------------ */
+
+/* Rows of x from some column on, and what each block of theirs starts from. */
+typedef struct {
+    const int8_t *q[TILE_X];
+    _Alignas(64) int32_t start[TILE_X][RUN_BLOCKS]; /* -offset * sum */
+    float scale[TILE_X][RUN_BLOCKS];
+    float whole[TILE_X][RUN_BLOCKS];    /* MIN_WHOLE: the sum */
+    int32_t halves[TILE_X][RUN_BLOCKS]; /* MIN_HALVES: both sums, 16 bits each */
+} TileX;
+
+/* n <= RUN_BLOCKS blocks, from block b on, of n_x rows. */
+static ALWAYS_INLINE void tile_x(TileX *t, const Minima minima, int offset, const uint8_t *x,
+                                 size_t ldx, int n_x, int cols, int b, int n)
+{
+    const __mmask16 mask = v_mask(n);
+    for (int i = 0; i < n_x; i++, x += ldx) {
+        const __m512i sums = _mm512_maskz_loadu_epi32(mask, act_sum(x, cols) + 2 * b);
+        t->q[i] = act_q(x) + b * ACT_BLOCK;
+        _mm512_store_si512(t->start[i], _mm512_madd_epi16(sums, _mm512_set1_epi16((short)-offset)));
+        _mm512_store_ps(t->scale[i], _mm512_maskz_loadu_ps(mask, act_scale(x, cols) + b));
+        if (minima == MIN_WHOLE)
+            _mm512_store_ps(t->whole[i],
+                            _mm512_cvtepi32_ps(_mm512_madd_epi16(sums, _mm512_set1_epi16(1))));
+        if (minima == MIN_HALVES)
+            _mm512_store_si512(t->halves[i], sums);
+    }
+}
+
+/* t = isum * a, less the minimum: of row i of x, in block b, with 16 weight rows. */
+static ALWAYS_INLINE Vec block_term(const Minima minima, const Piece *w, const TileX *x, int i,
+                                    int b, __m512i isum)
+{
+    Vec t = v_mul(_mm512_cvtepi32_ps(isum), _mm512_load_ps(w->a));
+    if (minima == MIN_WHOLE)
+        t = _mm512_fnmadd_ps(v_set(x->whole[i][b]), _mm512_load_ps(w->m), t);
+    if (minima == MIN_HALVES) {
+        __m512i msum =
+            _mm512_madd_epi16(_mm512_load_si512(w->min), _mm512_set1_epi32(x->halves[i][b]));
+        t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(msum), _mm512_load_ps(w->m), t);
+    }
+    return t;
+}
+
+/* Adds n blocks to n_x rows of `groups` * 16 outputs, of which mask[g] are there. */
+static ALWAYS_INLINE void tile(const Minima minima, const int groups, const int n_x, float *out,
+                               size_t ldo, const __mmask16 mask[2], const Piece *w, const TileX *x,
+                               int n)
+{
+    Vec sum[TILE_X][2];
+    UNROLL
+    for (int i = 0; i < n_x; i++) {
+        UNROLL
+        for (int g = 0; g < groups; g++)
+            sum[i][g] = _mm512_maskz_loadu_ps(mask[g], out + (size_t)i * ldo + g * PIECE);
+    }
+    for (int b = 0; b < n; b++, w++) {
+        __m512i isum[TILE_X][2];
+        UNROLL
+        for (int i = 0; i < n_x; i++) {
+            UNROLL
+            for (int g = 0; g < groups; g++)
+                isum[i][g] = _mm512_set1_epi32(x->start[i][b]);
+        }
+        UNROLL
+        for (int k = 0; k < ACT_BLOCK / 4; k++) {
+            UNROLL
+            for (int i = 0; i < n_x; i++) {
+                int32_t four;
+                memcpy(&four, x->q[i] + b * ACT_BLOCK + k * 4, sizeof four);
+                UNROLL
+                for (int g = 0; g < groups; g++)
+                    isum[i][g] = _mm512_dpbusd_epi32(isum[i][g],
+                                                     _mm512_load_si512(w[g * RUN_BLOCKS].code[k]),
+                                                     _mm512_set1_epi32(four));
+            }
+        }
+        UNROLL
+        for (int i = 0; i < n_x; i++) {
+            UNROLL
+            for (int g = 0; g < groups; g++)
+                sum[i][g] = v_fma(block_term(minima, w + g * RUN_BLOCKS, x, i, b, isum[i][g]),
+                                  v_set(x->scale[i][b]), sum[i][g]);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < n_x; i++) {
+        UNROLL
+        for (int g = 0; g < groups; g++)
+            _mm512_mask_storeu_ps(out + (size_t)i * ldo + g * PIECE, mask[g], sum[i][g]);
+    }
+}
+
+typedef void (*TileFn)(float *out, size_t ldo, const __mmask16 mask[2], const Piece *w,
+                       const TileX *x, int n);
+
+/* Tiles of all sizes as functions, for one kind of minima. */
+#define TILE(name, minima, groups, n_x) \
+    static __attribute__((noinline)) void name##_##groups##_##n_x( \
+        float *out, size_t ldo, const __mmask16 mask[2], const Piece *w, const TileX *x, int n) \
+    { \
+        tile(minima, groups, n_x, out, ldo, mask, w, x, n); \
+    }
+#define TILES(name, minima) \
+    TILE(name, minima, 1, 1) \
+    TILE(name, minima, 1, 2) \
+    TILE(name, minima, 1, 3) \
+    TILE(name, minima, 1, 4) \
+    TILE(name, minima, 1, 5) \
+    TILE(name, minima, 1, 6) \
+    TILE(name, minima, 2, 1) \
+    TILE(name, minima, 2, 2) \
+    TILE(name, minima, 2, 3) \
+    TILE(name, minima, 2, 4) \
+    TILE(name, minima, 2, 5) \
+    TILE(name, minima, 2, 6) \
+    static const TileFn name[2][TILE_X] = { \
+        { name##_1_1, name##_1_2, name##_1_3, name##_1_4, name##_1_5, name##_1_6 }, \
+        { name##_2_1, name##_2_2, name##_2_3, name##_2_4, name##_2_5, name##_2_6 }, \
+    };
+
+/* ---- all of it --------------------------------------------------------------------- */
+
+/* The pieces of n_w <= PANEL rows, n blocks from byte `at` of a row on. Missing
+ * rows repeat the last one. Next to be read is what follows, or the next panel. */
+static ALWAYS_INLINE void expand_panel(const VnniFormat f, Piece panel[2 * RUN_BLOCKS],
+                                       const void *w, size_t ldw, int n_w, size_t at, int n,
+                                       bool last)
+{
+    const size_t ahead =
+        last ? PANEL * ldw - at : (size_t)(n * ACT_BLOCK / f.len) * (size_t)f.bytes;
+    for (int g = 0; g * PIECE < n_w; g++) {
+        const uint8_t *rows[PIECE];
+        for (int r = 0; r < PIECE; r++)
+            rows[r] = weight_row(w, ldw, MIN(g * PIECE + r, n_w - 1)) + at;
+        f.expand(panel + g * RUN_BLOCKS, rows, ahead, n);
+    }
+}
+
+/* n_w <= PANEL weight rows with all rows of x. */
+static ALWAYS_INLINE void panel_times_x(const VnniFormat f, const TileFn tiles[2][TILE_X],
+                                        float *out, size_t ldo, const void *w, size_t ldw, int n_w,
+                                        const uint8_t *x, size_t ldx, int n_x, int cols)
+{
+    Piece panel[2 * RUN_BLOCKS];
+    TileX t;
+    const int n_tiles = (n_x + TILE_X - 1) / TILE_X;
+    const __mmask16 mask[2] = { v_mask(MIN(n_w, PIECE)), v_mask(MAX(n_w - PIECE, 0)) };
+    for (int i = 0; i < n_x; i++)
+        memset(out + (size_t)i * ldo, 0, (size_t)n_w * sizeof *out);
+    for (int c = 0; c < cols; c += RUN) {
+        const int n = MIN(RUN, cols - c) / ACT_BLOCK;
+        expand_panel(f, panel, w, ldw, n_w, (size_t)(c / f.len) * (size_t)f.bytes, n,
+                     c + RUN >= cols);
+        for (int k = 0; k < n_tiles; k++) {
+            const int i = n_x * k / n_tiles, rows = n_x * (k + 1) / n_tiles - i;
+            tile_x(&t, f.minima, f.offset, x + (size_t)i * ldx, ldx, rows, cols, c / ACT_BLOCK, n);
+            tiles[n_w > PIECE][rows - 1](out + (size_t)i * ldo, ldo, mask, panel, &t, n);
+        }
+    }
+}
+
+/* A GemmI8Fn for any number of rows. `tiles` is made by TILES for the format's minima. */
+static ALWAYS_INLINE void gemm_vnni(const VnniFormat f, const TileFn tiles[2][TILE_X], float *out,
+                                    size_t ldo, const void *w, size_t ldw, int n_w, const void *x,
+                                    size_t ldx, int n_x, int cols)
+{
+    for (int j = 0; j < n_w; j += PANEL)
+        panel_times_x(f, tiles, out + j, ldo, weight_row(w, ldw, j), ldw, MIN(PANEL, n_w - j), x,
+                      ldx, n_x, cols);
+}
+#endif
