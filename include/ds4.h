@@ -70,6 +70,8 @@ typedef struct {
                                is there and has room; "timed:" alone picks, too */
     const char *isa;       /* CPU kernels: "scalar", "avx2", "avx512", "neon"; NULL: best */
     int threads;           /* CPU threads; 0: one a physical core */
+    bool exact;            /* on the CPU: F32 activations also where weights are multiplied with
+                               activations of 8 bits (docs/PERFORMANCE.md says what that costs) */
     int context;           /* tokens a session can hold; 0: 8192 or the model's limit */
     int sessions;          /* sessions that can be open at once; 0: 1 */
     int max_rows;          /* largest step, in tokens; 0: 512 */
@@ -134,11 +136,11 @@ typedef struct {
 } ds4_info;
 ds4_info ds4_engine_info(const ds4_engine *e);
 
-/* With device "timed:NAME": writes a table of time, calls and GB/s by op
- * since the engine was opened or last reset. NULL where it is not timed. */
+/* With device "timed:NAME": a table of calls, time, bytes read and multiply-accumulates
+ * by op since the engine was opened or last reset. NULL where it is not timed. */
 typedef struct {
     const char *op;
-    uint64_t calls, ns, bytes;
+    uint64_t calls, ns, bytes, macs;
 } ds4_op_time;
 const ds4_op_time *ds4_engine_ops(const ds4_engine *e, int *n);
 void ds4_engine_ops_reset(ds4_engine *e);
@@ -263,7 +265,8 @@ typedef struct {
 } ds4_work;
 
 /* Run one step for all items (each session at most once). All of them
- * advance, or none does. */
+ * advance, or none does: then all is as it was, but that where it failed at its
+ * end the logits of the step before are gone (ds4_logits gives NULL). */
 bool ds4_step(ds4_engine *e, const ds4_work *work, int n, ds4_err *err);
 void ds4_cancel(ds4_engine *e); /* the step now running, or the next one, fails */
 

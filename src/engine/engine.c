@@ -31,7 +31,7 @@ static void seat_sessions(ds4_engine *e, uint64_t marks, uint64_t block)
         ds4_session *s = &e->seat[i];
         *s = (ds4_session){ .engine = e, .slot = i };
         s->token = e->session_token + (size_t)i * (size_t)e->set.context;
-        s->logits = e->session_logits + (size_t)i * (size_t)e->shape.vocab;
+        s->own_logits = e->session_logits + (size_t)i * (size_t)e->shape.vocab;
         marks_init(s, e->session_marks + (size_t)i * (size_t)marks, block);
     }
 }
@@ -53,12 +53,10 @@ static bool take_memory(ds4_engine *e, ds4_err *err)
     e->first_logits = calloc(sessions + 1, sizeof *e->first_logits);
     e->token = calloc((size_t)e->set.max_rows, sizeof *e->token);
     e->out = calloc(outs, sizeof *e->out);
-    e->logits = calloc(outs * vocab, sizeof *e->logits);
     e->choices = calloc(vocab, sizeof *e->choices);
     e->adjusted = calloc(vocab, sizeof *e->adjusted);
     if (!(e->session && e->seat && e->session_token && e->session_logits && e->session_marks &&
-          e->span && e->first_logits && e->token && e->out && e->logits && e->choices &&
-          e->adjusted))
+          e->span && e->first_logits && e->token && e->out && e->choices && e->adjusted))
         return fail(err, DS4_ENOMEM, "no memory for %zu sessions of %d tokens", sessions,
                     e->set.context);
     seat_sessions(e, marks, block);
@@ -170,7 +168,6 @@ void ds4_engine_close(ds4_engine *e)
     free(e->first_logits);
     free(e->token);
     free(e->out);
-    free(e->logits);
     free(e->choices);
     free(e->adjusted);
     free(e);

@@ -32,7 +32,8 @@ struct ds4_session {
     int slot, length;
     int kept, filled; /* rows that are there, beyond the length: pieces.c */
     int32_t *token;   /* [context] */
-    float *logits;    /* [vocab], of the last token */
+    float *logits;    /* [vocab], of the last token: its own, or where the last step left them */
+    float *own_logits;
     bool has_logits;
     bool in_prompt;           /* the last step fed several tokens */
     Mark mark[MAX_MARKS + 1]; /* ascending; their blocks all through */
@@ -88,7 +89,7 @@ struct ds4_engine {
     Span *span;        /* [sessions] */
     int32_t *token;    /* [max_rows] */
     int32_t *out;      /* [max_logits] */
-    float *logits;     /* [max_logits][vocab] */
+    float *logits;     /* [rows of the step][vocab], the backend's, until the next one */
     int *first_logits; /* [sessions + 1], by item: its first row of logits */
     int n_items;
 

@@ -178,6 +178,7 @@ bool ds4_session_fork(ds4_session *to, const ds4_session *from, int n, int *reac
         return true;
     copy_state(to, from, at);
     to->has_logits = at == from->length && from->has_logits;
+    to->logits = to->own_logits;
     if (to->has_logits)
         memcpy(to->logits, from->logits, (size_t)to->engine->shape.vocab * sizeof *to->logits);
     return device_did(to->engine, err);

@@ -34,7 +34,7 @@ bool settings_make(Settings *set, const ds4_options *opt, const Shape *s, ds4_er
         .sessions = opt->sessions ? opt->sessions : 1,
         .asked_rows = opt->max_rows,
         .asked_logits = opt->max_logits,
-        .backend = { .isa = opt->isa, .threads = opt->threads },
+        .backend = { .isa = opt->isa, .threads = opt->threads, .exact = opt->exact },
     };
     if (!in_range("context", set->context, 1, s->context, err) ||
         !in_range("sessions", set->sessions, 1, MOST_SESSIONS, err) ||

@@ -220,6 +220,7 @@ static bool load(ds4_session *s, Channel *c, ds4_err *err)
         return false;
     const int n = (int)u32_at(h + 32);
     const bool logits = u32_at(h + 12) & WITH_LOGITS;
+    s->logits = s->own_logits;
     if (!sections(c, s, n, logits) || !tokens_check(s->engine, s->token, n, err))
         return false;
     session_at(s, n);

@@ -70,23 +70,51 @@ static Step layout(ds4_engine *e, const ds4_work *work, int n)
     return step;
 }
 
-static const float *logits_row(const ds4_engine *e, int row)
+static float *logits_row(const ds4_engine *e, int row)
 {
     return e->logits + (size_t)row * (size_t)e->shape.vocab;
 }
 
-static void advance(ds4_session *s, const ds4_work *w, const float *last)
+static void advance(ds4_session *s, const ds4_work *w, float *last)
 {
     marks_pass(s, w->n > 1);
     memcpy(s->token + s->length, w->tokens, (size_t)w->n * sizeof *s->token);
     session_at(s, s->length + w->n);
     s->has_logits = last != NULL;
-    if (last)
-        memcpy(s->logits, last, (size_t)s->engine->shape.vocab * sizeof *last);
+    s->logits = last;
     marks_reach(s);
 }
 
-static bool run_step(ds4_engine *e, const Step *step, ds4_err *err)
+static bool takes_part(const ds4_session *s, const ds4_work *work, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (work[i].session == s)
+            return true;
+    return false;
+}
+
+/* The last step's logits go with the next one: who has some there and takes no part in it
+ * moves them. Those who do need them no more. */
+static void keep_logits(ds4_engine *e, const ds4_work *work, int n)
+{
+    for (int i = 0; i < e->set.sessions; i++) {
+        ds4_session *s = e->session[i];
+        if (!s || !s->has_logits || s->logits == s->own_logits || takes_part(s, work, n))
+            continue;
+        memcpy(s->own_logits, s->logits, (size_t)e->shape.vocab * sizeof *s->logits);
+        s->logits = s->own_logits;
+    }
+}
+
+/* A step that failed at its end has spoiled them. */
+static void lose_logits(const ds4_work *work, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (work[i].session->logits != work[i].session->own_logits)
+            work[i].session->has_logits = false;
+}
+
+static bool run_step(ds4_engine *e, const Step *step, const ds4_work *work, ds4_err *err)
 {
     ds4_err local = { 0 };
 
@@ -99,6 +127,8 @@ static bool run_step(ds4_engine *e, const Step *step, ds4_err *err)
         kv_undo(&e->kv, e->be, step->span[i].slot, step->span[i].pos, step->span[i].n);
     if (local.code == DS4_ECANCELED)
         atomic_store(&e->cancel, false);
+    if (e->run.at_logits)
+        lose_logits(work, step->n_spans);
     if (err)
         *err = local;
     return false;
@@ -112,11 +142,10 @@ bool ds4_step(ds4_engine *e, const ds4_work *work, int n, ds4_err *err)
     if (!n)
         return true;
     const Step step = layout(e, work, n);
-    if (!run_step(e, &step, err))
+    keep_logits(e, work, n);
+    if (!run_step(e, &step, work, err))
         return false;
-    if (step.n_out)
-        e->be->op->read(e->be, e->logits, e->run.logits,
-                        (size_t)step.n_out * (size_t)e->shape.vocab * sizeof *e->logits);
+    e->logits = e->be->op->seen(e->be, e->run.logits);
     e->n_items = n;
     for (int i = 0; i < n; i++)
         advance(work[i].session, &work[i],

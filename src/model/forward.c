@@ -72,13 +72,15 @@ bool forward(Run *r, const Step *step, ds4_err *err)
     const Model *m = r->model;
 
     r->step = step;
+    r->at_logits = true; /* a recording gets there, too */
     if (r->be->op->begin(r->be, step)) {
         OP(r, embed, r->streams, &m->embedding);
         for (int i = 0; i < m->shape.n_layers && !canceled(r); i++) {
             attention(r, &m->layer[i], &r->kv->layer[i]);
             experts(r, &m->layer[i]);
         }
-        if (step->n_out && !canceled(r))
+        r->at_logits = !canceled(r);
+        if (step->n_out && r->at_logits)
             OP(r, logits, r->logits, r->streams, &m->hc_out, m->out_norm, &m->head);
     }
     bool ok = r->be->op->end(r->be, err);

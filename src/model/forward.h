@@ -13,6 +13,7 @@ typedef struct {
     const Step *step;
     atomic_bool *cancel; /* looked at between layers; may be NULL */
     Buf streams, mix, x, y, qr, q, o, pick, ids, gates, logits;
+    bool at_logits; /* the last step came so far: those of the step before are gone */
 } Run;
 
 uint64_t run_bytes(const Shape *s, int max_rows, int max_out);

@@ -411,6 +411,12 @@ static void check_copy(Backend *be, Buf dst, Buf src, size_t bytes)
         c->inner[i]->op->copy(c->inner[i], side_buf(dst, i), side_buf(src, i), bytes);
 }
 
+static float *check_seen(Backend *be, Buf out)
+{
+    Check *c = check_of(be);
+    return c->inner[REF]->op->seen(c->inner[REF], side_buf(out, REF));
+}
+
 static bool check_bind(Backend *be, Weight *w, const void *host, ds4_err *err)
 {
     Check *c = check_of(be);
@@ -481,6 +487,7 @@ static const struct Ops check_ops = { .alloc = check_alloc,
                                       .write = check_write,
                                       .read = check_read,
                                       .copy = check_copy,
+                                      .seen = check_seen,
                                       .bind = check_bind,
                                       .begin = check_begin,
                                       .end = check_end,

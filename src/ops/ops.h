@@ -156,6 +156,9 @@ struct Ops {
     void  (*write)(Backend *, Buf dst, const void *src, size_t bytes);
     void  (*read)(Backend *, void *dst, Buf src, size_t bytes);
     void  (*copy)(Backend *, Buf dst, Buf src, size_t bytes);
+    /* What the last step's logits op left in `out`, where the host can read it until the next
+     * begin: no copy where one can do without. */
+    float *(*seen)(Backend *, Buf out);
     /* Make host bytes (which stay mapped as long as the backend is open) usable as w->data;
      * type, rows, cols, count are filled in. */
     bool  (*bind)(Backend *, Weight *w, const void *host, ds4_err *err);
@@ -188,6 +191,7 @@ struct Backend {
 typedef struct {
     const char *isa;        /* CPU: NULL for the best; else scalar, avx2, avx512, neon */
     int threads;            /* CPU: 0 for one a physical core */
+    bool exact;             /* CPU: F32 activations also where kernels multiply int8 */
     int max_rows, max_out;  /* of a step */
     int max_context;        /* of a session: bounds the scratch of select and attend */
     bool eager;             /* encode every step: somebody looks at each op, so none is replayed */

@@ -31,7 +31,9 @@ static void wait_for(Backend *in, Buf probe)
         wait_for(in, t->probe); \
         t->op[OP_##name].ns += (uint64_t)(clock_ns() - start); \
         t->op[OP_##name].calls++; \
-        t->op[OP_##name].bytes += traffic_##name(in, step, LIST args); \
+        const Traffic did = traffic_##name(in, step, LIST args); \
+        t->op[OP_##name].bytes += did.bytes; \
+        t->op[OP_##name].macs += did.macs; \
     }
 OPS(OP)
 #undef OP

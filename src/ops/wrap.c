@@ -44,6 +44,12 @@ void wrap_copy(Backend *be, Buf dst, Buf src, size_t bytes)
     in->op->copy(in, dst, src, bytes);
 }
 
+float *wrap_seen(Backend *be, Buf out)
+{
+    Backend *in = inner_of(be);
+    return in->op->seen(in, out);
+}
+
 bool wrap_bind(Backend *be, Weight *w, const void *host, ds4_err *err)
 {
     Backend *in = inner_of(be);

@@ -62,7 +62,7 @@ static void lay_out_attention(Cpu *c, Layout *l, Layout at[4])
 static void lay_out_rest(Cpu *c, Layout *l, Layout at[5])
 {
     const Shape *s = c->be.shape;
-    const uint64_t rows = u(c->max_rows), pairs = rows * u(s->n_active);
+    const uint64_t rows = u(c->max_rows), threads = u(c->threads), pairs = rows * u(s->n_active);
     Layout shared;
 
     for (int i = 0; i < 5; i++)
@@ -72,6 +72,7 @@ static void lay_out_rest(Cpu *c, Layout *l, Layout at[5])
     c->scores = take(&at[2], rows, s->n_experts);
     c->head_x = take(&at[3], u(c->max_out), s->dim);
 
+    c->experts.tile = take(&at[4], threads * 2, EXPERT_TILE);
     shared = at[4];
     c->experts.h = take(&shared, rows, s->shared_dim); /* the same place for both */
     c->experts.h = take(&at[4], pairs, s->expert_dim);
@@ -81,6 +82,19 @@ static void lay_out_rest(Cpu *c, Layout *l, Layout at[5])
     c->experts.first = layout_take(&at[4], u(s->n_experts) + 1, 1, sizeof(int));
     at[4].used = MAX(at[4].used, shared.used);
     at[4].overflow = at[4].overflow || shared.overflow;
+}
+
+/* The longest row that an op packs: heads are packed group by group. */
+static size_t longest_acts(const Shape *s)
+{
+    const size_t rows[] = { act_bytes(s->dim), act_bytes(s->q_rank),
+                            act_bytes(s->o_groups * s->o_rank),
+                            u(s->o_groups) * act_bytes(s->n_heads * s->head_dim / s->o_groups) };
+    size_t most = 0;
+
+    for (size_t i = 0; i < COUNT(rows); i++)
+        most = MAX(most, rows[i]);
+    return most;
 }
 
 /* Bytes of scratch, with the pointers into it set when base is given: what a
@@ -97,6 +111,8 @@ static uint64_t lay_out(Cpu *c, char *base)
         c->freq[i] = take(&l, 1, s->rope_dim / 2);
         c->turn[i] = take(&l, rows, s->rope_dim);
     }
+    c->acts.bytes = longest_acts(s);
+    c->acts.rows = layout_take(&l, MAX(rows, u(c->threads)), 1, c->acts.bytes);
     lay_out_attention(c, &l, op);
     lay_out_rest(c, &l, op + 4);
     for (int i = 0; i < 9; i++)
@@ -112,6 +128,7 @@ static void size_up(Cpu *c, const Shape *s, const BackendOptions *opt, int threa
     c->max_rows = MAX(opt->max_rows, 1);
     c->max_out = MAX(opt->max_out, 1);
     c->max_context = MAX(opt->max_context, 1);
+    c->exact = opt->exact;
     for (int i = 0; i < s->n_layers; i++) {
         if (shape_overlaps(s->ratio[i]))
             c->select_cap = shape_visible(s->ratio[i], c->max_context - 1);
@@ -162,6 +179,12 @@ static void cpu_copy(Backend *be, Buf dst, Buf src, size_t bytes)
     memmove(bytes_of(dst), bytes_of(src), bytes);
 }
 
+static float *cpu_seen(Backend *be, Buf out)
+{
+    (void)be;
+    return floats(out);
+}
+
 static bool cpu_bind(Backend *be, Weight *w, const void *host, ds4_err *err)
 {
     const Kernels *k = cpu_of(be)->k;
@@ -173,6 +196,8 @@ static bool cpu_bind(Backend *be, Weight *w, const void *host, ds4_err *err)
         return fail(err, DS4_EFORMAT, "%s weights of %d columns: blocks have %d",
                     quant_name(w->type), w->cols, quant_format(w->type)->block_len);
     w->data = (Buf){ (void *)(uintptr_t)host, 0 };
+    if (acts_wanted(cpu_of(be), w))
+        be->rounding = acts_rounding;
     return true;
 }
 
@@ -227,6 +252,7 @@ static const struct Ops cpu_ops = { .alloc = cpu_alloc,
                                     .write = cpu_write,
                                     .read = cpu_read,
                                     .copy = cpu_copy,
+                                    .seen = cpu_seen,
                                     .bind = cpu_bind,
                                     .begin = cpu_begin,
                                     .end = cpu_end,
@@ -268,8 +294,8 @@ Backend *cpu_open(const Shape *shape, const BackendOptions *opt, ds4_err *err)
         cpu_close(&c->be);
         return NULL;
     }
-    snprintf(c->name, sizeof c->name, "cpu (%s, %d thread%s)", c->k->name, c->threads,
-             c->threads == 1 ? "" : "s");
+    snprintf(c->name, sizeof c->name, "cpu (%s, %d thread%s%s)", c->k->name, c->threads,
+             c->threads == 1 ? "" : "s", c->exact ? ", exact" : "");
     rope_tables(c);
     return &c->be;
 }

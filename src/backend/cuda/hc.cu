@@ -410,4 +410,6 @@ void cuda_logits(Backend *be, const Step *step, Buf out, Buf streams, const HcWe
     LAUNCH(c, head_rows, n, row_threads(dim), 0, x, at<const float>(streams), (const float *)part,
            parts_of(dim), (const int *)c->host.out, mixing(c, hc, norm));
     dense(c, at<float>(out), head->rows, head, 0, x, dim, n);
+    NOTE(c, cudaMemcpyAsync(c->seen, at<float>(out), (size_t)n * head->rows * sizeof *c->seen,
+                            cudaMemcpyDeviceToHost, c->stream));
 }

@@ -120,6 +120,7 @@ struct Cuda {
     struct Chunk *chunks;
     ds4_err err; /* the first failure; told by end */
     int *bad;    /* device: an expert id out of range, or -1 */
+    float *seen; /* pinned [max_out][vocab]: logits, copied there as the step's last */
     char name[128];
 };
 

@@ -44,6 +44,7 @@ bool step_init(Cuda *c, ds4_err *err)
     NOTE(c, cudaMalloc((void **)&device, c->block_bytes + 2 * aligned(turn)));
     NOTE(c, cudaMallocHost((void **)&c->staging, c->block_bytes));
     NOTE(c, cudaHostAlloc((void **)&c->bad, sizeof *c->bad, cudaHostAllocMapped));
+    NOTE(c, cudaMallocHost((void **)&c->seen, (size_t)c->max_out * s->vocab * sizeof *c->seen));
     for (int i = 0; i < 2; i++) {
         c->host_freq[i] = (float *)calloc(pairs, sizeof(float));
         NOTE(c, cudaMalloc((void **)&c->freq[i], pairs * sizeof(float)));
@@ -85,6 +86,7 @@ void step_release(Cuda *c)
     cudaFree(c->block);
     cudaFreeHost(c->staging);
     cudaFreeHost(c->bad);
+    cudaFreeHost(c->seen);
 }
 
 /* Angles are F32 products, their cosine and sine exact to F32: as on the CPU. */
