@@ -84,7 +84,7 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 
 LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine store quantize server cli
 ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine
-kernel_files_x86_64  := k_avx2 k_avx512 k_avx512_vbmi k_avx512_vnni
+kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx512 k_avx512_vbmi k_avx512_vnni
 kernel_files_aarch64 := k_neon
 kernel_files_arm64   := k_neon
 all_kernels := $(kernel_files_x86_64) $(kernel_files_aarch64)
@@ -132,8 +132,10 @@ KERNEL_SAN := -fsanitize-recover=undefined -fno-sanitize=pointer-overflow,null,o
 endif
 # Comparisons of logits in vectors: nobody looks at exceptions.
 $(B)/obj/model/sampler.o: CFLAGS += -fno-trapping-math
-$(B)/obj/backend/cpu/k_avx2.o:   ISA = -mavx2 -mfma -mf16c -mbmi2
-AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
+AVX2 = -mavx2 -mfma -mf16c -mbmi2
+$(B)/obj/backend/cpu/k_avx2.o:   ISA = $(AVX2)
+$(B)/obj/backend/cpu/k_avx2_i8.o: ISA = $(AVX2)
+AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl $(AVX2)
 $(B)/obj/backend/cpu/k_avx512.o: ISA = $(AVX512)
 $(B)/obj/backend/cpu/k_avx512_vbmi.o: ISA = $(AVX512) -mavx512vbmi
 $(B)/obj/backend/cpu/k_avx512_vnni.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni

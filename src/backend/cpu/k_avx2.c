@@ -4,6 +4,7 @@
  * more than the format's definition does. vpermps takes the low 3 bits of a
  * lane and ignores the rest, so codes of up to 3 bits are looked up in a
  * register without masking. */
+#include "k_avx2_i8.h"
 #include "floats_x86.h"
 #include "vectors_x86.h"
 #include "../../quant/blocks.h"
@@ -213,6 +214,12 @@ const Kernels kernels_avx2 = {
               [QUANT_Q4_K] = gemm_q4_k,
               [QUANT_IQ2_XXS] = gemm_iq2_xxs,
               [QUANT_MXFP4] = gemm_mxfp4 },
+    .gemm_i8 = { [QUANT_Q8_0] = avx2_q8_0_i8,
+                 [QUANT_Q2_K] = avx2_q2_k_i8,
+                 [QUANT_Q4_K] = avx2_q4_k_i8,
+                 [QUANT_IQ2_XXS] = avx2_iq2_xxs_i8,
+                 [QUANT_MXFP4] = avx2_mxfp4_i8 },
+    .act_pack = avx2_act_pack,
     .mix = mix,
     .sum_sq = sum_sq,
     .scale = scale,

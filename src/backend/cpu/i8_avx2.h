@@ -1,0 +1,362 @@
+/* i8_avx2.h - matrix products with int8 activations for AVX2, for any weight format.
+ *
+ * Weight rows go by 8, a lane each. vpmaddubsw multiplies unsigned with signed
+ * bytes and adds neighbours in 16 bits, with saturation, which must never
+ * happen: a signed code lends its sign to x (vpsignb), and no more products
+ * meet in 16 bits than fit there. |q| <= 127 (acts.h), so a sum of
+ *
+ *    2 products of Q8_0     is at most  2 * 128 * 127 = 32512
+ *    6 products of IQ2_XXS              6 *  43 * 127 = 32766
+ *   16 products of MXFP4               16 *  12 * 127 = 24384
+ *   16 products of Q4_K                16 *  15 * 127 = 30480
+ *    8 crumbs of Q2_K                   8 *   3 * 127 =  3048
+ *
+ * of the 32767 that 16 bits hold; -128 becomes 128, unsigned. vpmaddwd then
+ * adds neighbours in 32 bits, and multiplies crumbs of Q2_K with their scales.
+ *
+ * One row of x: the codes of a row stay side by side, and the sums of 8 rows
+ * are folded by a tree that leaves each in its lane. More rows: 8 weight rows
+ * are expanded, 4 columns of each side by side, and x is broadcast 4 columns at
+ * a time. PANEL weight rows x RUN columns are expanded at once and used by all
+ * rows of x; between runs the sums wait in `out`. Sums of a block are exact and
+ * blocks are added in ascending order, so both ways give the same bits. */
+#ifndef I8_AVX2_H
+#define I8_AVX2_H
+#include "acts.h"
+#include "kernels.h"
+#include "simd_x86.h"
+
+enum {
+    I8_ROWS = 8,
+    I8_X = 4, /* rows of x at a time: 4 sums, 4 outputs and what they need are 16 registers */
+    I8_PANEL = 32,
+    I8_RUN = 8, /* blocks of 32 columns; as many as the longest block of a format has */
+    I8_LEAD = 1024,
+};
+
+/* What belongs to 32 columns of 8 weight rows, by rows. */
+typedef struct {
+    _Alignas(32) float a[8], m[8];
+    int32_t min[8];    /* two int16: factors of the two sums of 16 */
+    int32_t sub[2][8]; /* two int16, equal: factors of the codes of each 16 columns */
+} Factors;
+
+/* What a format works out once for a block of 8 rows. */
+typedef struct {
+    Factors of[I8_RUN];
+    _Alignas(32) uint8_t rest[I8_ROWS][32]; /* the format's own */
+} Open8;
+
+/* 32 codes of a row: magnitudes, or all there is of unsigned ones, and what has their signs. */
+typedef struct {
+    __m256i u, sign;
+} Codes;
+
+typedef struct {
+    int len, bytes; /* of a block */
+    bool is_signed; /* codes */
+    bool has_min;   /* m and min are used */
+    bool has_sub;   /* sub is used */
+    int steps;      /* of 2 products each that fit 16 bits in one lane: 1, 3, 4 or 8 */
+    int folds;      /* of the tree, each doubling a sum, that fit 16 bits: 0, 1 or 3 */
+    int unroll;     /* 32s of a block whose codes lie in the same bytes */
+    /* w: blocks of 8 rows. for_panel: sub is wanted, else sub_of will be */
+    void (*open)(Open8 *s, const uint8_t *const w[I8_ROWS], bool for_panel);
+    /* 32s g of row r of an open block */
+    Codes (*codes)(const Open8 *s, const uint8_t *block, int r, int g);
+    /* its factors for each 16 columns, 8 int16 each; NULL: 1 */
+    __m256i (*sub_of)(const Open8 *s, int r, int g);
+} Format8;
+
+/* 32 columns of 8 rows as many rows of x need them. */
+typedef struct {
+    _Alignas(32) uint8_t code[8][I8_ROWS][4];
+    Factors of;
+} Block8;
+
+static ALWAYS_INLINE __m256i load8(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static ALWAYS_INLINE void store8(void *p, __m256i v) { _mm256_storeu_si256((__m256i *)p, v); }
+
+/* The blocks of 8 rows at byte `at`; rows missing at the end repeat the last one. */
+static ALWAYS_INLINE void rows8(const uint8_t *rows[I8_ROWS], const void *w, size_t ldw, int n_w,
+                                size_t at)
+{
+    for (int r = 0; r < I8_ROWS; r++)
+        rows[r] = (const uint8_t *)w + (size_t)MIN(r, n_w - 1) * ldw + at;
+}
+
+static ALWAYS_INLINE void fetch8(const uint8_t *p, int bytes)
+{
+    UNROLL
+    for (int line = 0; line < bytes; line += 64)
+        _mm_prefetch((const char *)p + line, _MM_HINT_T0);
+}
+
+/* Products of 32 codes and x, two in each lane of 16 bits. */
+static ALWAYS_INLINE __m256i times(const Format8 f, __m256i u, __m256i sign, __m256i x)
+{
+    return _mm256_maddubs_epi16(u, f.is_signed ? _mm256_sign_epi8(x, sign) : x);
+}
+
+/* The block's part of 8 outputs: sums of code * q in s, the sums of x by 16 at sum. */
+static ALWAYS_INLINE __m256 finish(const Format8 f, const Factors *by, __m256i s,
+                                   const int16_t *sum, float scale, __m256 out)
+{
+    __m256 t = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_load_ps(by->a));
+    if (f.has_min) {
+        const __m256i min = _mm256_load_si256((const __m256i *)by->min);
+        const __m256i msum = _mm256_madd_epi16(min, _mm256_set1_epi32((int)u32_at(sum)));
+        t = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(msum), _mm256_load_ps(by->m), t);
+    }
+    return _mm256_fmadd_ps(t, _mm256_set1_ps(scale), out);
+}
+
+static ALWAYS_INLINE void store_upto(float *out, __m256 v, int n)
+{
+    if (n >= I8_ROWS)
+        _mm256_storeu_ps(out, v);
+    else
+        _mm256_maskstore_ps(out, v_mask(n), v);
+}
+
+/* ---- one row of x -------------------------------------------------------------- */
+
+static ALWAYS_INLINE __m256i add(bool wide, __m256i a, __m256i b)
+{
+    return wide ? _mm256_add_epi32(a, b) : _mm256_add_epi16(a, b);
+}
+
+/* Sums of 8 vectors, each in its lane. What has 32 bits is added as such;
+ * before, the two halves of a lane travel together. */
+static ALWAYS_INLINE __m256i fold8(const Format8 f, __m256i v[I8_ROWS])
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    UNROLL
+    for (int r = 0; r < 4; r++) {
+        v[r] = add(f.folds < 1, _mm256_unpacklo_epi32(v[2 * r], v[2 * r + 1]),
+                   _mm256_unpackhi_epi32(v[2 * r], v[2 * r + 1]));
+        if (f.folds == 1)
+            v[r] = _mm256_madd_epi16(v[r], ones);
+    }
+    UNROLL
+    for (int r = 0; r < 2; r++)
+        v[r] = add(f.folds < 2, _mm256_unpacklo_epi64(v[2 * r], v[2 * r + 1]),
+                   _mm256_unpackhi_epi64(v[2 * r], v[2 * r + 1]));
+    v[0] = add(f.folds < 3, _mm256_permute2x128_si256(v[0], v[1], 0x20),
+               _mm256_permute2x128_si256(v[0], v[1], 0x31));
+    return f.folds == 3 ? _mm256_madd_epi16(v[0], ones) : v[0];
+}
+
+/* The sums of 32 columns. */
+static ALWAYS_INLINE __m256i dot8(const Format8 f, const Open8 *s, const uint8_t *const w[I8_ROWS],
+                                  int g, __m256i x)
+{
+    __m256i v[I8_ROWS];
+    UNROLL
+    for (int r = 0; r < I8_ROWS; r++) {
+        const Codes c = f.codes(s, w[r], r, g);
+        v[r] = times(f, c.u, c.sign, x);
+        if (f.folds == 0)
+            v[r] = _mm256_madd_epi16(v[r], f.sub_of ? f.sub_of(s, r, g) : _mm256_set1_epi16(1));
+    }
+    return fold8(f, v);
+}
+
+/* 8 weight rows, n_w of them real. The bytes I8_LEAD on are fetched early, at a
+ * row's end those of the next 8 rows. */
+static ALWAYS_INLINE __m256 gemv8(const Format8 f, const void *w, size_t ldw, int n_w,
+                                  const void *x, int cols)
+{
+    const float *scale = act_scale(x, cols);
+    const int16_t *sum = act_sum(x, cols);
+    const int8_t *q = act_q(x);
+    const size_t row = (size_t)(cols / f.len) * (size_t)f.bytes, lead = MIN(row, I8_LEAD);
+    const uint8_t *rows[I8_ROWS];
+    __m256 out = _mm256_setzero_ps();
+    Open8 s;
+
+    rows8(rows, w, ldw, n_w, 0);
+    for (size_t at = 0; at < row; at += (size_t)f.bytes) {
+        const size_t next = at + lead < row ? lead : lead - row + I8_ROWS * ldw;
+        UNROLL
+        for (int r = 0; r < I8_ROWS; r++)
+            fetch8(rows[r] + next, f.bytes);
+        f.open(&s, rows, false);
+        for (int g = 0; g < f.len / ACT_BLOCK; g += f.unroll) {
+            UNROLL
+            for (int k = 0; k < f.unroll; k++, q += ACT_BLOCK, sum += 2, scale++) {
+                const __m256i isum = dot8(f, &s, rows, g + k, load8(q));
+                out = finish(f, &s.of[g + k], isum, sum, *scale, out);
+            }
+        }
+        for (int r = 0; r < I8_ROWS; r++)
+            rows[r] += f.bytes;
+    }
+    return out;
+}
+
+/* ---- many rows of x ------------------------------------------------------------ */
+
+/* Element i of vector k becomes element k of vector i. */
+static ALWAYS_INLINE void transpose8(__m256i v[8])
+{
+    __m256i t[8], u[8];
+    UNROLL
+    for (int k = 0; k < 4; k++) {
+        t[2 * k] = _mm256_unpacklo_epi32(v[2 * k], v[2 * k + 1]);
+        t[2 * k + 1] = _mm256_unpackhi_epi32(v[2 * k], v[2 * k + 1]);
+    }
+    UNROLL
+    for (int k = 0; k < 8; k += 4) {
+        u[k] = _mm256_unpacklo_epi64(t[k], t[k + 2]);
+        u[k + 1] = _mm256_unpackhi_epi64(t[k], t[k + 2]);
+        u[k + 2] = _mm256_unpacklo_epi64(t[k + 1], t[k + 3]);
+        u[k + 3] = _mm256_unpackhi_epi64(t[k + 1], t[k + 3]);
+    }
+    UNROLL
+    for (int k = 0; k < 4; k++) {
+        v[k] = _mm256_permute2x128_si256(u[k], u[k + 4], 0x20);
+        v[k + 4] = _mm256_permute2x128_si256(u[k], u[k + 4], 0x31);
+    }
+}
+
+/* n blocks of 32 columns of 8 rows. */
+static ALWAYS_INLINE void expand8(const Format8 f, Block8 *to, const uint8_t *rows[I8_ROWS], int n)
+{
+    Open8 s;
+    for (; n > 0; n -= f.len / ACT_BLOCK) {
+        f.open(&s, rows, true);
+        for (int g = 0; g < f.len / ACT_BLOCK; g += f.unroll) {
+            UNROLL
+            for (int k = 0; k < f.unroll; k++, to++) {
+                __m256i v[I8_ROWS];
+                UNROLL
+                for (int r = 0; r < I8_ROWS; r++) {
+                    const Codes c = f.codes(&s, rows[r], r, g + k);
+                    v[r] = f.is_signed ? _mm256_sign_epi8(c.u, c.sign) : c.u;
+                }
+                transpose8(v);
+                UNROLL
+                for (int r = 0; r < 8; r++)
+                    store8(to->code[r], v[r]);
+                to->of = s.of[g + k];
+            }
+        }
+        for (int r = 0; r < I8_ROWS; r++)
+            rows[r] += f.bytes;
+    }
+}
+
+/* Sums of 32 columns of 8 weight rows with n_x rows of x. */
+static ALWAYS_INLINE void multiply(const Format8 f, const int n_x, __m256i s[I8_X], const Block8 *w,
+                                   const int8_t *const q[I8_X], int at)
+{
+    UNROLL
+    for (int k = 0; k < 8; k += f.steps) {
+        __m256i part[I8_X];
+        UNROLL
+        for (int e = k; e < MIN(8, k + f.steps); e++) {
+            const __m256i code = load8(w->code[e]);
+            const __m256i u = f.is_signed ? _mm256_abs_epi8(code) : code;
+            UNROLL
+            for (int i = 0; i < n_x; i++) {
+                const __m256i x = _mm256_set1_epi32((int)u32_at(q[i] + at + 4 * e));
+                const __m256i two = times(f, u, code, x);
+                part[i] = e == k ? two : _mm256_add_epi16(part[i], two);
+            }
+        }
+        const __m256i by = f.has_sub ? load8(w->of.sub[k / 4]) : _mm256_set1_epi16(1);
+        UNROLL
+        for (int i = 0; i < n_x; i++) {
+            const __m256i sum = _mm256_madd_epi16(part[i], by);
+            s[i] = k == 0 ? sum : _mm256_add_epi32(s[i], sum);
+        }
+    }
+}
+
+/* Where the sums of a call are, and how far it is. */
+typedef struct {
+    float *out;
+    size_t ldo;
+    int n_w; /* real ones of 8 */
+    const uint8_t *x;
+    size_t ldx;
+    int cols, block, n; /* n blocks from this one on */
+} Place;
+
+/* n blocks of 8 weight rows with n_x rows of x, added to what came before. */
+static ALWAYS_INLINE void tile8(const Format8 f, const int n_x, const Place *p, const Block8 *w)
+{
+    const int8_t *q[I8_X];
+    const float *scale[I8_X];
+    const int16_t *sum[I8_X];
+    __m256 out[I8_X];
+    UNROLL
+    for (int i = 0; i < n_x; i++) {
+        const uint8_t *x = p->x + (size_t)i * p->ldx;
+        q[i] = act_q(x) + p->block * ACT_BLOCK;
+        scale[i] = act_scale(x, p->cols) + p->block;
+        sum[i] = act_sum(x, p->cols) + 2 * p->block;
+        out[i] = p->block ? v_load_upto(p->out + (size_t)i * p->ldo, p->n_w) : v_zero();
+    }
+    for (int b = 0; b < p->n; b++, w++) {
+        __m256i s[I8_X];
+        multiply(f, n_x, s, w, q, b * ACT_BLOCK);
+        UNROLL
+        for (int i = 0; i < n_x; i++)
+            out[i] = finish(f, &w->of, s[i], sum[i] + 2 * b, scale[i][b], out[i]);
+    }
+    UNROLL
+    for (int i = 0; i < n_x; i++)
+        store_upto(p->out + (size_t)i * p->ldo, out[i], p->n_w);
+}
+
+/* The n blocks of all rows of x with 8 weight rows of an expanded panel. */
+static ALWAYS_INLINE void tiles8(const Format8 f, const Place *all, const Block8 *w, int n_x)
+{
+    switch (n_x) {
+    case 1: tile8(f, 1, all, w); break;
+    case 2: tile8(f, 2, all, w); break;
+    case 3: tile8(f, 3, all, w); break;
+    default: tile8(f, I8_X, all, w); break;
+    }
+}
+
+/* n_w <= I8_PANEL weight rows with all rows of x. */
+static ALWAYS_INLINE void panel8(const Format8 f, float *out, size_t ldo, const void *w, size_t ldw,
+                                 int n_w, const uint8_t *x, size_t ldx, int n_x, int cols)
+{
+    Block8 panel[I8_PANEL / I8_ROWS][I8_RUN];
+    const int blocks = cols / ACT_BLOCK;
+    for (int b = 0; b < blocks; b += I8_RUN) {
+        const int n = MIN(I8_RUN, blocks - b);
+        const size_t at = (size_t)(b / (f.len / ACT_BLOCK)) * (size_t)f.bytes;
+        for (int j = 0; j < n_w; j += I8_ROWS) {
+            const uint8_t *rows[I8_ROWS];
+            rows8(rows, (const uint8_t *)w + (size_t)j * ldw, ldw, n_w - j, at);
+            expand8(f, panel[j / I8_ROWS], rows, n);
+        }
+        for (int i = 0; i < n_x; i += I8_X) {
+            for (int j = 0; j < n_w; j += I8_ROWS) {
+                const Place p = {
+                    out + (size_t)i * ldo + j, ldo, n_w - j, x + (size_t)i * ldx, ldx, cols, b, n
+                };
+                tiles8(f, &p, panel[j / I8_ROWS], n_x - i);
+            }
+        }
+    }
+}
+
+static ALWAYS_INLINE void gemm8(const Format8 f, float *out, size_t ldo, const void *w, size_t ldw,
+                                int n_w, const void *x, size_t ldx, int n_x, int cols)
+{
+    const int step = n_x == 1 ? I8_ROWS : I8_PANEL;
+    for (int j = 0; j < n_w; j += step) {
+        const uint8_t *from = (const uint8_t *)w + (size_t)j * ldw;
+        if (n_x == 1)
+            store_upto(out + j, gemv8(f, from, ldw, n_w - j, x, cols), n_w - j);
+        else
+            panel8(f, out + j, ldo, from, ldw, MIN(I8_PANEL, n_w - j), x, ldx, n_x, cols);
+    }
+}
+#endif
