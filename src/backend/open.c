@@ -49,11 +49,12 @@ static Backend *wrapped(Backend *inner, Backend *(*open)(Backend *, ds4_err *), 
     return be;
 }
 
-/* The reference is the scalar CPU: the truth. */
+/* The reference is the scalar CPU with F32 activations: the truth. */
 static Backend *checked(Backend *inner, const Shape *shape, const BackendOptions *opt, ds4_err *err)
 {
     BackendOptions scalar = *opt;
     scalar.isa = "scalar";
+    scalar.exact = true;
     Backend *ref = inner ? cpu_open(shape, &scalar, err) : NULL;
     Backend *be = ref ? check_open(inner, ref, err) : NULL;
 

@@ -99,7 +99,7 @@ typedef struct {
     bool cpu, cuda;       /* --cpu, --cuda */
     const char *rounding; /* "on", "off" */
     char model_path[1024];
-    Option table[13]; /* of cli_model_options */
+    Option table[14]; /* of cli_model_options */
 } ModelOptions;
 const Option *cli_model_options(ModelOptions *m);
 /* What the options mean together: --cpu, --cuda, --rounding; the path of the model.

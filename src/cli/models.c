@@ -29,6 +29,9 @@ const Option *cli_model_options(ModelOptions *m)
           "CPU kernels; default: the best there is", 0, 0 },
         { OPT_INT, "-t, --threads", "N", &e->threads, "CPU threads; default: one a physical core",
           1, 1024 },
+        { OPT_FLAG, "--exact", NULL, &e->exact,
+          "on the CPU: F32 activations everywhere, slower; default: 8 bits where weights have few",
+          0, 0 },
         { OPT_INT, "--prefill-chunk", "N", &e->max_rows, "tokens a step of the prompt; default 512",
           1, 65536 },
         { OPT_STR, "--rounding", "on|off", &m->rounding,
@@ -124,9 +127,9 @@ bool cli_model_settle(ModelOptions *m, ds4_err *err)
     e->log = print_line;
     if (!obey_flag(m->cpu, "cpu", &e->device, err) || !obey_flag(m->cuda, "cuda", &e->device, err))
         return false;
-    if (is_gpu_alone(e->device) && (e->isa || e->threads))
-        return fail(err, DS4_EINVAL, "--isa and --threads are the CPU's, and the device is %s",
-                    e->device);
+    if (is_gpu_alone(e->device) && (e->isa || e->threads || e->exact))
+        return fail(err, DS4_EINVAL,
+                    "--isa, --threads and --exact are the CPU's, and the device is %s", e->device);
     e->unrounded = m->rounding && strcmp(m->rounding, "off") == 0;
     return cli_model_path(m, err);
 }

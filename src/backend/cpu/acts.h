@@ -17,6 +17,7 @@
 #define ACTS_H
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { ACT_BLOCK = 32, ACT_GROUP = 16, ACT_ALIGN = 64 };
 
@@ -38,6 +39,16 @@ static inline float *act_scale(const void *row, int n)
 static inline int16_t *act_sum(const void *row, int n)
 {
     return (int16_t *)((uintptr_t)row + (size_t)n + (size_t)n / ACT_BLOCK * sizeof(float));
+}
+
+/* Values [at, at + n) of a row of `length` from a row of n, both multiples of ACT_BLOCK. */
+static inline void act_put(void *row, int length, int at, const void *part, int n)
+{
+    memcpy(act_q(row) + at, act_q(part), (size_t)n);
+    memcpy(act_scale(row, length) + at / ACT_BLOCK, act_scale(part, n),
+           (size_t)n / ACT_BLOCK * sizeof(float));
+    memcpy(act_sum(row, length) + at / ACT_GROUP, act_sum(part, n),
+           (size_t)n / ACT_GROUP * sizeof(int16_t));
 }
 
 #endif

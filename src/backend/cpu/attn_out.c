@@ -8,15 +8,26 @@ typedef struct {
     Rows o, low, y;
 } Project;
 
+/* What a group of o_a's rows multiplies: its own part of each row of heads. */
+static Input heads_of(const Project *a, Input all, int group, int ith)
+{
+    const Weight *w = &a->l->o_a;
+
+    all.rows.p += (size_t)group * (size_t)w->cols;
+    if (a->o.n == 1)
+        return acts_own(a->c, all.rows, w, ith);
+    all.acts += all.acts ? (size_t)group * act_bytes(w->cols) : 0;
+    return all;
+}
+
 /* Rows [first, last) of o_a, which may lie in several groups. */
-static void project_groups(const Project *a, int first, int last)
+static void project_groups(const Project *a, Input heads, int first, int last, int ith)
 {
     const int rank = a->c->be.shape->o_rank;
 
     for (int j = first; j < last;) {
         int group = j / rank, end = MIN(last, (group + 1) * rank);
-        Rows heads = { a->o.p + (size_t)group * (size_t)a->l->o_a.cols, a->o.ld, a->o.n };
-        cpu_matmul(a->c, a->low, &a->l->o_a, 0, heads, j, end);
+        cpu_multiply(a->c, a->low, &a->l->o_a, 0, heads_of(a, heads, group, ith), j, end);
         j = end;
     }
 }
@@ -24,13 +35,19 @@ static void project_groups(const Project *a, int first, int last)
 static void project_part(void *arg, int ith, int nth)
 {
     const Project *a = arg;
+    const Cpu *c = a->c;
+    Input in = { .rows = a->o };
     int first, last;
 
+    if (a->o.n > 1)
+        in = acts_pieces(c, a->o, &a->l->o_a, c->be.shape->o_groups, ith, nth);
     cpu_part(a->l->o_a.rows, ith, nth, &first, &last);
-    project_groups(a, first, last);
-    pool_barrier(a->c->pool);
+    project_groups(a, in, first, last, ith);
+    pool_barrier(c->pool);
+
+    in = acts_input(c, a->low, &a->l->o_b, ith, nth);
     cpu_part(a->l->o_b.rows, ith, nth, &first, &last);
-    cpu_matmul(a->c, a->y, &a->l->o_b, 0, a->low, first, last);
+    cpu_multiply(c, a->y, &a->l->o_b, 0, in, first, last);
 }
 
 void cpu_project(Backend *be, const Step *step, Buf y, Buf o, const Layer *l)

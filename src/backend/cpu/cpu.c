@@ -84,17 +84,17 @@ static void lay_out_rest(Cpu *c, Layout *l, Layout at[5])
     at[4].overflow = at[4].overflow || shared.overflow;
 }
 
-/* The longest row that an op packs: heads are packed group by group. */
-static size_t longest_acts(const Shape *s)
+/* At least the bytes of the longest row that an op packs, heads group by group:
+ * act_bytes(n) is 5/4 of n and what rounding up adds. */
+static uint64_t longest_acts(const Shape *s)
 {
-    const size_t rows[] = { act_bytes(s->dim), act_bytes(s->q_rank),
-                            act_bytes(s->o_groups * s->o_rank),
-                            u(s->o_groups) * act_bytes(s->n_heads * s->head_dim / s->o_groups) };
-    size_t most = 0;
+    const uint64_t lengths[] = { u(s->dim), u(s->q_rank), u(s->o_groups) * u(s->o_rank),
+                                 u(s->n_heads) * u(s->head_dim) };
+    uint64_t most = 0;
 
-    for (size_t i = 0; i < COUNT(rows); i++)
-        most = MAX(most, rows[i]);
-    return most;
+    for (size_t i = 0; i < COUNT(lengths); i++)
+        most = MAX(most, lengths[i]);
+    return (most / 4 * 5 + (u(s->o_groups) + 2) * ACT_ALIGN) / ACT_ALIGN * ACT_ALIGN;
 }
 
 /* Bytes of scratch, with the pointers into it set when base is given: what a
@@ -111,8 +111,8 @@ static uint64_t lay_out(Cpu *c, char *base)
         c->freq[i] = take(&l, 1, s->rope_dim / 2);
         c->turn[i] = take(&l, rows, s->rope_dim);
     }
-    c->acts.bytes = longest_acts(s);
-    c->acts.rows = layout_take(&l, MAX(rows, u(c->threads)), 1, c->acts.bytes);
+    c->acts.bytes = (size_t)longest_acts(s);
+    c->acts.rows = layout_take(&l, MAX(MAX(rows, u(c->max_out)), u(c->threads)), 1, c->acts.bytes);
     lay_out_attention(c, &l, op);
     lay_out_rest(c, &l, op + 4);
     for (int i = 0; i < 9; i++)

@@ -7,6 +7,7 @@
 #ifndef CPU_INTERNAL_H
 #define CPU_INTERNAL_H
 #include "cpu.h"
+#include "acts.h"
 #include "kernels.h"
 #include "../../base/pool.h"
 #include <assert.h>
@@ -16,6 +17,8 @@
 /* Weight rows and step rows of one gemm call; KV or index rows unpacked at a
  * time; dimensions pooled at a time. */
 enum { W_TILE = 32, X_TILE = 32, KV_TILE = 64, POOL_CHUNK = 128 };
+/* Floats of what an expert's rows give before they are added up. */
+enum { EXPERT_TILE = 8192 };
 /* Threads' parts are multiples of the widest vector, so that no element is in
  * a vector's tail for one number of threads only. */
 enum { SLICE = 16 };
@@ -27,12 +30,20 @@ typedef struct {
     int n;
 } Rows;
 
+/* Rows as a matrix multiplies them: as they are, or packed (acts.h). */
+typedef struct {
+    Rows rows;
+    char *acts; /* NULL: not packed */
+    size_t ld;  /* bytes */
+} Input;
+
 /* Scratch of the ops that need several things. */
 typedef struct {
     float *kv, *score; /* [rows][width] */
     float *row;        /* [thread][row_len]: a pooled row and its rotation */
     size_t row_len;
 } PoolScratch;
+/* The best of each thread's part of one row's scores. */
 typedef struct {
     float *q, *w;      /* [rows][idx_heads][idx_dim], [rows][idx_heads] */
     float *score;      /* [select_rows][select_cap] */
@@ -45,11 +56,17 @@ typedef struct {
     double *sum;         /* [thread][n_heads] */
 } AttendScratch;
 typedef struct {
-    float *x, *h; /* [pairs][dim], [pairs][max(expert_dim, shared_dim)] */
+    float *x, *h; /* [pairs][dim], [pairs][max(expert_dim, shared_dim)]; or packed rows */
+    float *tile;  /* [thread][2][EXPERT_TILE] */
     float *gate;  /* [pairs] */
     int *row;     /* [pairs] */
     int *first;   /* [n_experts + 1] */
 } ExpertScratch;
+/* Packed rows: those of the step, or one for each thread. */
+typedef struct {
+    char *rows;   /* [max(rows, threads)][bytes] */
+    size_t bytes; /* the longest row */
+} ActScratch;
 
 typedef struct {
     int slot, pos;
@@ -61,6 +78,7 @@ typedef struct {
     Pool *pool;
     int threads, max_rows, max_out, max_context;
     int select_rows, select_cap;
+    bool exact; /* F32 activations throughout */
 
     RowAt *at;      /* [max_rows] of the step */
     float *freq[2]; /* [rope_dim / 2], plain and for compressed layers */
@@ -76,6 +94,7 @@ typedef struct {
     SelectScratch select;
     AttendScratch attend;
     ExpertScratch experts;
+    ActScratch acts;
 
     void *memory;          /* all of the above */
     ds4_err err;           /* the first failure, told by end */
@@ -98,8 +117,10 @@ typedef struct {
 } Layout;
 void *layout_take(Layout *l, uint64_t count, uint64_t unit, uint64_t size);
 
-/* matmul.c: out_i[j] = row j of matrix `which` of w . x_i, j in [first, last). */
+/* matmul.c: out_i[j] = row j of matrix `which` of w . x_i, j in [first, last). cpu_matmul
+ * takes F32 activations whatever the weights are: what routes, pools and mixes. */
 void cpu_matmul(const Cpu *c, Rows out, const Weight *w, int which, Rows x, int first, int last);
+void cpu_multiply(const Cpu *c, Rows out, const Weight *w, int which, Input x, int first, int last);
 const void *weight_at(const Weight *w, int which, int row);
 size_t weight_row_bytes(const Weight *w);
 /* The part of n output rows for a thread. */
@@ -107,6 +128,19 @@ static inline void cpu_part(int n, int ith, int nth, int *first, int *last)
 {
     pool_part(n, n >= SLICE * nth ? SLICE : 1, ith, nth, first, last);
 }
+
+/* Relative L2 error of an op with packed activations: experts pack twice. */
+static const float acts_rounding = 1.2e-2f;
+/* acts.c: rows of x as w multiplies them. input: all threads pack together and meet at a
+ * barrier, or each packs the only row for itself. own: this thread alone, one row. pieces: a
+ * row is that many side by side, one after the other in `acts`, too. pack and packed: row i,
+ * and later, past a barrier, all of them. */
+bool acts_wanted(const Cpu *c, const Weight *w);
+Input acts_input(const Cpu *c, Rows x, const Weight *w, int ith, int nth);
+Input acts_own(const Cpu *c, Rows x, const Weight *w, int ith);
+Input acts_pieces(const Cpu *c, Rows x, const Weight *w, int pieces, int ith, int nth);
+void acts_pack(const Cpu *c, Rows x, const Weight *w, int i);
+Input acts_packed(const Cpu *c, Rows x, const Weight *w);
 
 /* norm.c: 1 / sqrt(mean of squares + eps), from the sum; y = x * that * w. */
 float cpu_rms(const Cpu *c, float sum_sq, int n);

@@ -31,3 +31,14 @@ void cpu_matmul(const Cpu *c, Rows out, const Weight *w, int which, Rows x, int 
                  w->cols);
     }
 }
+
+/* Kernels keep what they expand of a weight row while they go through the rows
+ * of x, so they get all of both at once. */
+void cpu_multiply(const Cpu *c, Rows out, const Weight *w, int which, Input x, int first, int last)
+{
+    if (!x.acts)
+        cpu_matmul(c, out, w, which, x.rows, first, last);
+    else if (first < last)
+        c->k->gemm_i8[w->type](out.p + first, out.ld, weight_at(w, which, first),
+                               weight_row_bytes(w), last - first, x.acts, x.ld, x.rows.n, w->cols);
+}

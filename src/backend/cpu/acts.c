@@ -1,0 +1,58 @@
+/* acts.c - packing the rows that a matrix multiplies, once an op.
+ *
+ * Several rows are shared out among the threads, who then wait for each other.
+ * A single row every thread packs for itself: a few hundred nanoseconds into
+ * its own cache, less than meeting takes. */
+#include "cpu_internal.h"
+
+bool acts_wanted(const Cpu *c, const Weight *w) { return !c->exact && c->k->gemm_i8[w->type]; }
+
+Input acts_own(const Cpu *c, Rows x, const Weight *w, int ith)
+{
+    Input in = { .rows = x };
+
+    if (!acts_wanted(c, w))
+        return in;
+    assert(x.n == 1);
+    in.acts = c->acts.rows + (size_t)ith * c->acts.bytes;
+    in.ld = act_bytes(w->cols);
+    c->k->act_pack(in.acts, x.p, w->cols);
+    return in;
+}
+
+Input acts_pieces(const Cpu *c, Rows x, const Weight *w, int pieces, int ith, int nth)
+{
+    Input in = { .rows = x };
+    const size_t bytes = act_bytes(w->cols);
+    int first, last;
+
+    if (!acts_wanted(c, w))
+        return in;
+    in.acts = c->acts.rows;
+    in.ld = bytes * (size_t)pieces;
+    pool_part(x.n * pieces, 1, ith, nth, &first, &last);
+    for (int u = first; u < last; u++)
+        c->k->act_pack(in.acts + (size_t)u * bytes,
+                       row_at(x, u / pieces) + (size_t)(u % pieces) * (size_t)w->cols, w->cols);
+    pool_barrier(c->pool);
+    return in;
+}
+
+Input acts_input(const Cpu *c, Rows x, const Weight *w, int ith, int nth)
+{
+    return x.n == 1 ? acts_own(c, x, w, ith) : acts_pieces(c, x, w, 1, ith, nth);
+}
+
+void acts_pack(const Cpu *c, Rows x, const Weight *w, int i)
+{
+    Input in = acts_packed(c, x, w);
+
+    if (in.acts)
+        c->k->act_pack(in.acts + (size_t)i * in.ld, row_at(x, i), w->cols);
+}
+
+Input acts_packed(const Cpu *c, Rows x, const Weight *w)
+{
+    return acts_wanted(c, w) ? (Input){ x, c->acts.rows, act_bytes(w->cols) }
+                             : (Input){ .rows = x };
+}
