@@ -7,6 +7,7 @@
 #include "../base/file.h"
 #include "../base/rng.h"
 #include "../text/bpe.h"
+#include "bench_fill.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,7 +27,9 @@ static const char header[] = "ctx_tokens,prefill_tokens,prefill_tps,gen_tokens,g
 
 typedef struct {
     const char *prompt_file, *csv;
-    int start, max, step, gen, sessions;
+    int start, max, gen, sessions;
+    int step, factor; /* from one context to the next: one of them is 0 */
+    int fill;         /* tokens of each context that are read; 0: all */
     bool ops;
     ModelOptions model;
 } BenchOptions;
@@ -41,6 +44,7 @@ typedef struct {
     Tokens text;
     Bytes *csv;
     double prefill_s; /* since the sessions were empty */
+    BenchSeed seed;   /* --fill */
 } Bench;
 
 /* ---- the text ----------------------------------------------------------------------- */
@@ -95,6 +99,20 @@ static double since(int64_t start) { return (double)(clock_ns() - start) * 1e-9;
 static bool not_interrupted(ds4_err *err)
 {
     return !cli_interrupted() || fail(err, DS4_ECANCELED, "interrupted");
+}
+
+/* With --fill: made-up states up to where reading begins. Untimed. */
+static bool fill(Bench *b, int ctx, ds4_err *err)
+{
+    const int n = MAX(0, ctx - b->o->fill) / DS4_STATE_UNIT * DS4_STATE_UNIT;
+    b->prefill_s = 0;
+    for (int i = 0; i < b->n; i++) {
+        if (!not_interrupted(err) ||
+            !bench_fill(&b->seed, b->engine, b->session[i], b->text.id, n, err))
+            return false;
+    }
+    cli_progress_end();
+    return true;
 }
 
 /* Every session reads on up to ctx tokens. */
@@ -173,16 +191,18 @@ static bool print_ops(Bench *b, const char *what, int tokens, ds4_err *err)
     const ds4_op_time *op = ds4_engine_ops(b->engine, &n);
     for (int i = 0; i < n; i++)
         total += op[i].ns;
-    bytes_printf(&text, "# %s, %d tokens: %.1f ms\n# %-14s %8s %10s %7s %10s %8s\n", what, tokens,
-                 (double)total * 1e-6, "op", "calls", "ms", "share", "bytes", "GB/s");
+    bytes_printf(&text, "# %s, %d tokens: %.1f ms\n# %-14s %8s %10s %7s %10s %8s %10s %8s\n", what,
+                 tokens, (double)total * 1e-6, "op", "calls", "ms", "share", "bytes", "GB/s",
+                 "MMAC", "GMAC/s");
     for (int i = 0; i < n; i++) {
         char size[16];
         if (op[i].calls)
-            bytes_printf(&text, "# %-14s %8llu %10.2f %6.1f%% %10s %8.2f\n", op[i].op,
-                         (unsigned long long)op[i].calls, (double)op[i].ns * 1e-6,
-                         total ? 100.0 * (double)op[i].ns / (double)total : 0,
-                         cli_size(size, op[i].bytes),
-                         op[i].ns ? (double)op[i].bytes / (double)op[i].ns : 0);
+            bytes_printf(
+                &text, "# %-14s %8llu %10.2f %6.1f%% %10s %8.2f %10.1f %8.2f\n", op[i].op,
+                (unsigned long long)op[i].calls, (double)op[i].ns * 1e-6,
+                total ? 100.0 * (double)op[i].ns / (double)total : 0, cli_size(size, op[i].bytes),
+                op[i].ns ? (double)op[i].bytes / (double)op[i].ns : 0, (double)op[i].macs * 1e-6,
+                op[i].ns ? (double)op[i].macs / (double)op[i].ns : 0);
     }
     bool ok = text.failed ? fail(err, DS4_ENOMEM, "no memory for the table of ops")
                           : cli_out(text.p, text.n, err);
@@ -197,12 +217,20 @@ static bool measure(Bench *b, int ctx, ds4_err *err)
 {
     Row r = { .ctx = ctx };
     bool ops = b->o->ops;
+    if (b->o->fill && !fill(b, ctx, err))
+        return false;
     if (ops)
         ds4_engine_ops_reset(b->engine);
     if (!prefill(b, ctx, &r, err) || (ops && !print_ops(b, "prefill", r.prefill, err)) ||
         !decode(b, &r, err) || (ops && !print_ops(b, "decode", r.gen, err)))
         return false;
-    return print_row(b, &r, err) && take_back(b, ctx, err);
+    return print_row(b, &r, err) && (b->o->fill || take_back(b, ctx, err));
+}
+
+/* A context is 2^23 at most. */
+static int next_context(const BenchOptions *o, int ctx)
+{
+    return o->factor ? ctx * o->factor : ctx + o->step;
 }
 
 /* From empty sessions up to --ctx-max, n sessions side by side. */
@@ -213,11 +241,9 @@ static bool walk(Bench *b, int n, ds4_err *err)
     b->prefill_s = 0;
     for (int i = 0; i < n; i++)
         ds4_session_rewind(b->session[i], 0);
-    for (int ctx = o->start; ctx <= o->max; ctx += o->step) {
+    for (int ctx = o->start; ctx <= o->max; ctx = next_context(o, ctx)) {
         if (!measure(b, ctx, err))
             return false;
-        if (ctx > o->max - o->step)
-            break;
     }
     return true;
 }
@@ -225,7 +251,12 @@ static bool walk(Bench *b, int n, ds4_err *err)
 static bool walk_all(Bench *b, ds4_err *err)
 {
     bytes_str(b->csv, header);
-    if (!cli_out(header, sizeof header - 1, err) || !walk(b, 1, err))
+    if (b->o->fill)
+        bytes_printf(b->csv, "# read: the last %d tokens of each context; made up: the rest\n",
+                     b->o->fill);
+    if (b->csv->failed)
+        return fail(err, DS4_ENOMEM, "no memory for the table");
+    if (!cli_out(b->csv->p, b->csv->n, err) || !walk(b, 1, err))
         return false;
     return b->o->sessions < 2 || walk(b, b->o->sessions, err);
 }
@@ -277,6 +308,7 @@ static bool bench(BenchOptions *o, ds4_err *err)
     free((void *)b.session);
     free(b.work);
     free(b.next);
+    bench_seed_release(&b.seed);
     tokens_release(&b.text);
     bytes_release(&csv);
     return ok;
@@ -287,6 +319,10 @@ static bool bench(BenchOptions *o, ds4_err *err)
 static int settle(BenchOptions *o)
 {
     ds4_options *e = &o->model.engine;
+    if (o->step && o->factor)
+        return cli_usage_error("--step-incr and --step-mul contradict each other");
+    if (!o->step && !o->factor)
+        o->step = 512;
     if (o->start > o->max)
         return cli_usage_error("--ctx-start %d is more than --ctx-max %d", o->start, o->max);
     if (e->context && e->context < o->max + o->gen)
@@ -306,7 +342,7 @@ static int settle(BenchOptions *o)
 
 int cmd_bench(int argc, char **argv)
 {
-    BenchOptions o = { .start = 512, .max = 2048, .step = 512, .gen = 32, .sessions = 1 };
+    BenchOptions o = { .start = 512, .max = 2048, .gen = 32, .sessions = 1 };
     const Option options[] = {
         { OPT_TITLE, "Bench", NULL, NULL, NULL, 0, 0 },
         { OPT_STR, "--prompt-file", "FILE", &o.prompt_file,
@@ -314,6 +350,12 @@ int cmd_bench(int argc, char **argv)
         { OPT_INT, "--ctx-start", "N", &o.start, "the first context; default 512", 1, 1 << 23 },
         { OPT_INT, "--ctx-max", "N", &o.max, "the last one; default 2048", 1, 1 << 23 },
         { OPT_INT, "--step-incr", "N", &o.step, "from one to the next; default 512", 1, 1 << 23 },
+        { OPT_INT, "--step-mul", "N", &o.factor, "or: each is N times the one before", 2, 128 },
+        { OPT_INT, "--fill", "N", &o.fill,
+          "read only about the last N tokens of each context. The state before them is made up of "
+          "the rows of 512 tokens, again and again: speed does not depend on what rows hold, so "
+          "long contexts are measured in seconds. first_token_ms counts what was read only",
+          1, 1 << 23 },
         { OPT_INT, "--gen-tokens", "N", &o.gen, "tokens decoded at each; default 32", 1, 65536 },
         { OPT_INT, "--sessions", "N", &o.sessions,
           "then the same again with N sessions that decode together", 1, 4096 },

@@ -199,7 +199,7 @@ static void picks_are_compared_as_lists(void **state)
     assert_int_equal(failures_of_picks(picks), 1);
 }
 
-static void timing_counts_calls_and_distinct_experts(void **state)
+static void timing_counts_calls_distinct_experts_and_products(void **state)
 {
     (void)state;
     Backend *be = timed_open(null_open(&shape, NULL), NULL);
@@ -219,6 +219,7 @@ static void timing_counts_calls_and_distinct_experts(void **state)
     assert_string_equal(t[OP_experts].op, "experts");
     assert_int_equal(t[OP_experts].calls, 1);
     assert_int_equal(t[OP_experts].bytes, 3 * 3 * 32 * 34);
+    assert_int_equal(t[OP_experts].macs, 4 * 3 * 32 * 32);
     timed_reset(be);
     assert_int_equal(timed_table(be, &n)[OP_experts].calls, 0);
     be->op->free(be, id);
@@ -233,7 +234,7 @@ int main(void)
         cmocka_unit_test(not_a_number_never_passes),
         cmocka_unit_test(a_device_is_judged_by_the_rounding_that_it_tells_of),
         cmocka_unit_test(picks_are_compared_as_lists),
-        cmocka_unit_test(timing_counts_calls_and_distinct_experts),
+        cmocka_unit_test(timing_counts_calls_distinct_experts_and_products),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
