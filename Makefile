@@ -82,7 +82,7 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 
 # ---- sources, lowest layer first; includes may only point to the left --------
 
-LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine store quantize server cli
+LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine store quantize server eval cli
 ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine
 kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx512 k_avx512_vbmi k_avx512_vnni
 kernel_files_aarch64 := k_neon

@@ -27,6 +27,8 @@ static const Command commands[] = {
     { "tokenize", cmd_tokenize, "text to token ids, and back" },
     { "render", cmd_render, "messages to the exact prompt" },
     { "parse", cmd_parse, "what a model said to its parts" },
+    { "score", cmd_score, "how likely a model holds texts and continuations" },
+    { "verify", cmd_verify, "a model beside reference vectors" },
     { "logits", cmd_logits, "raw logits of given tokens" },
     { "quantize", cmd_quantize, "a published checkpoint to a GGUF" },
     { "synth", cmd_synth, "a GGUF of random weights" },
