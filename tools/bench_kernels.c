@@ -9,8 +9,8 @@
  * What comes from memory is read in windows of 8 MiB of MIB (default 512), so
  * that a window has left the caches when its turn comes again. The best of many
  * short repetitions counts, since other programs may want the cores too.
- * FORMAT, "Q8_0" say, leaves out the others; --json writes a line for each figure, for
- * tools/bench_cpu. */
+ * ISA "-" is the best there is; FORMAT, "Q8_0" say, leaves out the others; --json
+ * writes a line for each figure, for tools/bench_cpu. */
 #include "../src/backend/cpu/acts.h"
 #include "../src/backend/cpu/kernels.h"
 #include "../src/quant/blocks.h"
@@ -303,7 +303,7 @@ int main(int argc, char **argv)
               .window = WINDOW,
               .bytes = (size_t)(argc > 3 ? MAX(1, atoi(argv[3]) / 8) : 64) * WINDOW };
     Pool *p = pool_new(argc > 2 ? atoi(argv[2]) : 0, &err);
-    j.k = p ? kernels_find(argc > 1 ? argv[1] : NULL, &err) : NULL;
+    j.k = p ? kernels_find(argc > 1 && strcmp(argv[1], "-") != 0 ? argv[1] : NULL, &err) : NULL;
     bool ok = j.k && (make_rows(&j, pool_threads(p)) || fail(&err, DS4_ENOMEM, "out of memory"));
     if (ok)
         bench(p, &j);
