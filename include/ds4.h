@@ -188,7 +188,8 @@ int ds4_session_stride(const ds4_session *s, int n);
 
 /* KV state to and from a stream. The format is versioned, checksummed and
  * device-neutral; it holds the tokens, the state and the last logits. A load
- * that fails leaves the session empty. */
+ * that fails leaves the session empty. A state that was computed on another
+ * device, or with ds4_options.exact or without, is a state like any other. */
 typedef struct {
     bool (*io)(void *user, void *data, size_t len); /* reads or writes all */
     void *user;

@@ -78,6 +78,7 @@ static ds4_engine *open_engine(const Ref *r, const char *isa, int rows)
                                                     .device = "cpu",
                                                     .isa = isa,
                                                     .threads = 2,
+                                                    .exact = true,
                                                     .context = LONG,
                                                     .max_rows = rows,
                                                     .max_logits = rows,

@@ -51,6 +51,7 @@ static int open_all(void **state)
                                                      .device = "cpu",
                                                      .context = 1280,
                                                      .threads = 2,
+                                                     .exact = true,
                                                      .max_rows = 256,
                                                      .max_logits = GREEDY,
                                                      .unrounded = true },

@@ -228,9 +228,12 @@ static void feed_forward(Tiny *t, Layer *l, int i)
 static void tiny_open(Tiny *t, const char *isa, int threads, bool rounding)
 {
     ds4_err err = { 0 };
-    const BackendOptions opt = {
-        .isa = isa, .threads = threads, .max_rows = T, .max_out = T, .max_context = CONTEXT
-    };
+    const BackendOptions opt = { .isa = isa,
+                                 .threads = threads,
+                                 .exact = true,
+                                 .max_rows = T,
+                                 .max_out = T,
+                                 .max_context = CONTEXT };
 
     *t = (Tiny){ .shape = tiny };
     t->shape.rounding = rounding;

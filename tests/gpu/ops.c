@@ -145,6 +145,7 @@ static void open_device(World *w)
     if (!gpu)
         fail_msg("%s", err.msg);
     opt.isa = big ? NULL : "scalar";
+    opt.exact = true;
     Backend *cpu = backend_open("cpu", s, &opt, &err);
     w->be = cpu ? check_open(gpu, cpu, &err) : NULL;
     if (!w->be || !model_init(&w->model, &w->gguf, s, w->be, NULL, NULL, &err) ||

@@ -29,12 +29,13 @@ typedef struct {
     Kind kind[N_KINDS];
 } Toys;
 
-static void open_kind(Toys *t, int kind)
+static void open_kind(Toys *t, int kind, bool exact)
 {
     Kind *k = &t->kind[kind];
 
     k->engine =
         toy_open(&t->gguf, (ds4_options){ .isa = kind == FAST ? kernels_list()[0] : "scalar",
+                                          .exact = exact,
                                           .context = N + 128,
                                           .max_rows = kind == FAST ? 96 : 256,
                                           .sessions = SLOTS });
@@ -51,19 +52,23 @@ static int open_toys(void **state)
     t.gguf = toy_gguf("q8", 3);
     t.text = toy_tokens(N + 128, 0);
     for (int i = 0; i < N_KINDS; i++)
-        open_kind(&t, i);
+        open_kind(&t, i, false);
     *state = &t;
     return 0;
+}
+
+static void close_kind(Kind *k)
+{
+    ds4_engine_close(k->engine);
+    free(k->want);
 }
 
 static int close_toys(void **state)
 {
     Toys *t = *state;
 
-    for (int i = 0; i < N_KINDS; i++) {
-        ds4_engine_close(t->kind[i].engine);
-        free(t->kind[i].want);
-    }
+    for (int i = 0; i < N_KINDS; i++)
+        close_kind(&t->kind[i]);
     bytes_release(&t->gguf);
     free(t->text);
     return 0;
@@ -529,10 +534,13 @@ static void marks_where_turns_end_and_chunks_end_last(void **state)
 
 /* ---- devices that wrap another ------------------------------------------------------------------ */
 
+/* A check goes on from its reference's values, which are of F32 activations. */
 static void pieces_pass_through_every_decorator(void **state)
 {
-    Toys *t = *state;
+    const Toys *all = *state;
+    Toys exact = { .gguf = all->gguf, .text = all->text }, *t = &exact;
     static const char *const devices[] = { "timed:cpu", "check:cpu", "null", "timed:null" };
+    open_kind(t, SCALAR, true);
     Store st = store_of(t->kind[SCALAR].engine, t->text, 640, 256);
 
     for (size_t i = 0; i < COUNT(devices); i++) {
@@ -540,6 +548,7 @@ static void pieces_pass_through_every_decorator(void **state)
         const ds4_options opt = { .device = devices[i],
                                   .isa = computes ? "scalar" : NULL,
                                   .threads = computes,
+                                  .exact = true,
                                   .context = 1024,
                                   .max_rows = 64,
                                   .max_logits = 64,
@@ -561,6 +570,7 @@ static void pieces_pass_through_every_decorator(void **state)
         ds4_engine_close(e);
     }
     store_drop(&st);
+    close_kind(&t->kind[SCALAR]);
 }
 
 /* ---- the bundled model ------------------------------------------------------------------------------ */
