@@ -4,8 +4,8 @@
  * code. All that is wrong with a file is reported at once, one line a tensor. */
 #ifndef MODEL_H
 #define MODEL_H
-#include "../gguf/gguf.h"
 #include "../ops/ops.h"
+#include "shape.h"
 
 typedef struct {
     Shape shape;
@@ -15,9 +15,6 @@ typedef struct {
     Layer layer[MAX_LAYERS];
     Buf vectors; /* device memory that all vectors and hash tables lie in */
 } Model;
-
-/* The dimensions from metadata; checks that they make sense together. */
-bool shape_read(Shape *s, const Gguf *g, ds4_err *err);
 
 typedef struct {
     uint64_t weights; /* of all tensors of the model, in the file */

@@ -4,7 +4,7 @@
  * arrays may be longer than the model has layers (they count draft layers),
  * and what would make two implementations disagree is refused by name. After
  * the checks below no product of two dimensions overflows an int. */
-#include "model.h"
+#include "shape.h"
 #include <math.h>
 #include <stdio.h>
 

@@ -9,6 +9,9 @@
 
 static const Str SUMS = { ".in_sum2", 8 }, COUNTS = { ".counts", 7 };
 
+/* The model has 1328 tensors, of which each expert may have an entry of its own. */
+enum { MAX_ENTRIES = 1 << 16 };
+
 /* ---- in memory --------------------------------------------------------------- */
 
 static void release_entry(ImatrixEntry *e)
@@ -57,6 +60,10 @@ ImatrixEntry *imatrix_add(Imatrix *m, Str name, int n_experts, int n_columns, ds
         n_columns < 1) {
         fail(err, DS4_EFORMAT, "importance: %d x %d values under a name of %zu bytes", n_experts,
              n_columns, name.n);
+        return NULL;
+    }
+    if (m->n == MAX_ENTRIES) {
+        fail(err, DS4_EFORMAT, "importance: more than %d entries", MAX_ENTRIES);
         return NULL;
     }
     if (imatrix_find(m, name)) {

@@ -19,7 +19,8 @@ typedef struct {
     Arena arena;
 } Plan;
 
-bool plan_make(Plan *p, const Shape *s, const Recipe *r, ds4_err *err);
+/* types: the user's own, or NULL; each of them must decide about a tensor. */
+bool plan_make(Plan *p, const Shape *s, const Recipe *r, const TypeRules *types, ds4_err *err);
 void plan_release(Plan *p);
 
 /* Enter the tensors into a GGUF under construction, which fixes their places.

@@ -80,7 +80,7 @@ static bool matches(const char *pattern, const char *s)
 
 static bool is_late(int layer, int n_layers) { return layer >= n_layers * 37 / 43; }
 
-static int fitting(int type, uint64_t row)
+int recipe_fitting(int type, uint64_t row)
 {
     static const int fallbacks[] = { QUANT_Q8_0, QUANT_F16 };
     const QuantFormat *f = quant_format(type);
@@ -108,5 +108,34 @@ int recipe_type(const Recipe *r, const TensorSpec *t, int n_layers, int *wanted)
     }
     if (wanted)
         *wanted = type;
-    return fitting(type, t->dims[0]);
+    return recipe_fitting(type, t->dims[0]);
+}
+
+bool type_rules_add(TypeRules *t, const char *text, ds4_err *err)
+{
+    const char *mark = strrchr(text, '=');
+    const size_t n = mark ? (size_t)(mark - text) : 0;
+    if (t->n == MAX_TYPE_RULES)
+        return fail(err, DS4_EINVAL, "more than %d types of tensors", MAX_TYPE_RULES);
+    if (n < 1 || n >= sizeof t->rule[0].pattern)
+        return fail(err, DS4_EINVAL, "%.80s is not PATTERN=TYPE", text);
+    int type = quant_type(str_of(mark + 1));
+    if (type < 0 || !quant_format(type)->encode)
+        return fail(err, DS4_EINVAL,
+                    "no type %.40s: it is one of f32 f16 bf16 q8_0 q4_k q2_k iq2_xxs mxfp4",
+                    mark + 1);
+    memcpy(t->rule[t->n].pattern, text, n);
+    t->rule[t->n].pattern[n] = '\0';
+    t->rule[t->n++].type = type;
+    return true;
+}
+
+int type_rules_find(const TypeRules *t, const TensorSpec *spec)
+{
+    if (spec->n_dims < 2 || spec->kind == KIND_ROUTE_HASH)
+        return -1;
+    for (size_t i = 0; i < t->n; i++)
+        if (matches(t->rule[i].pattern, spec->name))
+            return (int)i;
+    return -1;
 }

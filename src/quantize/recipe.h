@@ -26,8 +26,24 @@ const Recipe *recipe_find(const char *name, ds4_err *err);
 /* The i-th recipe, NULL after the last. */
 const Recipe *recipe_at(size_t i);
 
+/* A user's rules, "PATTERN=TYPE", which come before a recipe's for matrices; vectors
+ * and hash tables stay as they are. */
+enum { MAX_TYPE_RULES = 32 };
+typedef struct {
+    struct {
+        char pattern[64];
+        int type; /* enum Quant */
+    } rule[MAX_TYPE_RULES];
+    size_t n;
+} TypeRules;
+bool type_rules_add(TypeRules *t, const char *text, ds4_err *err);
+/* The first that decides about the tensor; -1: none. */
+int type_rules_find(const TypeRules *t, const TensorSpec *spec);
+
 /* The format of a tensor; *wanted (may be NULL) is what the recipe says
  * before any fallback. n_layers: of the model. */
 int recipe_type(const Recipe *r, const TensorSpec *t, int n_layers, int *wanted);
+/* What is nearest to a format that a row of so many values fits. */
+int recipe_fitting(int type, uint64_t row);
 
 #endif

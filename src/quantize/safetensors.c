@@ -174,6 +174,7 @@ bool st_parse(StFile *f, const void *p, size_t n, ds4_err *err)
     if (len > n - 8 || len > MAX_HEADER)
         return fail(err, DS4_EFORMAT, "a header of %llu bytes in a file of %zu",
                     (unsigned long long)len, n);
+    f->data_offset = 8 + len;
 
     struct json_object *root =
         json_parse((Str){ (const char *)b + 8, (size_t)len }, 8, "header", err);

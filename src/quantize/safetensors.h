@@ -45,6 +45,7 @@ typedef struct {
 typedef struct {
     StTensor *tensor;
     size_t n;
+    uint64_t data_offset; /* of the data section in the file */
     Arena arena;
 } StFile;
 

@@ -4,6 +4,8 @@
 #include "../quant/quant.h"
 #include <math.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { FP8_BLOCK = 128, FP4_BLOCK = 32 };
 
@@ -79,7 +81,7 @@ static bool check_source(const Source *s, int n_dims, const uint64_t *dims, ds4_
 enum SourceFound source_find(Source *s, const Checkpoint *c, const char *name, int n_dims,
                              const uint64_t *dims, ds4_err *err)
 {
-    *s = (Source){ checkpoint_find(c, name), find_scale(c, name) };
+    *s = (Source){ .weight = checkpoint_find(c, name), .scale = find_scale(c, name) };
     if (!s->weight)
         return SOURCE_MISSING;
     return check_source(s, n_dims, dims, err) ? SOURCE_OK : SOURCE_WRONG;
@@ -98,6 +100,74 @@ enum SourceFound source_find_ids(Source *s, const Checkpoint *c, const char *nam
     }
     return has_shape(s->weight, 2, dims) || wrong_shape(s->weight, 2, dims, err) ? SOURCE_OK
                                                                                  : SOURCE_WRONG;
+}
+
+/* ---- of a GGUF -------------------------------------------------------------- */
+
+static bool right_dims(const GgufTensor *t, const uint64_t dims[3], ds4_err *err)
+{
+    if (memcmp(t->dims, dims, 3 * sizeof *dims) == 0 && t->dims[3] == 1)
+        return true;
+    return fail(err, DS4_EFORMAT,
+                "tensor %.*s has the dimensions %llu %llu %llu, expected "
+                "%llu %llu %llu",
+                STR_ARG(t->name), (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
+                (unsigned long long)t->dims[2], (unsigned long long)dims[0],
+                (unsigned long long)dims[1], (unsigned long long)dims[2]);
+}
+
+enum SourceFound source_find_gguf(Source *s, const Gguf *g, const char *name, int part,
+                                  const uint64_t dims[3], bool ids, ds4_err *err)
+{
+    const GgufTensor *t = gguf_tensor(g, name);
+    const QuantFormat *f = t ? quant_format(t->type) : NULL;
+    *s = (Source){ .gguf = t, .first = (uint64_t)part * dims[1] };
+    if (!t)
+        return SOURCE_MISSING;
+    if (ids ? t->type != QUANT_I32 : !f || !f->decode) {
+        fail(err, DS4_EFORMAT, "tensor %s is %s, which %s", name, quant_name(t->type),
+             ids ? "names no experts" : "cannot be read");
+        return SOURCE_WRONG;
+    }
+    if (!right_dims(t, dims, err))
+        return SOURCE_WRONG;
+    s->row_bytes = t->bytes / (dims[1] * dims[2]);
+    return SOURCE_OK;
+}
+
+static const unsigned char *gguf_row(const Source *s, uint64_t r)
+{
+    return s->gguf->data + (s->first + r) * s->row_bytes;
+}
+
+const unsigned char *source_raw(const Source *s, uint64_t r, int type)
+{
+    return s->gguf && s->gguf->type == type ? gguf_row(s, r) : NULL;
+}
+
+const char *source_type(const Source *s)
+{
+    return s->gguf ? quant_name(s->gguf->type) : st_type_name(s->weight->type);
+}
+
+/* MXFP4 is how the routed experts were trained. */
+bool source_lossy(const Source *s)
+{
+    return s->gguf && quant_format(s->gguf->type)->block_len > 1 && s->gguf->type != QUANT_MXFP4;
+}
+
+void source_forget(const Source *s, uint64_t r, uint64_t n, uint64_t cols)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    const unsigned char *data = s->gguf ? s->gguf->data : s->weight->data;
+    uint64_t row = s->gguf ? s->row_bytes
+                           : s->weight->bytes /
+                                 (s->weight->count / (s->weight->type == ST_I8 ? cols / 2 : cols));
+    uintptr_t from = (uintptr_t)(data + (s->first + r) * row), to = from + n * row;
+    from = (from + page - 1) / page * page;
+    to = to / page * page;
+    if (to > from)
+        madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 /* ---- rows ---------------------------------------------------------------- */
@@ -141,7 +211,9 @@ static void plain_row(const Source *s, uint64_t r, float *out, size_t n)
 
 bool source_row(const Source *s, uint64_t r, float *out, size_t n)
 {
-    if (s->weight->type == ST_F8_E4M3)
+    if (s->gguf)
+        quant_format(s->gguf->type)->decode(out, gguf_row(s, r), n);
+    else if (s->weight->type == ST_F8_E4M3)
         fp8_row(s, r, out, n);
     else if (s->weight->type == ST_I8)
         fp4_row(s, r, out, n);
@@ -156,8 +228,8 @@ bool source_row(const Source *s, uint64_t r, float *out, size_t n)
 
 bool source_ids(const Source *s, uint64_t r, int32_t *out, size_t n, int limit)
 {
-    const size_t size = (size_t)st_type_size(s->weight->type);
-    const unsigned char *p = s->weight->data + r * n * size;
+    const size_t size = s->gguf ? sizeof *out : (size_t)st_type_size(s->weight->type);
+    const unsigned char *p = s->gguf ? gguf_row(s, r) : s->weight->data + r * n * size;
     for (size_t i = 0; i < n; i++, p += size) {
         uint64_t v = 0;
         for (size_t k = size; k-- > 0;)
@@ -173,7 +245,7 @@ bool source_ids(const Source *s, uint64_t r, int32_t *out, size_t n, int limit)
 
 bool source_is_fp4(const Source *s)
 {
-    return s->weight->type == ST_I8 && s->scale->type == ST_F8_E8M0;
+    return s->weight && s->weight->type == ST_I8 && s->scale->type == ST_F8_E8M0;
 }
 
 bool source_mxfp4(const Source *s, uint64_t r, unsigned char *out, size_t n)

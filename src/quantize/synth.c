@@ -221,7 +221,7 @@ static bool synth_begin(Synth *y, const SynthOptions *opt, ds4_err *err)
 {
     const Recipe *r = recipe_find(opt->recipe, err);
     *y = (Synth){ 0 };
-    return r && check_shape(opt->shape, err) && plan_make(&y->plan, opt->shape, r, err) &&
+    return r && check_shape(opt->shape, err) && plan_make(&y->plan, opt->shape, r, NULL, err) &&
            make_header(&y->plan, opt, &y->header, &y->data, err);
 }
 

@@ -16,7 +16,7 @@ static void flash_plan(Plan *p, const char *recipe)
     const Recipe *r = recipe_find(recipe, &err);
     assert_non_null(r);
     assert_true(synth_shape(&s, "flash", 0, &err));
-    assert_true(plan_make(p, &s, r, &err));
+    assert_true(plan_make(p, &s, r, NULL, &err));
 }
 
 /* The list between its comment lines; *total from the last one. */

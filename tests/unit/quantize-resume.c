@@ -1,0 +1,308 @@
+/* Conversions that are cancelled, killed and taken up again give the file that one attempt gives. */
+#include "../checkpoint.h"
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+/* Asked after each batch of rows: what to do at which. */
+static int batch, stop_at, kill_at;
+static Bytes notes;
+
+static bool ask(void)
+{
+    batch++;
+    if (batch == kill_at)
+        raise(SIGKILL);
+    return batch == stop_at;
+}
+
+static void keep_note(void *user, const char *line)
+{
+    (void)user;
+    bytes_printf(&notes, "%s\n", line);
+}
+
+static ConvertOptions options(const Made *m, const char *recipe)
+{
+    batch = stop_at = kill_at = 0;
+    bytes_clear(&notes);
+    return (ConvertOptions){
+        .in = m->dir, .recipe = recipe, .threads = 2, .mark_ms = 1, .note = keep_note, .stop = ask
+    };
+}
+
+static bool run(const ConvertOptions *opt, const char *out, ds4_err *err)
+{
+    Convert c;
+    bool ok = convert_open(&c, opt, err);
+    if (ok) {
+        ok = convert_write(&c, out, err);
+        convert_close(&c);
+    }
+    bytes_byte(&notes, 0);
+    return ok;
+}
+
+static void must(bool ok, const ds4_err *err)
+{
+    if (!ok)
+        fail_msg("%s", err->msg);
+}
+
+static void same_files(const char *a, const char *b)
+{
+    Map x, y;
+    ds4_err err = { 0 };
+    must(map_open(&x, a, &err) && map_open(&y, b, &err), &err);
+    assert_int_equal(x.n, y.n);
+    assert_memory_equal(x.p, y.p, x.n);
+    map_close(&x);
+    map_close(&y);
+}
+
+static bool is_there(const Made *m, const char *name)
+{
+    return access(path_in(m, name), F_OK) == 0;
+}
+
+/* The embedding alone is three batches, so that rows of a tensor are taken up, too. */
+static void begin(Made *m)
+{
+    ds4_err err = { 0 };
+    make(m, (Slip){ .vocab = 20000 });
+    ConvertOptions opt = options(m, "f32");
+    opt.stop = NULL;
+    must(run(&opt, path_in(m, "whole.gguf"), &err), &err);
+}
+
+static void killed_at_any_time_it_goes_on_to_the_same_file(void **state)
+{
+    (void)state;
+    static const int when[] = { 1, 2, 3, 9, 40, 90 };
+    Made m;
+    ds4_err err = { 0 };
+    begin(&m);
+    for (size_t i = 0; i < COUNT(when); i++) {
+        ConvertOptions opt = options(&m, "f32");
+        int status;
+        pid_t child = fork();
+        if (child == 0) {
+            kill_at = when[i];
+            usleep(2000); /* marks are a millisecond apart */
+            run(&opt, path_in(&m, "out.gguf"), &err);
+            _exit(0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        assert_false(is_there(&m, "out.gguf"));
+        assert_true(is_there(&m, "out.gguf.part"));
+        if (when[i] > 3) { /* it was marked that the embedding is done */
+            Bytes journal = { 0 };
+            assert_true(file_read(&journal, path_in(&m, "out.gguf.part.journal"), 10000, &err));
+            bytes_byte(&journal, 0);
+            assert_non_null(strstr(journal.p, "\ndone "));
+            bytes_release(&journal);
+        }
+        opt.threads = 1 + (int)i % 3;
+        must(run(&opt, path_in(&m, "out.gguf"), &err), &err);
+        same_files(path_in(&m, "out.gguf"), path_in(&m, "whole.gguf"));
+        assert_false(is_there(&m, "out.gguf.part") || is_there(&m, "out.gguf.part.journal"));
+        unlink(path_in(&m, "out.gguf"));
+    }
+    unmake(&m);
+}
+
+static void canceled_at_any_batch_it_goes_on_there(void **state)
+{
+    (void)state;
+    Made m;
+    ds4_err err = { 0 };
+    begin(&m);
+    for (int at = 1; at < 150; at += 7) {
+        ConvertOptions opt = options(&m, "f32");
+        stop_at = at;
+        if (run(&opt, path_in(&m, "out.gguf"), &err)) {
+            assert_true(at > 60); /* there are fewer batches */
+            unlink(path_in(&m, "out.gguf"));
+            continue;
+        }
+        assert_int_equal(err.code, DS4_ECANCELED);
+        assert_non_null(strstr(notes.p, "out.gguf.part keeps"));
+        stop_at = 0;
+        must(run(&opt, path_in(&m, "out.gguf"), &err), &err);
+        same_files(path_in(&m, "out.gguf"), path_in(&m, "whole.gguf"));
+        unlink(path_in(&m, "out.gguf"));
+    }
+    unmake(&m);
+}
+
+/* Cancelled after some batches. */
+static void leave_part(const Made *m, const char *recipe, int at)
+{
+    ds4_err err;
+    ConvertOptions opt = options(m, recipe);
+    stop_at = at;
+    assert_false(run(&opt, path_in(m, "out.gguf"), &err));
+    assert_int_equal(err.code, DS4_ECANCELED);
+}
+
+static void append(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "ab");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+/* Bytes that the journal does not vouch for are written again, those it does are not. */
+static void only_the_journal_is_believed(void **state)
+{
+    (void)state;
+    Made m;
+    ds4_err err = { 0 };
+    begin(&m);
+    leave_part(&m, "f32", 20);
+    append(path_in(&m, "out.gguf.part"), "rubbish");
+    append(path_in(&m, "out.gguf.part.journal"), "done 99999999"); /* without an end */
+    ConvertOptions opt = options(&m, "f32");
+    must(run(&opt, path_in(&m, "out.gguf"), &err), &err);
+    same_files(path_in(&m, "out.gguf"), path_in(&m, "whole.gguf"));
+
+    leave_part(&m, "f32", 20);
+    FILE *f = fopen(path_in(&m, "out.gguf.part"), "r+b");
+    assert_non_null(f);
+    fseek(f, 1000000, SEEK_SET); /* in the embedding, which is done */
+    fputs("changed", f);
+    fclose(f);
+    must(run(&opt, path_in(&m, "out.gguf"), &err), &err);
+    Bytes b = { 0 };
+    assert_true(file_read(&b, path_in(&m, "out.gguf"), 1 << 28, &err));
+    assert_memory_equal(b.p + 1000000, "changed", 7);
+    bytes_release(&b);
+
+    leave_part(&m, "f32", 20);
+    append(path_in(&m, "out.gguf.part.journal"), "done 99999999\n");
+    assert_false(run(&opt, path_in(&m, "out.gguf"), &err));
+    assert_non_null(strstr(err.msg, "and its journal knows of 99999999: --restart"));
+    unmake(&m);
+}
+
+static void other_work_is_not_gone_on_with(void **state)
+{
+    (void)state;
+    Made m;
+    ds4_err err = { 0 };
+    TypeRules rules = { 0 };
+    begin(&m);
+    assert_true(type_rules_add(&rules, "*attn_q_a*=f16", &err));
+    ConvertOptions opt = options(&m, "f32"), other[4] = { opt, opt, opt, opt };
+    other[0].recipe = "q8";
+    other[1].name = "another";
+    other[2].types = &rules;
+    for (size_t i = 0; i < COUNT(other); i++) {
+        leave_part(&m, "f32", 20);
+        if (i == 3) { /* another input */
+            append(path_in(&m, "part-1.safetensors"), "longer");
+        }
+        assert_false(run(&other[i], path_in(&m, "out.gguf"), &err));
+        assert_non_null(strstr(err.msg, "was begun with other options, another input or another"));
+        assert_true(is_there(&m, "out.gguf.part"));
+    }
+    other[0].restart = true;
+    must(run(&other[0], path_in(&m, "out.gguf"), &err), &err);
+    assert_false(is_there(&m, "out.gguf.part"));
+    unmake(&m);
+}
+
+static void two_processes_do_not_write_one_file(void **state)
+{
+    (void)state;
+    Made m;
+    ds4_err err = { 0 };
+    begin(&m);
+    leave_part(&m, "f32", 20);
+    FILE *f = fopen(path_in(&m, "out.gguf.part"), "r+b");
+    assert_int_equal(flock(fileno(f), LOCK_EX), 0);
+    ConvertOptions opt = options(&m, "f32");
+    assert_false(run(&opt, path_in(&m, "out.gguf"), &err));
+    assert_non_null(strstr(err.msg, "is being written by another process"));
+    fclose(f);
+    must(run(&opt, path_in(&m, "out.gguf"), &err), &err);
+    unmake(&m);
+}
+
+static void what_another_attempt_cannot_mend_leaves_nothing(void **state)
+{
+    (void)state;
+    Made m;
+    ds4_err err = { 0 };
+    make(&m, (Slip){ .nan = "layers.3.attn.compressor.wkv.weight" });
+    ConvertOptions opt = options(&m, "f32");
+    assert_false(run(&opt, path_in(&m, "out.gguf"), &err));
+    assert_non_null(strstr(err.msg, "infinite or no number"));
+    assert_false(is_there(&m, "out.gguf") || is_there(&m, "out.gguf.part"));
+    assert_false(is_there(&m, "out.gguf.part.journal"));
+    unmake(&m);
+}
+
+/* ---- memory -------------------------------------------------------------------- */
+
+/* In a process of its own, which tells its largest resident memory. */
+static long peak_kb(const Made *m)
+{
+    struct rusage use;
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        ds4_err err = { 0 };
+        ConvertOptions opt = { .in = m->dir, .recipe = "q8", .threads = 2 };
+        bool ok = run(&opt, path_in(m, "out.gguf"), &err);
+        if (!ok)
+            fprintf(stderr, "%s\n", err.msg);
+        _exit(ok ? 0 : 1);
+    }
+    assert_int_equal(wait4(child, &status, 0, &use), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+#ifdef __APPLE__
+    return use.ru_maxrss / 1024;
+#else
+    return use.ru_maxrss;
+#endif
+}
+
+static void memory_does_not_grow_with_the_model(void **state)
+{
+    (void)state;
+    Made m;
+    make(&m, (Slip){ .vocab = 300000, .holes = true });
+    const long kb = peak_kb(&m);
+    struct stat st;
+    assert_int_equal(stat(path_in(&m, "out.gguf"), &st), 0);
+    print_message("%ld MB of memory for %lld MB in, %lld MB out\n", kb / 1024,
+                  (long long)(300000ll * (256 * 4 + 32) >> 20), (long long)st.st_size >> 20);
+    assert_true(kb < 128 * 1024);
+    unmake(&m);
+}
+
+static int free_notes(void **state)
+{
+    (void)state;
+    bytes_release(&notes);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(killed_at_any_time_it_goes_on_to_the_same_file),
+        cmocka_unit_test(canceled_at_any_batch_it_goes_on_there),
+        cmocka_unit_test(only_the_journal_is_believed),
+        cmocka_unit_test(other_work_is_not_gone_on_with),
+        cmocka_unit_test(two_processes_do_not_write_one_file),
+        cmocka_unit_test(what_another_attempt_cannot_mend_leaves_nothing),
+        cmocka_unit_test(memory_does_not_grow_with_the_model),
+    };
+    return cmocka_run_group_tests(tests, NULL, free_notes);
+}
