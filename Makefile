@@ -84,7 +84,7 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 
 LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine store quantize server eval cli
 ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine
-kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx512 k_avx512_vbmi k_avx512_vnni
+kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx512 k_avx512_vbmi k_avx512_vnni k_avx2_index k_avx512_index
 kernel_files_aarch64 := k_neon
 kernel_files_arm64   := k_neon
 all_kernels := $(kernel_files_x86_64) $(kernel_files_aarch64)
@@ -139,6 +139,8 @@ AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl $(AVX2)
 $(B)/obj/backend/cpu/k_avx512.o: ISA = $(AVX512)
 $(B)/obj/backend/cpu/k_avx512_vbmi.o: ISA = $(AVX512) -mavx512vbmi
 $(B)/obj/backend/cpu/k_avx512_vnni.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni
+$(B)/obj/backend/cpu/k_avx2_index.o: ISA = $(AVX2)
+$(B)/obj/backend/cpu/k_avx512_index.o: ISA = $(AVX512) -mavx512vnni
 $(B)/obj/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ISA) $(if $(ISA),$(KERNEL_SAN)) -c -o $@ $<
@@ -275,6 +277,8 @@ $(B)/limits: $(B)/obj/tools/limits.o $(B)/obj/tools/machine.o $(call libs,base)
 	$(CC) -o $@ $(filter %.o,$^) $(call libs,base) $(ALL_LIBS)
 $(B)/bench_kernels: $(B)/obj/tools/bench_kernels.o $(B)/obj/tools/machine.o $(call libs,base quant backend/cpu)
 	$(CC) -o $@ $(filter %.o,$^) $(call libs,backend/cpu quant base) $(ALL_LIBS)
+$(B)/bench_attend: $(B)/obj/tools/bench_attend.o $(B)/obj/tools/machine.o $(call libs,base quant ops backend/cpu)
+	$(CC) -o $@ $(filter %.o,$^) $(call libs,backend/cpu ops quant base) $(ALL_LIBS)
 
 # How long a session's state takes out, in and from session to session.
 $(B)/bench_state: tools/bench_state.c $(call libs,$(ENGINE_LAYERS))

@@ -50,6 +50,11 @@ static void lay_out_attention(Cpu *c, Layout *l, Layout at[4])
     c->select.tile = take(&at[1], threads * KV_TILE, s->idx_dim);
     c->select.dot = take(&at[1], threads * KV_TILE, s->idx_heads);
     c->select.need = layout_take(&at[1], rows, 1, sizeof(int));
+    c->select.block =
+        layout_take(&at[1], rows * u(s->idx_heads), u(s->idx_dim / IDX_BLOCK), sizeof(IdxBlock));
+    c->select.of.at = layout_take(&at[1], threads, u(s->idx_topk), sizeof(int32_t));
+    c->select.of.key = take(&at[1], threads, s->idx_topk);
+    c->select.of.n = layout_take(&at[1], threads, 1, sizeof(int));
 
     c->attend.tile = take(&at[2], threads * KV_TILE, s->head_dim);
     c->attend.score = take(&at[2], threads * KV_TILE, s->n_heads);

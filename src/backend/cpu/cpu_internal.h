@@ -45,7 +45,14 @@ typedef struct {
 } PoolScratch;
 /* The best of each thread's part of one row's scores. */
 typedef struct {
-    float *q, *w;      /* [rows][idx_heads][idx_dim], [rows][idx_heads] */
+    int32_t *at; /* [threads][idx_topk] */
+    float *key;  /* [threads][idx_topk] */
+    int *n;      /* [threads] */
+} Candidates;
+typedef struct {
+    float *q, *w;    /* [rows][idx_heads][idx_dim], [rows][idx_heads] */
+    IdxBlock *block; /* [rows][idx_heads][idx_dim / IDX_BLOCK] */
+    Candidates of;
     float *score;      /* [select_rows][select_cap] */
     float *tile, *dot; /* [thread][KV_TILE][idx_dim], [thread][idx_heads][KV_TILE] */
     int *need;         /* [rows] those with more visible rows than idx_topk */

@@ -6,6 +6,7 @@
  * register without masking. */
 #include "k_avx2_i8.h"
 #include "floats_x86.h"
+#include "k_index.h"
 #include "vectors_x86.h"
 #include "../../quant/blocks.h"
 #include "../../quant/fp8.h"
@@ -228,4 +229,6 @@ const Kernels kernels_avx2 = {
     .axpy = axpy,
     .kv_unpack = kv_unpack,
     .idx_unpack = idx_unpack,
+    .idx_query = avx2_idx_query,
+    .idx_scores = avx2_idx_scores,
 };

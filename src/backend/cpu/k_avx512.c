@@ -7,6 +7,7 @@
 #include "k_avx512_vbmi.h"
 #include "k_avx512_vnni.h"
 #include "floats_x86.h"
+#include "k_index.h"
 #include "vectors_x86.h"
 #include "../../quant/blocks.h"
 #include "../../quant/fp8.h"
@@ -237,4 +238,6 @@ const Kernels kernels_avx512 = {
     .axpy = axpy,
     .kv_unpack = kv_unpack,
     .idx_unpack = idx_unpack,
+    .idx_query = avx512_idx_query,
+    .idx_scores = avx512_idx_scores,
 };

@@ -73,6 +73,15 @@ static void fill(Kernels *to, const Kernels *from)
     FILL(axpy);
     FILL(kv_unpack);
     FILL(idx_unpack);
+    FILL(idx_query);
+    FILL(idx_scores);
+}
+
+static void drop_integers(Kernels *k)
+{
+    memset(k->gemm_i8, 0, sizeof k->gemm_i8);
+    k->idx_query = NULL;
+    k->idx_scores = NULL;
 }
 
 static void fill_all(void)
@@ -81,7 +90,7 @@ static void fill_all(void)
     for (size_t i = COUNT(sets); i-- > 0;) {
         filled[i] = *sets[i].table;
         if (!sets[i].i8())
-            memset(filled[i].gemm_i8, 0, sizeof filled[i].gemm_i8);
+            drop_integers(&filled[i]);
         if (i + 1 < COUNT(sets))
             fill(&filled[i], &filled[i + 1]);
     }

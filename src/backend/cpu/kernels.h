@@ -44,6 +44,15 @@ typedef void (*GemmFn)(float *out, size_t ldo, const void *w, size_t ldw, int n_
 typedef void (*GemmI8Fn)(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x,
                          size_t ldx, int n_x, int cols);
 
+/* A block of columns of an index query as integers: of each eight columns the even ones, then
+ * the odd ones, as four bytes of a packed row have them in their low and high nibbles. */
+enum { IDX_BLOCK = 32, IDX_MOST_DIM = 256 };
+typedef struct {
+    int8_t code[IDX_BLOCK]; /* twice the E2M1 value */
+    float scale;            /* a quarter of the block's, since rows' codes are doubled, too */
+    int start;              /* -12 * the sum of codes: rows' codes are stored + 12 */
+} IdxBlock;
+
 typedef struct {
     const char *name; /* "avx512" */
     /* by weight type: F32 F16 BF16 Q8_0 Q2_K Q4_K IQ2_XXS MXFP4 */
@@ -66,6 +75,14 @@ typedef struct {
     void (*axpy)(float *y, float a, const float *x, int n);
     void (*kv_unpack)(const KvRowFormat *f, float *x, const void *row);
     void (*idx_unpack)(const IdxRowFormat *f, float *x, const void *row);
+    /* NULL, both: by idx_unpack and gemm. idx_query: what hadamard and fp4_round make of one
+     * head (x is scratch then). idx_scores: score[i * lds + t] = sum over heads, ascending, of
+     * w_h * relu(q_h . row t) for queries i < n_q of [heads][dim / IDX_BLOCK] blocks, w of
+     * [heads]; f is packed and f->dim <= IDX_MOST_DIM. A dot of a block is exact, and the
+     * blocks' sum is rounded as F32 once a block. */
+    void (*idx_query)(IdxBlock *q, float *x, int dim);
+    void (*idx_scores)(const IdxRowFormat *f, float *score, size_t lds, const void *rows,
+                       int n_rows, const IdxBlock *q, int n_q, const float *w, int heads);
 } Kernels;
 
 /* isa NULL: the best this CPU has. Fails for an unknown name and for a set

@@ -65,6 +65,7 @@ static ALWAYS_INLINE void v_store_n(float *p, Vec a, int n)
     _mm512_mask_storeu_ps(p, v_mask(n), a);
 }
 static ALWAYS_INLINE Vec v_add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+static ALWAYS_INLINE Vec v_sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
 static ALWAYS_INLINE Vec v_mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
 static ALWAYS_INLINE Vec v_div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 static ALWAYS_INLINE Vec v_fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
@@ -115,6 +116,7 @@ static ALWAYS_INLINE void v_store_n(float *p, Vec a, int n)
     _mm256_maskstore_ps(p, v_mask(n), a);
 }
 static ALWAYS_INLINE Vec v_add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+static ALWAYS_INLINE Vec v_sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
 static ALWAYS_INLINE Vec v_mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
 static ALWAYS_INLINE Vec v_div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
 static ALWAYS_INLINE Vec v_fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
