@@ -8,6 +8,7 @@
 #include "../base/rng.h"
 #include "../text/bpe.h"
 #include "bench_fill.h"
+#include "bench_plot.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,7 +27,7 @@ static const char header[] = "ctx_tokens,prefill_tokens,prefill_tps,gen_tokens,g
                              "kvcache_bytes,first_token_ms,sessions\n";
 
 typedef struct {
-    const char *prompt_file, *csv;
+    const char *prompt_file, *csv, *plot;
     int start, max, gen, sessions;
     int step, factor; /* from one context to the next: one of them is 0 */
     int fill;         /* tokens of each context that are read; 0: all */
@@ -43,6 +44,7 @@ typedef struct {
     int n;          /* sessions that take part */
     Tokens text;
     Bytes *csv;
+    Bytes points;     /* PlotPoint, a row each */
     double prefill_s; /* since the sessions were empty */
     BenchSeed seed;   /* --fill */
 } Bench;
@@ -169,13 +171,15 @@ static bool print_row(Bench *b, const Row *r, ds4_err *err)
     opt.context = r->ctx;
     if (!ds4_plan_make(&plan, &opt, err))
         return false;
+    const PlotPoint rates = { r->ctx, b->n, r->prefill_s > 0 ? r->prefill / r->prefill_s : 0,
+                              r->gen_s > 0 ? r->gen / r->gen_s : 0 };
     size_t from = b->csv->n;
-    bytes_printf(b->csv, "%d,%d,%.2f,%d,%.2f,%llu,%.1f,%d\n", r->ctx, r->prefill,
-                 r->prefill_s > 0 ? r->prefill / r->prefill_s : 0, r->gen,
-                 r->gen_s > 0 ? r->gen / r->gen_s : 0,
+    bytes_printf(b->csv, "%d,%d,%.2f,%d,%.2f,%llu,%.1f,%d\n", r->ctx, r->prefill, rates.prefill_tps,
+                 r->gen, rates.gen_tps,
                  (unsigned long long)plan.kv_session * (unsigned long long)b->n, r->first_s * 1e3,
                  b->n);
-    if (b->csv->failed)
+    bytes_put(&b->points, &rates, sizeof rates);
+    if (b->csv->failed || b->points.failed)
         return fail(err, DS4_ENOMEM, "no memory for the table");
     return cli_out(b->csv->p + from, b->csv->n - from, err);
 }
@@ -285,12 +289,24 @@ static bool open_sessions(Bench *b, ds4_err *err)
     return true;
 }
 
-static bool write_csv(const char *path, const Bytes *csv, ds4_err *err)
+static bool write_file(const char *path, const Bytes *text, ds4_err *err)
 {
     File f = { 0 };
     bool ok =
-        file_create(&f, path, err) && file_write(&f, csv->p, csv->n, err) && file_commit(&f, err);
+        file_create(&f, path, err) && file_write(&f, text->p, text->n, err) && file_commit(&f, err);
     file_release(&f);
+    return ok;
+}
+
+static bool draw(const Bench *b, ds4_err *err)
+{
+    Bytes svg = { 0 };
+    bench_plot(&svg, str_of(ds4_engine_info(b->engine).name),
+               str_of(ds4_engine_describe(b->engine)), (const PlotPoint *)(const void *)b->points.p,
+               b->points.n / sizeof(PlotPoint));
+    bool ok = svg.failed ? fail(err, DS4_ENOMEM, "no memory for a picture")
+                         : write_file(b->o->plot, &svg, err);
+    bytes_release(&svg);
     return ok;
 }
 
@@ -302,7 +318,7 @@ static bool bench(BenchOptions *o, ds4_err *err)
     if (ok)
         fprintf(stderr, "ds4: %s\n", ds4_engine_describe(b.engine));
     ok = ok && make_text(&b, err) && open_sessions(&b, err) && walk_at_work(&b, err) &&
-         (!o->csv || write_csv(o->csv, &csv, err));
+         (!o->csv || write_file(o->csv, &csv, err)) && (!o->plot || draw(&b, err));
     cli_progress_end();
     ds4_engine_close(b.engine); /* and its sessions */
     free((void *)b.session);
@@ -310,6 +326,7 @@ static bool bench(BenchOptions *o, ds4_err *err)
     free(b.next);
     bench_seed_release(&b.seed);
     tokens_release(&b.text);
+    bytes_release(&b.points);
     bytes_release(&csv);
     return ok;
 }
@@ -362,6 +379,7 @@ int cmd_bench(int argc, char **argv)
         { OPT_FLAG, "--ops", NULL, &o.ops, "time and GB/s of each op, as comments between the rows",
           0, 0 },
         { OPT_STR, "--csv", "FILE", &o.csv, "write the rows to a file, too", 0, 0 },
+        { OPT_STR, "--plot", "FILE", &o.plot, "draw them: an SVG of speed against context", 0, 0 },
         { 0 },
     };
     const Usage usage = { .usage = "ds4 bench [options]",
