@@ -65,9 +65,9 @@ typedef void (*ds4_log)(void *user, const char *line);
 typedef struct {
     const char *model;     /* path of the GGUF */
     const char *device;    /* "cpu", "cuda", "cuda:N" (a GPU's number), "null", "play:FILE"
-                               (answers from a file, docs/TESTING.md); "timed:", "trace:" or
-                               "check:" before one of them. NULL picks the fastest one that
-                               is there and has room; "timed:" alone picks, too */
+                               (answers from a file, docs/TESTING.md); "timed:", "trace:",
+                               "check:" or "collect:" before one of them. NULL picks the fastest
+                               one that is there and has room; "timed:" alone picks, too */
     const char *isa;       /* CPU kernels: "scalar", "avx2", "avx512", "neon"; NULL: best */
     int threads;           /* CPU threads; 0: one a physical core */
     bool exact;            /* on the CPU: F32 activations also where weights are multiplied with
@@ -144,6 +144,17 @@ typedef struct {
 } ds4_op_time;
 const ds4_op_time *ds4_engine_ops(const ds4_engine *e, int *n);
 void ds4_engine_ops_reset(ds4_engine *e);
+
+/* With device "collect:cpu": what went into the matrices of the routed experts since the engine
+ * was opened, as sums of squares by layer, expert and column. False where it is not collected.
+ * Pointers are good until the engine is closed, values until the next step. */
+typedef struct {
+    int layers, experts, dim, hidden;
+    const uint64_t *count; /* [layers][experts] rows */
+    const double *x;       /* [layers][experts][dim]: of gate and up */
+    const double *h;       /* [layers][experts][hidden]: of down, the route's weight included */
+} ds4_importance;
+bool ds4_engine_importance(const ds4_engine *e, ds4_importance *out);
 
 /* ---- text -------------------------------------------------------------- */
 

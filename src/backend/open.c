@@ -36,14 +36,27 @@ static bool is_host(const char *name)
 static bool unknown(const char *device, ds4_err *err)
 {
     return fail(err, DS4_EINVAL,
-                "unknown device '%s': cpu, cuda, cuda:N, null or play:FILE, or timed:, trace: or "
-                "check: before one of them",
+                "unknown device '%s': cpu, cuda, cuda:N, null or play:FILE, or timed:, trace:, "
+                "check: or collect: before one of them",
                 device);
 }
 
 static Backend *wrapped(Backend *inner, Backend *(*open)(Backend *, ds4_err *), ds4_err *err)
 {
     Backend *be = inner ? open(inner, err) : NULL;
+    if (!be)
+        backend_close(inner);
+    return be;
+}
+
+static Backend *collecting(const char *name, const Shape *shape, const BackendOptions *opt,
+                           ds4_err *err)
+{
+    BackendOptions exact = *opt;
+    exact.exact = true; /* what is added up are floats */
+    Backend *inner = backend_open(name, shape, &exact, err);
+    Backend *be = inner ? collect_open(inner, opt->max_rows, err) : NULL;
+
     if (!be)
         backend_close(inner);
     return be;
@@ -109,6 +122,8 @@ Backend *backend_open(const char *device, const Shape *shape, const BackendOptio
         return wrapped(backend_open(name, shape, &eager, err), trace_open, err);
     if (take(&name, "check:"))
         return checked(backend_open(name, shape, &eager, err), shape, opt, err);
+    if (take(&name, "collect:"))
+        return collecting(name, shape, &eager, err);
     return open_plain(name, shape, opt, err);
 }
 
@@ -121,6 +136,8 @@ uint64_t backend_scratch(const char *device, const Shape *shape, const BackendOp
         ;
     if (take(&name, "check:"))
         return backend_scratch(name, shape, opt) + cpu_scratch(shape, opt);
+    if (take(&name, "collect:"))
+        return backend_scratch(name, shape, opt) + collect_scratch(shape, opt->max_rows);
     if (is_cuda(name, &gpu))
         return cuda_driver.scratch(shape, opt);
     return strcmp(name, "cpu") ? 0 : cpu_scratch(shape, opt);
@@ -131,7 +148,8 @@ bool backend_memory(const char *device, uint64_t *free_bytes, bool *mapped, ds4_
     const char *name = device ? device : "cpu";
     int gpu;
 
-    while (take(&name, "timed:") || take(&name, "trace:") || take(&name, "check:"))
+    while (take(&name, "timed:") || take(&name, "trace:") || take(&name, "check:") ||
+           take(&name, "collect:"))
         ;
     *free_bytes = 0;
     *mapped = !is_cuda(name, &gpu);
@@ -145,7 +163,8 @@ bool backend_identity(const char *device, char out[40])
     const char *name = device ? device : "cpu";
     int gpu;
 
-    while (take(&name, "timed:") || take(&name, "trace:") || take(&name, "check:"))
+    while (take(&name, "timed:") || take(&name, "trace:") || take(&name, "check:") ||
+           take(&name, "collect:"))
         ;
     return is_cuda(name, &gpu) && cuda_identity(gpu, out);
 }

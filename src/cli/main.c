@@ -31,6 +31,7 @@ static const Command commands[] = {
     { "verify", cmd_verify, "a model beside reference vectors" },
     { "logits", cmd_logits, "raw logits of given tokens" },
     { "quantize", cmd_quantize, "a published checkpoint to a GGUF" },
+    { "imatrix", cmd_imatrix, "how much the inputs of experts matter, for quantize" },
     { "synth", cmd_synth, "a GGUF of random weights" },
     { "help", cmd_help, "this text, or ds4 help COMMAND" },
     { "version", cmd_version, "the version" },

@@ -195,6 +195,11 @@ ds4_info ds4_engine_info(const ds4_engine *e)
 
 const ds4_op_time *ds4_engine_ops(const ds4_engine *e, int *n) { return timed_table(e->be, n); }
 
+bool ds4_engine_importance(const ds4_engine *e, ds4_importance *out)
+{
+    return collect_sums(e->be, out);
+}
+
 void ds4_engine_ops_reset(ds4_engine *e) { timed_reset(e->be); }
 
 const ds4_vocab *ds4_engine_vocab(const ds4_engine *e) { return e->vocab; }

@@ -11,6 +11,11 @@ Backend *check_open(Backend *inner, Backend *ref, ds4_err *err);
 /* Logits that say what a file tells it to (script.h); the rest is inner's. */
 Backend *play_open(Backend *inner, const char *file, const ds4_vocab *v, ds4_err *err);
 
+/* Adds up what goes into the experts of a device that gives_hidden, in steps of at most max_rows. */
+Backend *collect_open(Backend *inner, int max_rows, ds4_err *err);
+uint64_t collect_scratch(const Shape *shape, int max_rows); /* bytes that it takes */
+bool collect_sums(const Backend *be, ds4_importance *out);  /* false: of any other backend */
+
 /* The table of a timed backend; NULL of any other. bytes: weights and KV read. */
 const ds4_op_time *timed_table(const Backend *be, int *n);
 void timed_reset(Backend *be);

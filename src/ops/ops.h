@@ -186,6 +186,12 @@ struct Backend {
     const Shape *shape;
     float rounding; /* relative L2 error of ops whose inputs the device rounds in this
                        step, set by begin(); 0: none */
+
+    /* Of a device that gives_hidden, and hidden.base set by who wraps it: experts also writes
+     * gate_k * swiglu(...) there, what down is multiplied with: [rows][n_active][expert_dim], in
+     * the order of ids. Such a device keeps it in F32: it is opened as exact. */
+    bool gives_hidden;
+    Buf hidden;
 };
 
 typedef struct {
@@ -200,7 +206,8 @@ typedef struct {
 
 /* device: "cpu", "cuda" or "cuda:N" (GPU N, from 0), "null", "play:FILE" (scripted
  * answers), or a decorator before one: "timed:cpu", "trace:cpu", "check:cuda" (every op
- * also on the scalar CPU kernels, results compared).
+ * also on the scalar CPU kernels, results compared), "collect:cpu" (importance of experts'
+ * inputs added up).
  * NULL: "cpu"; who opens a model chooses by memory, engine/plan.c. shape stays borrowed. */
 Backend *backend_open(const char *device, const Shape *shape, const BackendOptions *opt,
                       ds4_err *err);

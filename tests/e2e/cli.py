@@ -26,7 +26,8 @@ BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build").resol
 DS4 = str(BUILD / "ds4")
 MODEL = str(ROOT / "models/ds4-tiny.gguf")
 COMMANDS = ["run", "chat", "bench", "plan", "inspect", "tokenize", "render", "logits", "quantize",
-            "synth", "kv", "score", "verify"]
+            "synth", "kv", "score", "verify",
+            "imatrix"]
 GREEDY = ["--temp", "0", "-t", "1"]
 # Every token is about as likely as any other, so an answer does not end by itself.
 ENDLESS = ["--temp", "100", "--min-p", "0", "--seed", "1", "-t", "1"]

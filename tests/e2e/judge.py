@@ -228,6 +228,135 @@ def claim_vectors_of_others_are_refused():
         fails(ds4("verify", "-c", 64, "--vectors", file("bad", json.dumps(case))), 1, why)
 
 
+# ---- imatrix ------------------------------------------------------------------------------
+
+
+def matrices(path):
+    """An importance file as {name: (sums, counts)}, read by its GGUF header here."""
+    data = pathlib.Path(path).read_bytes()
+    version, tensors, keys, at = *struct.unpack_from("<IQQ", data, 4), 24
+    assert data[:4] == b"GGUF" and version == 3
+
+    def text():
+        nonlocal at
+        n, = struct.unpack_from("<Q", data, at)
+        at += 8 + n
+        return data[at - n:at].decode()
+
+    def value(kind):
+        nonlocal at
+        if kind == 8:
+            return text()
+        if kind == 9:
+            inner, n = struct.unpack_from("<IQ", data, at)
+            at += 12
+            return [value(inner) for _ in range(n)]
+        size = {4: "I", 5: "i", 10: "Q"}[kind]
+        got, = struct.unpack_from("<" + size, data, at)
+        at += struct.calcsize(size)
+        return got
+
+    facts, found = {}, {}
+    for _ in range(keys):
+        name = text()
+        kind, = struct.unpack_from("<I", data, at)
+        at += 4
+        facts[name] = value(kind)
+    places = []
+    for _ in range(tensors):
+        name = text()
+        n, = struct.unpack_from("<I", data, at)
+        dims = struct.unpack_from(f"<{n}Q", data, at + 4)
+        kind, offset = struct.unpack_from("<IQ", data, at + 4 + 8 * n)
+        assert kind == 0
+        at += 16 + 8 * n
+        places.append((name, math.prod(dims), offset))
+    base = (at + 31) // 32 * 32
+    for name, n, offset in places:
+        found[name] = struct.unpack_from(f"<{n}f", data, base + offset)
+    return facts, found
+
+
+def claim_importance_counts_every_routed_row():
+    ids, out = tokenize(TEXT), pathlib.Path(SCRATCH, "i.gguf")
+    works(ds4("imatrix", "-o", out, "--chunk", 40, file("text", TEXT)))
+    facts, found = matrices(out)
+    chunks = -(-len(ids) // 40)
+    assert facts["general.type"] == "imatrix" and facts["imatrix.chunk_count"] == chunks
+    assert facts["imatrix.chunk_size"] == 40 and len(found) == 2 * 3 * 8
+    for layer in range(8):
+        counts = [found[f"blk.{layer}.ffn_{m}_exps.weight.counts"] for m in ("gate", "up", "down")]
+        assert counts[0] == counts[1] == counts[2]
+        assert sum(counts[0]) == 2 * (len(ids) + chunks)  # two experts a row, a mark a chunk
+        for m in ("gate", "up", "down"):
+            sums = found[f"blk.{layer}.ffn_{m}_exps.weight.in_sum2"]
+            assert len(sums) == 8 * 256 and min(sums) >= 0
+            for e, n in enumerate(counts[0]):
+                assert (sum(sums[256 * e:256 * e + 256]) > 0) == (n > 0)
+        assert found[f"blk.{layer}.ffn_gate_exps.weight.in_sum2"] == \
+            found[f"blk.{layer}.ffn_up_exps.weight.in_sum2"]
+
+
+def claim_parts_of_a_collection_add_up():
+    a, b = file("a", TEXT[:200]), file("b", TEXT[200:])
+    one, two, both, sum_, old = (pathlib.Path(SCRATCH, n) for n in
+                                 ("1.gguf", "2.gguf", "12.gguf", "sum.gguf", "old.dat"))
+    works(ds4("imatrix", "-o", one, a))
+    works(ds4("imatrix", "-o", two, b))
+    works(ds4("imatrix", "-o", both, a, b))
+    works(ds4("imatrix", "-o", sum_, "--merge", one, "--merge", two, model=False))
+    works(ds4("imatrix", "-o", old, "--merge", both, model=False))
+    whole, added = matrices(both), matrices(sum_)
+    assert whole[0]["imatrix.chunk_count"] == added[0]["imatrix.chunk_count"] == 2
+    for name, values in whole[1].items():
+        for x, y in zip(values, added[1][name]):
+            near(x, y, 1e-5 * max(abs(x), 1e-3))
+    assert struct.unpack_from("<I", old.read_bytes())[0] == 24
+    assert b"blk.7.ffn_down_exps.weight" in old.read_bytes()
+
+
+def claim_a_collection_goes_on_where_it_stopped():
+    text, whole, part = file("long", TEXT * 60), pathlib.Path(SCRATCH, "whole.gguf"), \
+        pathlib.Path(SCRATCH, "part.gguf")
+    works(ds4("imatrix", "-o", whole, "--chunk", 64, "--chunks", 60, text))
+    child = subprocess.Popen([DS4, "imatrix", *MODEL, "-o", part, "--chunk", "64", "--chunks", "60",
+                              "--save-every", "2", text], stderr=subprocess.PIPE)
+    while not part.exists():
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    err = child.communicate(timeout=60)[1]
+    assert child.returncode in (0, 130), err
+    stopped = matrices(part)[0]["imatrix.chunk_count"]
+    assert (child.returncode == 130) == (stopped < 60) and b"60 chunks are in" in err
+    works(ds4("imatrix", "-o", part, "--chunk", 64, "--chunks", 60, "--resume", text))
+    a, b = matrices(whole), matrices(part)
+    assert a[0] == b[0]
+    for name, values in a[1].items():
+        for x, y in zip(values, b[1][name]):
+            near(x, y, 1e-5 * max(abs(x), 1e-3))
+    fails(ds4("imatrix", "-o", part, "--chunk", 32, "--resume", text), 1, "other texts", "--merge")
+
+
+def claim_an_importance_serves_quantize():
+    out, small = pathlib.Path(SCRATCH, "i2.gguf"), pathlib.Path(SCRATCH, "q2.gguf")
+    works(ds4("imatrix", "-o", out, file("text", TEXT * 20)))
+    works(ds4("quantize", "--in", MODEL[1], "--recipe", "q2", "--imatrix", out, "--out", small,
+              model=False))
+    assert small.stat().st_size > 1e6
+
+
+def claim_the_examination_is_no_text_to_collect_from():
+    out = pathlib.Path(SCRATCH, "never.gguf")
+    text = file("exam", TEXT + "Start a timer for 12 minutes.\n")
+    fails(ds4("imatrix", "-o", out, file("a", TEXT), text), 1, str(text), "tool-5")
+    assert not out.exists()
+    fails(ds4("imatrix", text), 2, "--out")
+    fails(ds4("imatrix", "-o", out), 2, "--merge")
+    fails(subprocess.run([DS4, "imatrix", "-o", out, "--cuda", text], capture_output=True,
+                         timeout=60, check=False), 2, "CPU", "cuda")
+
+
 def claim_mistakes_are_one_line():
     fails(ds4("verify"), 2, "--vectors")
     fails(ds4("verify", "--vectors", file("bad", "{\n")), 1, "bad, line 1")

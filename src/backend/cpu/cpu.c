@@ -299,6 +299,7 @@ Backend *cpu_open(const Shape *shape, const BackendOptions *opt, ds4_err *err)
         cpu_close(&c->be);
         return NULL;
     }
+    c->be.gives_hidden = c->exact;
     snprintf(c->name, sizeof c->name, "cpu (%s, %d thread%s%s)", c->k->name, c->threads,
              c->threads == 1 ? "" : "s", c->exact ? ", exact" : "");
     rope_tables(c);

@@ -233,6 +233,25 @@ static void run(Moe *a, Buf y, Buf x, int n_rows, int pairs)
     pool_run(c->pool, moe_part, a);
 }
 
+/* h of each row's experts, in the order of ids: for who looks on. */
+static void tell_hidden(const Moe *a, const int32_t *ids, float *out)
+{
+    const int active = a->c->be.shape->n_active;
+    const size_t n = (size_t)a->down->cols;
+
+    assert(!a->h.acts); /* gives_hidden says that they are floats */
+    for (int e = 0; e < a->n_experts; e++) {
+        for (int i = a->first[e]; i < a->first[e + 1]; i++) {
+            const int32_t *id = ids + (size_t)a->row[i] * (size_t)active;
+            for (int k = 0; k < active; k++) {
+                if (id[k] == e)
+                    memcpy(out + ((size_t)(id - ids) + (size_t)k) * n, row_at(a->h.rows, i),
+                           n * sizeof(float));
+            }
+        }
+    }
+}
+
 /* Pairs by expert, an expert's by row: a counting sort. */
 static void sort_pairs(Cpu *c, const int32_t *ids, const float *gates, int n_rows)
 {
@@ -275,6 +294,8 @@ void cpu_experts(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Buf gates
     for (int e = 0; e < s->n_experts && !a.gather; e++)
         a.gather = rows_of_expert(&a, e) > 1;
     run(&a, y, x, step->n_rows, step->n_rows * s->n_active);
+    if (be->hidden.base)
+        tell_hidden(&a, ints(ids), floats(be->hidden));
 }
 
 void cpu_shared(Backend *be, const Step *step, Buf y, Buf x, const Layer *l)

@@ -1,0 +1,56 @@
+/* questions.h - a small examination: questions and the keys that answers are graded by.
+ *
+ * All of it is our own. Numbers, words and documents follow from a set's number, so there are as
+ * many examinations as one likes; calls and forms are the same in each. */
+#ifndef QUESTIONS_H
+#define QUESTIONS_H
+#include "../base/arena.h"
+#include "../base/bytes.h"
+#include "grade.h"
+
+enum Suite {
+    SUITE_ARITHMETIC,
+    SUITE_STRINGS,
+    SUITE_TOOLS,
+    SUITE_INSTRUCTIONS,
+    SUITE_RECALL,
+    N_SUITES
+};
+extern const char *const suite_names[N_SUITES];
+
+enum { FIRST_SET = 1, QUESTION_ID = 24 };
+enum { RECALL_LEAST = 1024, RECALL_MOST = 131072 }; /* tokens of a prompt, doubled each time */
+
+typedef struct {
+    char id[QUESTION_ID];
+    enum Suite suite;
+    Str prompt; /* of recall: what is asked after the document */
+    bool tools; /* are offered */
+    Key key;
+    int tokens, depth; /* of recall: the prompt's, and where the fact stands, in percent */
+    Str fact;          /* of recall */
+    uint64_t seed;     /* of the document */
+} Question;
+
+typedef struct {
+    Question *question;
+    size_t n;
+    Arena arena;
+} Questions;
+
+/* The examination of a set; recall up to so many tokens. */
+bool questions_make(Questions *q, uint64_t set, int most_tokens, ds4_err *err);
+void questions_release(Questions *q);
+
+/* The functions that questions of tools offer, a JSON object each, in the form of json.h. */
+const Str *questions_tools(size_t *n);
+
+/* The user's message. tokens_of counts those of a text; a document has `tokens` of them with the
+ * question, less what one sentence has. */
+typedef size_t (*TokensOf)(void *user, Str text);
+bool question_text(const Question *q, TokensOf tokens_of, void *user, Bytes *out, ds4_err *err);
+
+/* Is a question of the first set in this text, word for word? Then id is its name. */
+bool questions_found(Str text, char id[QUESTION_ID]);
+
+#endif
