@@ -4,7 +4,7 @@
  * a mask. */
 #ifndef FLOATS_X86_H
 #define FLOATS_X86_H
-#include "gemm_x86.h"
+#include "dots_x86.h"
 
 static ALWAYS_INLINE void nothing(State *s, const uint8_t *block) { (void)s, (void)block; }
 
@@ -35,7 +35,14 @@ static ALWAYS_INLINE Vec bf16_part(const uint8_t *w, int n)
     return v_from_bf16(v_halves_upto(w, n));
 }
 
-GEMM(gemm_f32, 16, 64, nothing, f32_piece, f32_part)
+GEMM(gemm_f32_long, 16, 64, nothing, f32_piece, f32_part)
 GEMM(gemm_f16, 32, 64, nothing, f16_piece, f16_part)
 GEMM(gemm_bf16, 32, 64, nothing, bf16_piece, bf16_part)
+
+static void gemm_f32(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const float *x,
+                     size_t ldx, int n_x, int cols)
+{
+    GemmFn fn = n_x > 1 && cols <= RUN ? dots : gemm_f32_long;
+    fn(out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
+}
 #endif
