@@ -31,8 +31,15 @@ enum {
     I8_X = 4, /* rows of x at a time: 4 sums, 4 outputs and what they need are 16 registers */
     I8_PANEL = 32,
     I8_RUN = 8, /* blocks of 32 columns; as many as the longest block of a format has */
-    I8_LEAD = 1024,
+    I8_LEAD = 4096,
 };
+
+/* Where 8 weight rows are: the first, and how far on each of them is. Only `p`
+ * moves along the columns. */
+typedef struct {
+    const uint8_t *p;
+    size_t at[I8_ROWS];
+} Rows8;
 
 /* What belongs to 32 columns of 8 weight rows, by rows. */
 typedef struct {
@@ -61,7 +68,7 @@ typedef struct {
     int folds;      /* of the tree, each doubling a sum, that fit 16 bits: 0, 1 or 3 */
     int unroll;     /* 32s of a block whose codes lie in the same bytes */
     /* w: blocks of 8 rows. for_panel: sub is wanted, else sub_of will be */
-    void (*open)(Open8 *s, const uint8_t *const w[I8_ROWS], bool for_panel);
+    void (*open)(Open8 *s, const Rows8 *w, bool for_panel);
     /* 32s g of row r of an open block */
     Codes (*codes)(const Open8 *s, const uint8_t *block, int r, int g);
     /* its factors for each 16 columns, 8 int16 each; NULL: 1 */
@@ -77,20 +84,17 @@ typedef struct {
 static ALWAYS_INLINE __m256i load8(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static ALWAYS_INLINE void store8(void *p, __m256i v) { _mm256_storeu_si256((__m256i *)p, v); }
 
-/* The blocks of 8 rows at byte `at`; rows missing at the end repeat the last one. */
-static ALWAYS_INLINE void rows8(const uint8_t *rows[I8_ROWS], const void *w, size_t ldw, int n_w,
-                                size_t at)
+/* Rows missing at the end repeat the last one. */
+static ALWAYS_INLINE Rows8 rows8(const void *w, size_t ldw, int n_w)
 {
+    Rows8 rows = { .p = w };
+    UNROLL
     for (int r = 0; r < I8_ROWS; r++)
-        rows[r] = (const uint8_t *)w + (size_t)MIN(r, n_w - 1) * ldw + at;
+        rows.at[r] = (size_t)MIN(r, n_w - 1) * ldw;
+    return rows;
 }
 
-static ALWAYS_INLINE void fetch8(const uint8_t *p, int bytes)
-{
-    UNROLL
-    for (int line = 0; line < bytes; line += 64)
-        _mm_prefetch((const char *)p + line, _MM_HINT_T0);
-}
+static ALWAYS_INLINE const uint8_t *row8(const Rows8 *w, int r) { return w->p + w->at[r]; }
 
 /* Products of 32 codes and x, two in each lane of 16 bits. */
 static ALWAYS_INLINE __m256i times(const Format8 f, __m256i u, __m256i sign, __m256i x)
@@ -148,13 +152,12 @@ static ALWAYS_INLINE __m256i fold8(const Format8 f, __m256i v[I8_ROWS])
 }
 
 /* The sums of 32 columns. */
-static ALWAYS_INLINE __m256i dot8(const Format8 f, const Open8 *s, const uint8_t *const w[I8_ROWS],
-                                  int g, __m256i x)
+static ALWAYS_INLINE __m256i dot8(const Format8 f, const Open8 *s, const Rows8 *w, int g, __m256i x)
 {
     __m256i v[I8_ROWS];
     UNROLL
     for (int r = 0; r < I8_ROWS; r++) {
-        const Codes c = f.codes(s, w[r], r, g);
+        const Codes c = f.codes(s, row8(w, r), r, g);
         v[r] = times(f, c.u, c.sign, x);
         if (f.folds == 0)
             v[r] = _mm256_madd_epi16(v[r], f.sub_of ? f.sub_of(s, r, g) : _mm256_set1_epi16(1));
@@ -171,26 +174,23 @@ static ALWAYS_INLINE __m256 gemv8(const Format8 f, const void *w, size_t ldw, in
     const int16_t *sum = act_sum(x, cols);
     const int8_t *q = act_q(x);
     const size_t row = (size_t)(cols / f.len) * (size_t)f.bytes, lead = MIN(row, I8_LEAD);
-    const uint8_t *rows[I8_ROWS];
+    Rows8 rows = rows8(w, ldw, n_w);
     __m256 out = _mm256_setzero_ps();
     Open8 s;
 
-    rows8(rows, w, ldw, n_w, 0);
-    for (size_t at = 0; at < row; at += (size_t)f.bytes) {
+    for (size_t at = 0; at < row; at += (size_t)f.bytes, rows.p += f.bytes) {
         const size_t next = at + lead < row ? lead : lead - row + I8_ROWS * ldw;
         UNROLL
         for (int r = 0; r < I8_ROWS; r++)
-            fetch8(rows[r] + next, f.bytes);
-        f.open(&s, rows, false);
+            fetch(row8(&rows, r) + next, f.bytes);
+        f.open(&s, &rows, false);
         for (int g = 0; g < f.len / ACT_BLOCK; g += f.unroll) {
             UNROLL
             for (int k = 0; k < f.unroll; k++, q += ACT_BLOCK, sum += 2, scale++) {
-                const __m256i isum = dot8(f, &s, rows, g + k, load8(q));
+                const __m256i isum = dot8(f, &s, &rows, g + k, load8(q));
                 out = finish(f, &s.of[g + k], isum, sum, *scale, out);
             }
         }
-        for (int r = 0; r < I8_ROWS; r++)
-            rows[r] += f.bytes;
     }
     return out;
 }
@@ -220,19 +220,22 @@ static ALWAYS_INLINE void transpose8(__m256i v[8])
     }
 }
 
-/* n blocks of 32 columns of 8 rows. */
-static ALWAYS_INLINE void expand8(const Format8 f, Block8 *to, const uint8_t *rows[I8_ROWS], int n)
+/* n blocks of 32 columns of 8 rows. The bytes `ahead` of them are fetched. */
+static ALWAYS_INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_t ahead, int n)
 {
     Open8 s;
-    for (; n > 0; n -= f.len / ACT_BLOCK) {
-        f.open(&s, rows, true);
+    for (; n > 0; n -= f.len / ACT_BLOCK, rows.p += f.bytes) {
+        UNROLL
+        for (int r = 0; r < I8_ROWS; r++)
+            fetch(row8(&rows, r) + ahead, f.bytes);
+        f.open(&s, &rows, true);
         for (int g = 0; g < f.len / ACT_BLOCK; g += f.unroll) {
             UNROLL
             for (int k = 0; k < f.unroll; k++, to++) {
                 __m256i v[I8_ROWS];
                 UNROLL
                 for (int r = 0; r < I8_ROWS; r++) {
-                    const Codes c = f.codes(&s, rows[r], r, g + k);
+                    const Codes c = f.codes(&s, row8(&rows, r), r, g + k);
                     v[r] = f.is_signed ? _mm256_sign_epi8(c.u, c.sign) : c.u;
                 }
                 transpose8(v);
@@ -242,8 +245,6 @@ static ALWAYS_INLINE void expand8(const Format8 f, Block8 *to, const uint8_t *ro
                 to->of = s.of[g + k];
             }
         }
-        for (int r = 0; r < I8_ROWS; r++)
-            rows[r] += f.bytes;
     }
 }
 
@@ -331,10 +332,12 @@ static ALWAYS_INLINE void panel8(const Format8 f, float *out, size_t ldo, const 
     for (int b = 0; b < blocks; b += I8_RUN) {
         const int n = MIN(I8_RUN, blocks - b);
         const size_t at = (size_t)(b / (f.len / ACT_BLOCK)) * (size_t)f.bytes;
+        /* The next run's, or the next panel's. */
+        const size_t ahead =
+            b + n < blocks ? (size_t)(n / (f.len / ACT_BLOCK) * f.bytes) : I8_PANEL * ldw - at;
         for (int j = 0; j < n_w; j += I8_ROWS) {
-            const uint8_t *rows[I8_ROWS];
-            rows8(rows, (const uint8_t *)w + (size_t)j * ldw, ldw, n_w - j, at);
-            expand8(f, panel[j / I8_ROWS], rows, n);
+            const Rows8 rows = rows8((const uint8_t *)w + (size_t)j * ldw + at, ldw, n_w - j);
+            expand8(f, panel[j / I8_ROWS], rows, ahead, n);
         }
         for (int i = 0; i < n_x; i += I8_X) {
             for (int j = 0; j < n_w; j += I8_ROWS) {

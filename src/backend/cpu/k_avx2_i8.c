@@ -71,12 +71,13 @@ void avx2_act_pack(void *row, const float *x, int n)
 /* ---- factors of 8 rows ------------------------------------------------------------ */
 
 /* The halves at byte `at` of 8 blocks. */
-static ALWAYS_INLINE __m256 halves8(const uint8_t *const w[I8_ROWS], size_t at)
+static ALWAYS_INLINE __m256 halves8(const Rows8 *w, size_t at)
 {
-    return _mm256_cvtph_ps(_mm_setr_epi16((short)u16_at(w[0] + at), (short)u16_at(w[1] + at),
-                                          (short)u16_at(w[2] + at), (short)u16_at(w[3] + at),
-                                          (short)u16_at(w[4] + at), (short)u16_at(w[5] + at),
-                                          (short)u16_at(w[6] + at), (short)u16_at(w[7] + at)));
+    return _mm256_cvtph_ps(
+        _mm_setr_epi16((short)u16_at(row8(w, 0) + at), (short)u16_at(row8(w, 1) + at),
+                       (short)u16_at(row8(w, 2) + at), (short)u16_at(row8(w, 3) + at),
+                       (short)u16_at(row8(w, 4) + at), (short)u16_at(row8(w, 5) + at),
+                       (short)u16_at(row8(w, 6) + at), (short)u16_at(row8(w, 7) + at)));
 }
 
 /* Bytes i of 8 vectors, for i = 2 k in the low half of vector k, 2 k + 1 in the high one. */
@@ -111,7 +112,7 @@ static ALWAYS_INLINE __m256 floats_of(__m128i bytes)
 
 /* ---- Q8_0 ------------------------------------------------------------------------- */
 
-static ALWAYS_INLINE void q8_0_open(Open8 *s, const uint8_t *const w[I8_ROWS], bool for_panel)
+static ALWAYS_INLINE void q8_0_open(Open8 *s, const Rows8 *w, bool for_panel)
 {
     (void)for_panel;
     _mm256_store_ps(s->of[0].a, halves8(w, offsetof(BlockQ8_0, d)));
@@ -127,11 +128,12 @@ static ALWAYS_INLINE Codes q8_0_codes(const Open8 *s, const uint8_t *block, int 
 /* ---- MXFP4 ------------------------------------------------------------------------ */
 
 /* 2^(e - 128), whose lowest two are subnormal; NaN for 255. */
-static ALWAYS_INLINE void mxfp4_open(Open8 *s, const uint8_t *const w[I8_ROWS], bool for_panel)
+static ALWAYS_INLINE void mxfp4_open(Open8 *s, const Rows8 *w, bool for_panel)
 {
     const __m256i e = _mm256_cvtepu8_epi32(
-        _mm_setr_epi8((char)w[0][0], (char)w[1][0], (char)w[2][0], (char)w[3][0], (char)w[4][0],
-                      (char)w[5][0], (char)w[6][0], (char)w[7][0], 0, 0, 0, 0, 0, 0, 0, 0));
+        _mm_setr_epi8((char)*row8(w, 0), (char)*row8(w, 1), (char)*row8(w, 2), (char)*row8(w, 3),
+                      (char)*row8(w, 4), (char)*row8(w, 5), (char)*row8(w, 6), (char)*row8(w, 7), 0,
+                      0, 0, 0, 0, 0, 0, 0));
     const __m256i one = _mm256_set1_epi32(1);
     const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, one), 23);
     const __m256i tiny = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
@@ -164,7 +166,7 @@ static ALWAYS_INLINE __m128i q4_k_scales(const uint8_t *p)
     return _mm_setr_epi32((int)(a & 0x3f3f3f3f), (int)s1, (int)(b & 0x3f3f3f3f), (int)m1);
 }
 
-static ALWAYS_INLINE void q4_k_open(Open8 *s, const uint8_t *const w[I8_ROWS], bool for_panel)
+static ALWAYS_INLINE void q4_k_open(Open8 *s, const Rows8 *w, bool for_panel)
 {
     const __m256 d = halves8(w, offsetof(BlockQ4_K, d));
     const __m256 dmin = halves8(w, offsetof(BlockQ4_K, dmin));
@@ -172,7 +174,7 @@ static ALWAYS_INLINE void q4_k_open(Open8 *s, const uint8_t *const w[I8_ROWS], b
     (void)for_panel;
     UNROLL
     for (int r = 0; r < I8_ROWS; r++)
-        v[r] = q4_k_scales(w[r] + offsetof(BlockQ4_K, s));
+        v[r] = q4_k_scales(row8(w, r) + offsetof(BlockQ4_K, s));
     transpose_bytes(v);
     UNROLL
     for (int g = 0; g < 8; g++) {
@@ -194,7 +196,7 @@ static ALWAYS_INLINE Codes q4_k_codes(const Open8 *s, const uint8_t *block, int 
 
 /* ---- Q2_K ------------------------------------------------------------------------- */
 
-static ALWAYS_INLINE void q2_k_open(Open8 *s, const uint8_t *const w[I8_ROWS], bool for_panel)
+static ALWAYS_INLINE void q2_k_open(Open8 *s, const Rows8 *w, bool for_panel)
 {
     const __m256 d = halves8(w, offsetof(BlockQ2_K, d));
     const __m256 dmin = halves8(w, offsetof(BlockQ2_K, dmin));
@@ -202,7 +204,7 @@ static ALWAYS_INLINE void q2_k_open(Open8 *s, const uint8_t *const w[I8_ROWS], b
     __m128i scale[8], min[8];
     UNROLL
     for (int r = 0; r < I8_ROWS; r++) {
-        const __m128i v = _mm_loadu_si128((const __m128i *)((const BlockQ2_K *)w[r])->scales);
+        const __m128i v = _mm_loadu_si128((const __m128i *)((const BlockQ2_K *)row8(w, r))->scales);
         scale[r] = _mm_and_si128(v, low);
         min[r] = _mm_and_si128(_mm_srli_epi16(v, 4), low);
         store8(s->rest[r], _mm256_broadcastsi128_si256(scale[r]));
@@ -270,14 +272,14 @@ static ALWAYS_INLINE __m256i iq2_words(const uint8_t *block)
     return _mm256_permute4x64_epi64(odd, 0xd8);
 }
 
-static ALWAYS_INLINE void iq2_xxs_open(Open8 *s, const uint8_t *const w[I8_ROWS], bool for_panel)
+static ALWAYS_INLINE void iq2_xxs_open(Open8 *s, const Rows8 *w, bool for_panel)
 {
     const __m256 d = v_mul(halves8(w, offsetof(BlockIQ2_XXS, d)), v_set(0.125f));
     __m256i odd[8];
     (void)for_panel;
     UNROLL
     for (int r = 0; r < I8_ROWS; r++) {
-        const __m256i words = iq2_words(w[r]);
+        const __m256i words = iq2_words(row8(w, r));
         store8(s->rest[r], iq2_signs(words));
         odd[r] = _mm256_or_si256(_mm256_slli_epi32(_mm256_srli_epi32(words, 28), 1),
                                  _mm256_set1_epi32(1));
