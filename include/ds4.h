@@ -71,7 +71,7 @@ typedef struct {
     const char *isa;       /* CPU kernels: "scalar", "avx2", "avx512", "neon"; NULL: best */
     int threads;           /* CPU threads; 0: one a physical core */
     bool exact;            /* on the CPU: F32 activations also where weights are multiplied with
-                               activations of 8 bits (docs/PERFORMANCE.md says what that costs) */
+                               activations of 8 bits (docs/ACCURACY.md says what that costs) */
     int context;           /* tokens a session can hold; 0: 8192 or the model's limit */
     int sessions;          /* sessions that can be open at once; 0: 1 */
     int max_rows;          /* largest step, in tokens; 0: 512 */

@@ -1,7 +1,7 @@
 /* activations.c - what 8-bit activations cost: every op that packs them, and the
  * bundled model, against F32 activations on the same kernels' set.
  *
- * Prints its figures; docs/PERFORMANCE.md has them. */
+ * Prints its figures; docs/ACCURACY.md has them. */
 #include "../../include/ds4.h"
 #include "../../src/base/rng.h"
 #include "../../src/ops/ops.h"
