@@ -77,6 +77,7 @@ static float sum_sq(const float *x, int n)
     Vec s[4] = { v_zero(), v_zero(), v_zero(), v_zero() };
     int i = 0;
     for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        UNROLL
         for (int k = 0; k < 4; k++) {
             Vec v = v_load(x + i + k * LANES);
             s[k] = v_fma(v, v, s[k]);
