@@ -22,7 +22,6 @@ enum {
     PANEL = 16,
     RUN = 512,
     CHUNK_X = 48,
-    LEAD = 2048,
     SLAB = 128, /* weight rows whose bytes stay in the second cache while all of x passes */
 };
 
@@ -68,18 +67,17 @@ static ALWAYS_INLINE void expand(const Decoder d, float *dst, const uint8_t *w, 
 /* ---- one row of x -------------------------------------------------------------- */
 
 /* Pieces of the four rows take turns, since a sum waits for its last product.
- * The bytes LEAD on are fetched early, at a row's end those of the row that is
- * `ahead` bytes on: a core alone finds them too late, at row and page ends. */
+ * The rows after these are `ahead` bytes on. */
 static ALWAYS_INLINE __m128 dot4(const Decoder d, const uint8_t *const w[TILE_W], size_t ahead,
                                  const float *x, int cols)
 {
     Vec sum[TILE_W] = { v_zero(), v_zero(), v_zero(), v_zero() };
     State s[TILE_W];
-    const size_t row = (size_t)(cols / d.len) * (size_t)d.bytes, lead = MIN(row, LEAD);
+    const Lead lead = lead_of((size_t)(cols / d.len) * (size_t)d.bytes, ahead);
     size_t at = 0;
     int c = 0;
     for (; c + d.len <= cols; c += d.len, at += (size_t)d.bytes) {
-        const size_t next = at + lead < row ? at + lead : at + lead - row + ahead;
+        const size_t next = lead_from(lead, at);
         UNROLL
         for (int r = 0; r < TILE_W; r++) {
             fetch(w[r] + next, d.bytes);
