@@ -84,7 +84,7 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 
 LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine store quantize server eval cli
 ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine
-kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx512 k_avx512_vbmi k_avx512_vnni k_avx2_index k_avx512_index
+kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx512 k_avx512_vbmi k_avx512_vnni k_avx512_acts k_avx2_index k_avx512_index
 kernel_files_aarch64 := k_neon
 kernel_files_arm64   := k_neon
 all_kernels := $(kernel_files_x86_64) $(kernel_files_aarch64)
@@ -136,7 +136,7 @@ AVX2 = -mavx2 -mfma -mf16c -mbmi2
 $(B)/obj/backend/cpu/k_avx2.o:   ISA = $(AVX2)
 $(B)/obj/backend/cpu/k_avx2_i8.o: ISA = $(AVX2)
 AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl $(AVX2)
-$(B)/obj/backend/cpu/k_avx512.o: ISA = $(AVX512)
+$(B)/obj/backend/cpu/k_avx512.o $(B)/obj/backend/cpu/k_avx512_acts.o: ISA = $(AVX512)
 $(B)/obj/backend/cpu/k_avx512_vbmi.o: ISA = $(AVX512) -mavx512vbmi
 $(B)/obj/backend/cpu/k_avx512_vnni.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni
 $(B)/obj/backend/cpu/k_avx2_index.o: ISA = $(AVX2)

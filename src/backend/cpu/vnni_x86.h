@@ -21,6 +21,7 @@
 #include "acts.h"
 #include "kernels.h"
 #include "simd_x86.h"
+#include "../../quant/blocks.h"
 
 enum {
     PIECE = 16,
@@ -82,19 +83,30 @@ static ALWAYS_INLINE void tile_x(TileX *t, const Minima minima, int offset, cons
     }
 }
 
-/* t = isum * a, less the minimum: of row i of x, in block b, with 16 weight rows. */
-static ALWAYS_INLINE Vec block_term(const Minima minima, const Piece *w, const TileX *x, int i,
-                                    int b, __m512i isum)
+/* What the law calls a and m, and MIN_HALVES' minima, of 16 weight rows. */
+typedef struct {
+    Vec a, m;
+    __m512i min;
+} Factors;
+
+/* t = isum * a, less the minimum: of row i of x, in block b. */
+static ALWAYS_INLINE Vec block_term(const Minima minima, Factors w, const TileX *x, int i, int b,
+                                    __m512i isum)
 {
-    Vec t = v_mul(_mm512_cvtepi32_ps(isum), _mm512_load_ps(w->a));
+    Vec t = v_mul(_mm512_cvtepi32_ps(isum), w.a);
     if (minima == MIN_WHOLE)
-        t = _mm512_fnmadd_ps(v_set(x->whole[i][b]), _mm512_load_ps(w->m), t);
+        t = _mm512_fnmadd_ps(v_set(x->whole[i][b]), w.m, t);
     if (minima == MIN_HALVES) {
-        __m512i msum =
-            _mm512_madd_epi16(_mm512_load_si512(w->min), _mm512_set1_epi32(x->halves[i][b]));
-        t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(msum), _mm512_load_ps(w->m), t);
+        __m512i msum = _mm512_madd_epi16(w.min, _mm512_set1_epi32(x->halves[i][b]));
+        t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(msum), w.m, t);
     }
     return t;
+}
+
+static ALWAYS_INLINE Factors piece_factors(const Minima minima, const Piece *w)
+{
+    return (Factors){ _mm512_load_ps(w->a), minima ? _mm512_load_ps(w->m) : v_zero(),
+                      minima == MIN_HALVES ? _mm512_load_si512(w->min) : _mm512_setzero_si512() };
 }
 
 /* Adds n blocks to n_x rows of `groups` * 16 outputs, of which mask[g] are there. */
@@ -131,11 +143,12 @@ static ALWAYS_INLINE void tile(const Minima minima, const int groups, const int 
             }
         }
         UNROLL
-        for (int i = 0; i < n_x; i++) {
+        for (int g = 0; g < groups; g++) {
+            const Factors f = piece_factors(minima, w + g * RUN_BLOCKS);
             UNROLL
-            for (int g = 0; g < groups; g++)
-                sum[i][g] = v_fma(block_term(minima, w + g * RUN_BLOCKS, x, i, b, isum[i][g]),
-                                  v_set(x->scale[i][b]), sum[i][g]);
+            for (int i = 0; i < n_x; i++)
+                sum[i][g] = v_fma(block_term(minima, f, x, i, b, isum[i][g]), v_set(x->scale[i][b]),
+                                  sum[i][g]);
         }
     }
     UNROLL
@@ -224,4 +237,160 @@ static ALWAYS_INLINE void gemm_vnni(const VnniFormat f, const TileFn tiles[2][TI
         panel_times_x(f, tiles, out + j, ldo, weight_row(w, ldw, j), ldw, MIN(PANEL, n_w - j), x,
                       ldx, n_x, cols);
 }
+
+/* ---- formats that tell their codes 16 rows at once ---------------------------------- */
+
+/* Makes a VnniFormat's Expand and the products of one row of x from two functions. */
+typedef struct {
+    VnniFormat f; /* without `expand` */
+    /* Factors of each 32 columns of the block that is at byte `at` of the rows. */
+    void (*open)(Factors w[QK / ACT_BLOCK], const uint8_t *const rows[PIECE], size_t at);
+    /* The codes, offset added, of its k-th 32 columns: v[r] has rows r and r + 4,
+     * v[r + 4] rows r + 8 and r + 12, for r < 4. */
+    void (*codes)(__m512i v[8], const uint8_t *const rows[PIECE], size_t at, int k);
+    /* Their products with q, summed: lane r is row r. NULL: from the codes. */
+    __m512i (*dot)(const uint8_t *const rows[PIECE], size_t at, int k, const int8_t *q);
+} RowsFormat;
+
+/* In each quarter of a register, element c of v[r] becomes element r of v[c]. */
+static ALWAYS_INLINE void turn4(__m512i v[4])
+{
+    const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpacklo_epi32(v[2], v[3]);
+    const __m512i c = _mm512_unpackhi_epi32(v[0], v[1]), d = _mm512_unpackhi_epi32(v[2], v[3]);
+    v[0] = _mm512_unpacklo_epi64(a, b);
+    v[1] = _mm512_unpackhi_epi64(a, b);
+    v[2] = _mm512_unpacklo_epi64(c, d);
+    v[3] = _mm512_unpackhi_epi64(c, d);
+}
+
+static ALWAYS_INLINE void write_piece(Piece *to, const Minima minima, Factors w, __m512i v[8])
+{
+    turn4(v);
+    turn4(v + 4);
+    UNROLL
+    for (int k = 0; k < 4; k++) {
+        _mm512_store_si512(to->code[k], _mm512_shuffle_i64x2(v[k], v[k + 4], 0x88));
+        _mm512_store_si512(to->code[k + 4], _mm512_shuffle_i64x2(v[k], v[k + 4], 0xdd));
+    }
+    _mm512_store_ps(to->a, w.a);
+    if (minima)
+        _mm512_store_ps(to->m, w.m);
+    if (minima == MIN_HALVES)
+        _mm512_store_si512(to->min, w.min);
+}
+
+static ALWAYS_INLINE void fetch_rows(const uint8_t *const rows[PIECE], size_t at, int bytes)
+{
+    UNROLL
+    for (int r = 0; r < PIECE; r++)
+        fetch(rows[r] + at, bytes);
+}
+
+/* An Expand. */
+static ALWAYS_INLINE void expand_rows(const RowsFormat d, Piece *to,
+                                      const uint8_t *const rows[PIECE], size_t ahead, int n)
+{
+    Factors w[QK / ACT_BLOCK];
+    __m512i v[8];
+    size_t at = 0;
+    for (int b = 0; b < n; b += d.f.len / ACT_BLOCK, at += (size_t)d.f.bytes) {
+        fetch_rows(rows, at + ahead, d.f.bytes);
+        d.open(w, rows, at);
+        UNROLL
+        for (int k = 0; k < d.f.len / ACT_BLOCK; k++) {
+            d.codes(v, rows, at, k);
+            write_piece(to + b + k, d.f.minima, w[k], v);
+        }
+    }
+}
+
+/* ---- one row of x ------------------------------------------------------------------- */
+
+/* Sums of the lanes of the halves of eight registers, in the order of the rows in them. */
+static ALWAYS_INLINE __m512i add_pairs(__m512i a, __m512i b)
+{
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+}
+
+static ALWAYS_INLINE __m512i add_quarters(const __m512i v[4])
+{
+    const __m512i a = add_pairs(v[0], v[1]), b = add_pairs(v[2], v[3]);
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+static ALWAYS_INLINE __m512i add_lanes(const __m512i v[8])
+{
+    const __m512i a = add_quarters(v), b = add_quarters(v + 4);
+    return _mm512_add_epi32(_mm512_shuffle_i64x2(a, b, 0x88), _mm512_shuffle_i64x2(a, b, 0xdd));
+}
+
+/* A RowsFormat's `dot`. */
+static ALWAYS_INLINE __m512i dot_codes(const RowsFormat d, const uint8_t *const rows[PIECE],
+                                       size_t at, int k, const int8_t *q)
+{
+    const __m512i x = _mm512_broadcast_i64x4(_mm256_load_si256((const __m256i *)q));
+    __m512i v[8];
+    d.codes(v, rows, at, k);
+    UNROLL
+    for (int r = 0; r < 8; r++)
+        v[r] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), v[r], x);
+    return add_lanes(v);
+}
+
+/* 16 outputs. The next rows to be read are `ahead` bytes on. */
+static ALWAYS_INLINE Vec rows_times_x(const RowsFormat d, const uint8_t *const rows[PIECE],
+                                      size_t ahead, const uint8_t *x, int cols)
+{
+    const Lead lead = lead_of((size_t)(cols / d.f.len) * (size_t)d.f.bytes, ahead);
+    const Minima minima = d.f.minima;
+    Factors w[QK / ACT_BLOCK];
+    TileX t;
+    Vec sum = v_zero();
+    size_t at = 0;
+    for (int c = 0; c < cols; c += RUN) {
+        const int n = MIN(RUN, cols - c) / ACT_BLOCK;
+        tile_x(&t, minima, d.f.offset, x, 0, 1, cols, c / ACT_BLOCK, n);
+        for (int b = 0; b < n; b += d.f.len / ACT_BLOCK, at += (size_t)d.f.bytes) {
+            fetch_rows(rows, lead_from(lead, at), d.f.bytes);
+            d.open(w, rows, at);
+            UNROLL
+            for (int k = 0; k < d.f.len / ACT_BLOCK; k++) {
+                const int8_t *q = t.q[0] + (b + k) * ACT_BLOCK;
+                __m512i isum = d.dot ? d.dot(rows, at, k, q) : dot_codes(d, rows, at, k, q);
+                isum = _mm512_add_epi32(isum, _mm512_set1_epi32(t.start[0][b + k]));
+                sum = v_fma(block_term(minima, w[k], &t, 0, b + k, isum), v_set(t.scale[0][b + k]),
+                            sum);
+            }
+        }
+    }
+    return sum;
+}
+
+static ALWAYS_INLINE void gemv_rows(const RowsFormat d, float *out, const void *w, size_t ldw,
+                                    int n_w, const void *x, int cols)
+{
+    for (int j = 0; j < n_w; j += PIECE) {
+        const uint8_t *rows[PIECE];
+        for (int r = 0; r < PIECE; r++)
+            rows[r] = weight_row(w, ldw, MIN(j + r, n_w - 1));
+        v_store_upto(out + j, rows_times_x(d, rows, PIECE * ldw, x, cols), n_w - j);
+    }
+}
+
+/* The GemmI8Fn `name` of a RowsFormat. */
+#define GEMM_ROWS(name, tiles, open, codes, dot, ...) \
+    static const RowsFormat name##_rows = { { __VA_ARGS__, NULL }, open, codes, dot }; \
+    static void name##_expand(Piece *to, const uint8_t *const rows[PIECE], size_t ahead, int n) \
+    { \
+        expand_rows(name##_rows, to, rows, ahead, n); \
+    } \
+    void name(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x, \
+              size_t ldx, int n_x, int cols) \
+    { \
+        const VnniFormat f = { __VA_ARGS__, name##_expand }; \
+        if (n_x == 1) \
+            gemv_rows(name##_rows, out, w, ldw, n_w, x, cols); \
+        else \
+            gemm_vnni(f, tiles, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
+    }
 #endif
