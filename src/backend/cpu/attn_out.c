@@ -16,7 +16,8 @@ static Input heads_of(const Project *a, Input all, int group, int ith)
     all.rows.p += (size_t)group * (size_t)w->cols;
     if (a->o.n == 1)
         return acts_own(a->c, all.rows, w, ith);
-    all.acts += all.acts ? (size_t)group * act_bytes(w->cols) : 0;
+    if (all.acts)
+        all.acts += (size_t)group * act_bytes(w->cols);
     return all;
 }
 

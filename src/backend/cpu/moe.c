@@ -31,7 +31,8 @@ static Input some(Input in, int first, int n)
 {
     in.rows.p = row_at(in.rows, first);
     in.rows.n = n;
-    in.acts += in.acts ? (size_t)first * in.ld : 0;
+    if (in.acts)
+        in.acts += (size_t)first * in.ld;
     return in;
 }
 
