@@ -141,6 +141,12 @@ $(B)/obj/backend/cpu/k_avx512_vbmi.o: ISA = $(AVX512) -mavx512vbmi
 $(B)/obj/backend/cpu/k_avx512_vnni.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni
 $(B)/obj/backend/cpu/k_avx2_index.o: ISA = $(AVX2)
 $(B)/obj/backend/cpu/k_avx512_index.o: ISA = $(AVX512) -mavx512vnni
+# gcc's note about how vectors are passed, in files whose functions are all static.
+$(B)/obj/quant/lanes_%.o: CFLAGS += -Wno-psabi
+ifeq ($(ARCH),x86_64)
+$(B)/obj/quant/lanes_avx2.o:   ISA = $(AVX2)
+$(B)/obj/quant/lanes_avx512.o: ISA = $(AVX512)
+endif
 $(B)/obj/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ISA) $(if $(ISA),$(KERNEL_SAN)) -c -o $@ $<
@@ -279,6 +285,10 @@ $(B)/bench_kernels: $(B)/obj/tools/bench_kernels.o $(B)/obj/tools/machine.o $(ca
 	$(CC) -o $@ $(filter %.o,$^) $(call libs,backend/cpu quant base) $(ALL_LIBS)
 $(B)/bench_attend: $(B)/obj/tools/bench_attend.o $(B)/obj/tools/machine.o $(call libs,base quant ops backend/cpu)
 	$(CC) -o $@ $(filter %.o,$^) $(call libs,backend/cpu ops quant base) $(ALL_LIBS)
+
+# How fast the encoders are, and how well they do.
+$(B)/bench_quant: tools/bench_quant.c $(call libs,base quant)
+	$(CC) $(ALL_CFLAGS) -MF $@.d -o $@ $< $(call libs,quant base) $(ALL_LIBS)
 
 # How long a session's state takes out, in and from session to session.
 $(B)/bench_state: tools/bench_state.c $(call libs,$(ENGINE_LAYERS))

@@ -28,120 +28,16 @@ float search_mean_sq(const float *x, int n)
     return sum / (float)n;
 }
 
-float search_weights(float *w, const float *importance, const float *x, int n, float variance)
-{
-    float sum = 0;
-    for (int i = 0; i < n; i++) {
-        w[i] = (importance ? importance[i] : 1) * sqrtf(variance + x[i] * x[i]);
-        sum += w[i];
-    }
-    if (importance && !(sum > 0))
-        search_weights(w, NULL, x, n, variance);
-    return sum;
-}
-
-/* ---- scale and min ------------------------------------------------------------- */
-
-typedef struct {
-    float scale, low; /* x ~ scale * code + low, low <= 0 */
-    float error;
-} Fit;
-
-static float error_of(const Fit *f, const float *x, const float *w, int n, const int *codes)
-{
-    float sum = 0;
-    for (int i = 0; i < n; i++) {
-        float d = f->scale * (float)codes[i] + f->low - x[i];
-        sum += w[i] * d * d;
-    }
-    return sum;
-}
-
-/* The best scale and low for given codes; false when they do not determine it. */
-static bool solve(Fit *f, const float *x, const float *w, int n, const int *codes)
-{
-    float sw = 0, sc = 0, scc = 0, sx = 0, sxc = 0;
-    for (int i = 0; i < n; i++) {
-        float c = (float)codes[i];
-        sw += w[i];
-        sc += w[i] * c;
-        scc += w[i] * c * c;
-        sx += w[i] * x[i];
-        sxc += w[i] * x[i] * c;
-    }
-    float det = sw * scc - sc * sc;
-    if (!(det > 0))
-        return false;
-    f->scale = (sw * sxc - sx * sc) / det;
-    f->low = (scc * sx - sc * sxc) / det;
-    if (f->low > 0) {
-        f->low = 0;
-        f->scale = sxc / scc;
-    }
-    return true;
-}
-
-float search_affine(const float *x, const float *w, int n, int top, float *min)
-{
-    int codes[SEARCH_MAX];
-    float low = MIN(0, x[0]), high = x[0];
-    assert(n > 0 && n <= SEARCH_MAX);
-    for (int i = 1; i < n; i++) {
-        low = MIN(low, x[i]);
-        high = MAX(high, x[i]);
-    }
-    *min = -low;
-    float inverse = (float)top / (high - low);
-    if (!(high > low) || !isfinite(inverse))
-        return 0;
-
-    /* First as the range says, then with 0.9 fewer to 0.9 more codes over it. */
-    Fit best = { .scale = 1 / inverse, .low = low };
-    for (int t = -1; t <= 36; t++) {
-        if (t >= 0)
-            inverse = ((float)top - 0.9f + 0.05f * (float)t) / (high - low);
-        for (int i = 0; i < n; i++)
-            codes[i] = search_code(inverse * (x[i] - low), top);
-        Fit f = best;
-        if (t >= 0 && !solve(&f, x, w, n, codes))
-            continue;
-        f.error = error_of(&f, x, w, n, codes);
-        if (t < 0 || f.error < best.error)
-            best = f;
-    }
-    *min = -best.low;
-    return best.scale;
-}
-
 /* The error with the nearest codes. */
-static float coded_error(const float *x, const float *w, int n, int top, float scale, float min)
+static float coded_error(const float *x, const float *w, int n, int top, float scale)
 {
     float sum = 0, inverse = scale > 0 ? 1 / scale : 0;
     for (int i = 0; i < n; i++) {
-        float d = scale * (float)search_code((x[i] + min) * inverse, top) - min - x[i];
+        float d = scale * (float)search_code(x[i] * inverse, top) - x[i];
         sum += w[i] * d * d;
     }
     return sum;
 }
-
-void search_neighbours(const float *x, const float *w, int n, int top, float scale_unit,
-                       float min_unit, int most, uint8_t *scale, uint8_t *min)
-{
-    int s0 = *scale, m0 = *min;
-    float best = coded_error(x, w, n, top, scale_unit * (float)s0, min_unit * (float)m0);
-    for (int s = MAX(0, s0 - 1); s <= MIN(most, s0 + 1); s++) {
-        for (int m = MAX(0, m0 - 3); m <= MIN(most, m0 + 3); m++) {
-            float e = coded_error(x, w, n, top, scale_unit * (float)s, min_unit * (float)m);
-            if (e < best) {
-                best = e;
-                *scale = (uint8_t)s;
-                *min = (uint8_t)m;
-            }
-        }
-    }
-}
-
-/* ---- scale alone ----------------------------------------------------------------- */
 
 /* Sums that give the best scale, xc / cc, and its gain, xc^2 / cc. */
 typedef struct {
@@ -177,7 +73,7 @@ static float best_inverse(const float *x, const float *w, int n, int top, float 
     float best = INFINITY, inverse = (float)top / high;
     for (int t = -4; t <= 4 + top / 2; t++) {
         float code = (float)top + (t <= 4 ? 0.1f * (float)t : (float)(4 - t));
-        float error = coded_error(x, w, n, top, high / code, 0);
+        float error = coded_error(x, w, n, top, high / code);
         if (error < best) {
             best = error;
             inverse = code / high;
