@@ -29,6 +29,7 @@ static const Command commands[] = {
     { "parse", cmd_parse, "what a model said to its parts" },
     { "score", cmd_score, "how likely a model holds texts and continuations" },
     { "verify", cmd_verify, "a model beside reference vectors" },
+    { "eval", cmd_eval, "a small examination: arithmetic, strings, tools, forms, recall" },
     { "logits", cmd_logits, "raw logits of given tokens" },
     { "quantize", cmd_quantize, "a published checkpoint to a GGUF" },
     { "imatrix", cmd_imatrix, "how much the inputs of experts matter, for quantize" },
@@ -105,6 +106,8 @@ static int dispatch(int argc, char **argv)
     if (strcmp(name, "ds4-server") == 0)
         return cmd_serve(argc, argv);
     if (argc < 2)
+    if (strcmp(name, "ds4-eval") == 0)
+        return cmd_eval(argc, argv);
         return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ? cmd_chat(argc, argv)
                                                              : cmd_run(argc, argv);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)

@@ -35,7 +35,8 @@ static const Request requests[] = {
 void make_instructions(Maker *m)
 {
     for (size_t i = 0; i < COUNT(requests); i++) {
-        Question *q = maker_add(m, SUITE_INSTRUCTIONS, GRADE_RULES, NULL, "%s", requests[i].prompt);
+        ExamQuestion *q =
+            maker_add(m, SUITE_INSTRUCTIONS, GRADE_RULES, NULL, "%s", requests[i].prompt);
         q->key.rules = requests[i].rules;
     }
 }

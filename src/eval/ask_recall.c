@@ -48,24 +48,42 @@ static void put_sentence(uint64_t *rng, Bytes *out)
         put_other_fact(rng, out);
 }
 
-/* Sentences until there are about so many tokens. Those of a part of the text are counted at a
- * time, so that a long one is read once. */
-static bool put_document(uint64_t *rng, int64_t tokens, TokensOf tokens_of, void *user, Bytes *out)
+/* Sentences for about so many tokens; a sentence alone has some more than within a text. False: no
+ * memory. */
+static bool put_sentences(uint64_t *rng, int64_t tokens, TokensOf tokens_of, void *user, Bytes *out)
 {
-    while (tokens > 0 && !out->failed) {
+    while (!out->failed) {
         size_t from = out->n;
         put_sentence(rng, out);
         size_t n = tokens_of(user, (Str){ out->p + from, out->n - from });
         if (out->failed || n == SIZE_MAX)
             return false;
         tokens -= (int64_t)n;
-        if (tokens < 0)
+        if (tokens < 0) {
             out->n = from; /* rather one less than one too many */
+            return true;
+        }
     }
-    return !out->failed;
+    return false;
 }
 
-static bool put_recall(const Question *q, TokensOf tokens_of, void *user, Bytes *out)
+static bool put_document(uint64_t *rng, int64_t tokens, TokensOf tokens_of, void *user, Bytes *out)
+{
+    size_t begin = out->n, before;
+    int64_t left = tokens;
+    do {
+        before = out->n;
+        if (!put_sentences(rng, left, tokens_of, user, out))
+            return false;
+        size_t n = tokens_of(user, (Str){ out->p + begin, out->n - begin });
+        if (n == SIZE_MAX)
+            return false;
+        left = tokens - (int64_t)n;
+    } while (out->n > before);
+    return true;
+}
+
+static bool put_recall(const ExamQuestion *q, TokensOf tokens_of, void *user, Bytes *out)
 {
     uint64_t rng = q->seed;
     size_t taken = tokens_of(user, q->fact) + tokens_of(user, q->prompt);
@@ -81,7 +99,7 @@ static bool put_recall(const Question *q, TokensOf tokens_of, void *user, Bytes 
     return !out->failed;
 }
 
-bool question_text(const Question *q, TokensOf tokens_of, void *user, Bytes *out, ds4_err *err)
+bool question_text(const ExamQuestion *q, TokensOf tokens_of, void *user, Bytes *out, ds4_err *err)
 {
     if (q->suite == SUITE_RECALL) {
         if (!put_recall(q, tokens_of, user, out))
@@ -99,8 +117,8 @@ static void ask(Maker *m, int tokens, int depth)
     int number = maker_number(m, 10000, 99999);
     snprintf(want, sizeof want, "%d", number);
     snprintf(fact, sizeof fact, "The number of the golden %s is %d.", room, number);
-    Question *q = maker_add(m, SUITE_RECALL, GRADE_NUMBER, want,
-                            "What is the number of the golden %s?", room);
+    ExamQuestion *q = maker_add(m, SUITE_RECALL, GRADE_NUMBER, want,
+                                "What is the number of the golden %s?", room);
     char *kept = arena_str(&m->q->arena, str_of(fact));
     m->failed |= !kept;
     q->fact = str_of(kept);

@@ -87,7 +87,7 @@ void make_tools(Maker *m)
 {
     for (size_t i = 0; i < COUNT(requests); i++) {
         const Request *r = &requests[i];
-        Question *q = maker_add(m, SUITE_TOOLS, GRADE_CALLS, NULL, "%s", r->prompt);
+        ExamQuestion *q = maker_add(m, SUITE_TOOLS, GRADE_CALLS, NULL, "%s", r->prompt);
         q->tools = true;
         q->key.tools = questions_tools(&q->key.n_tools);
         for (size_t k = 0; k < COUNT(r->calls) && r->calls[k].name; k++)

@@ -45,7 +45,7 @@ static Str keep(Maker *m, const char *text)
     return str_of(p);
 }
 
-static int number_in_suite(const Questions *q, enum Suite suite)
+static int number_in_suite(const Exam *q, enum Suite suite)
 {
     int n = 1;
     for (size_t i = 0; i < q->n; i++)
@@ -53,8 +53,8 @@ static int number_in_suite(const Questions *q, enum Suite suite)
     return n;
 }
 
-Question *maker_add(Maker *m, enum Suite suite, enum GradeKind kind, const char *want,
-                    const char *fmt, ...)
+ExamQuestion *maker_add(Maker *m, enum Suite suite, enum GradeKind kind, const char *want,
+                        const char *fmt, ...)
 {
     static const char *const names[N_SUITES] = { "arith", "string", "tool", "instruct", "recall" };
     char text[1024];
@@ -66,10 +66,10 @@ Question *maker_add(Maker *m, enum Suite suite, enum GradeKind kind, const char 
         m->failed = true;
         return &m->q->question[0];
     }
-    Question *q = &m->q->question[m->q->n];
-    *q = (Question){ .suite = suite,
-                     .prompt = keep(m, text),
-                     .key = { .kind = kind, .want = keep(m, want) } };
+    ExamQuestion *q = &m->q->question[m->q->n];
+    *q = (ExamQuestion){ .suite = suite,
+                         .prompt = keep(m, text),
+                         .key = { .kind = kind, .want = keep(m, want) } };
     snprintf(q->id, sizeof q->id, "%s-%d", names[suite], number_in_suite(m->q, suite));
     m->q->n++;
     return q;
@@ -92,9 +92,9 @@ static void make_suite(Maker *m, enum Suite suite, uint64_t set, int most_tokens
         make[suite](m);
 }
 
-bool questions_make(Questions *q, uint64_t set, int most_tokens, ds4_err *err)
+bool questions_make(Exam *q, uint64_t set, int most_tokens, ds4_err *err)
 {
-    *q = (Questions){ 0 };
+    *q = (Exam){ 0 };
     Maker m = { .q = q };
     q->question = arena_array(&q->arena, MOST_QUESTIONS, sizeof *q->question);
     for (int s = 0; q->question && s < N_SUITES; s++)
@@ -105,17 +105,17 @@ bool questions_make(Questions *q, uint64_t set, int most_tokens, ds4_err *err)
     return fail(err, DS4_ENOMEM, "no memory for questions");
 }
 
-void questions_release(Questions *q)
+void questions_release(Exam *q)
 {
     arena_release(&q->arena);
-    *q = (Questions){ 0 };
+    *q = (Exam){ 0 };
 }
 
 /* ---- finding ------------------------------------------------------------------------------ */
 
 bool questions_found(Str text, char id[QUESTION_ID])
 {
-    Questions q;
+    Exam q;
     bool found = false;
     if (!questions_make(&q, FIRST_SET, 0, NULL))
         return false;

@@ -30,17 +30,17 @@ typedef struct {
     int tokens, depth; /* of recall: the prompt's, and where the fact stands, in percent */
     Str fact;          /* of recall */
     uint64_t seed;     /* of the document */
-} Question;
+} ExamQuestion;
 
 typedef struct {
-    Question *question;
+    ExamQuestion *question;
     size_t n;
     Arena arena;
-} Questions;
+} Exam;
 
 /* The examination of a set; recall up to so many tokens. */
-bool questions_make(Questions *q, uint64_t set, int most_tokens, ds4_err *err);
-void questions_release(Questions *q);
+bool questions_make(Exam *q, uint64_t set, int most_tokens, ds4_err *err);
+void questions_release(Exam *q);
 
 /* The functions that questions of tools offer, a JSON object each, in the form of json.h. */
 const Str *questions_tools(size_t *n);
@@ -48,7 +48,7 @@ const Str *questions_tools(size_t *n);
 /* The user's message. tokens_of counts those of a text; a document has `tokens` of them with the
  * question, less what one sentence has. */
 typedef size_t (*TokensOf)(void *user, Str text);
-bool question_text(const Question *q, TokensOf tokens_of, void *user, Bytes *out, ds4_err *err);
+bool question_text(const ExamQuestion *q, TokensOf tokens_of, void *user, Bytes *out, ds4_err *err);
 
 /* Is a question of the first set in this text, word for word? Then id is its name. */
 bool questions_found(Str text, char id[QUESTION_ID]);

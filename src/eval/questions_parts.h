@@ -7,14 +7,14 @@
 enum { MOST_QUESTIONS = 128 };
 
 typedef struct {
-    Questions *q;
+    Exam *q;
     uint64_t rng;
     bool failed; /* memory */
 } Maker;
 
 /* One more question with this text; its number in the suite follows. */
-Question *maker_add(Maker *m, enum Suite suite, enum GradeKind kind, const char *want,
-                    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+ExamQuestion *maker_add(Maker *m, enum Suite suite, enum GradeKind kind, const char *want,
+                        const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 int maker_number(Maker *m, int low, int high);          /* both can be */
 const char *maker_word(Maker *m);                       /* an English word of 5 to 9 letters */
 void maker_words(Maker *m, const char **out, size_t n); /* that differ */

@@ -188,7 +188,7 @@ static void several_calls_come_in_any_order_and_none_may_be_right(void **state)
 static void every_key_is_within_the_offered_schemas(void **state)
 {
     (void)state;
-    Questions q;
+    Exam q;
     size_t n, seen = 0;
     const Str *offered = questions_tools(&n);
     assert_true(questions_make(&q, 1, 0, NULL));
@@ -218,7 +218,7 @@ static void keys_of_arithmetic_are_what_the_questions_say(void **state)
 {
     (void)state;
     for (uint64_t set = 1; set <= 50; set++) {
-        Questions q;
+        Exam q;
         assert_true(questions_make(&q, set, 0, NULL));
         for (size_t i = 0; i < q.n; i++) {
             int a, b, c, n = 0;
@@ -255,11 +255,11 @@ static size_t words_of(void *user, Str text)
 static void a_document_has_its_length_and_one_answer_at_its_depth(void **state)
 {
     (void)state;
-    Questions q;
+    Exam q;
     int calls_made = 0, seen = 0;
     assert_true(questions_make(&q, 3, 4096, NULL));
     for (size_t i = 0; i < q.n; i++) {
-        const Question *k = &q.question[i];
+        const ExamQuestion *k = &q.question[i];
         Bytes b = { 0 };
         if (k->suite != SUITE_RECALL)
             continue;
@@ -285,7 +285,7 @@ static void a_document_has_its_length_and_one_answer_at_its_depth(void **state)
 static void a_set_is_the_same_every_time_and_another_is_another(void **state)
 {
     (void)state;
-    Questions a, b, c;
+    Exam a, b, c;
     size_t same = 0;
     assert_true(questions_make(&a, 1, 2048, NULL) && questions_make(&b, 1, 2048, NULL) &&
                 questions_make(&c, 2, 2048, NULL));
