@@ -84,7 +84,7 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 
 LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine store quantize server eval cli
 ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine
-kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx512 k_avx512_vbmi k_avx512_vnni k_avx512_acts k_avx2_index k_avx512_index
+kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx512 k_avx512_vbmi k_avx512_vnni k_avx512_2bit k_avx512_acts k_avx2_index k_avx512_index
 kernel_files_aarch64 := k_neon
 kernel_files_arm64   := k_neon
 all_kernels := $(kernel_files_x86_64) $(kernel_files_aarch64)
@@ -139,6 +139,7 @@ AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl $(AVX2)
 $(B)/obj/backend/cpu/k_avx512.o $(B)/obj/backend/cpu/k_avx512_acts.o: ISA = $(AVX512)
 $(B)/obj/backend/cpu/k_avx512_vbmi.o: ISA = $(AVX512) -mavx512vbmi
 $(B)/obj/backend/cpu/k_avx512_vnni.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni
+$(B)/obj/backend/cpu/k_avx512_2bit.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni -mgfni
 $(B)/obj/backend/cpu/k_avx2_index.o: ISA = $(AVX2)
 $(B)/obj/backend/cpu/k_avx512_index.o: ISA = $(AVX512) -mavx512vnni
 # gcc's note about how vectors are passed, in files whose functions are all static.

@@ -4,6 +4,7 @@
  * more than the format's definition does. Codes of up to 4 bits are looked up
  * in a register: vpermps takes the low 4 bits of a lane and ignores the rest,
  * so a table with period 4 needs no masking of 2-bit codes. */
+#include "k_avx512_2bit.h"
 #include "k_avx512_vbmi.h"
 #include "k_avx512_vnni.h"
 #include "floats_x86.h"
@@ -229,7 +230,11 @@ const Kernels kernels_avx512 = {
               [QUANT_Q4_K] = gemm_q4_k,
               [QUANT_IQ2_XXS] = gemm_iq2_xxs,
               [QUANT_MXFP4] = gemm_mxfp4 },
-    .gemm_i8 = { [QUANT_Q8_0] = vnni_q8_0, [QUANT_Q4_K] = vnni_q4_k, [QUANT_MXFP4] = vnni_mxfp4 },
+    .gemm_i8 = { [QUANT_Q8_0] = vnni_q8_0,
+                 [QUANT_Q2_K] = vnni_q2_k,
+                 [QUANT_Q4_K] = vnni_q4_k,
+                 [QUANT_IQ2_XXS] = vnni_iq2_xxs,
+                 [QUANT_MXFP4] = vnni_mxfp4 },
     .act_pack = avx512_act_pack,
     .mix = mix,
     .sum_sq = sum_sq,

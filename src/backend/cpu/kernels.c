@@ -31,7 +31,8 @@ static bool has_avx512(void)
 /* What the integer products of the set need beside. */
 static bool has_avx512_i8(void)
 {
-    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
+           __builtin_cpu_supports("gfni");
 }
 #endif
 

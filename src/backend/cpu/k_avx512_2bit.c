@@ -1,0 +1,506 @@
+/* k_avx512_2bit.c - integer products of IQ2_XXS and Q2_K, 16 weight rows at a time.
+ *
+ * Bytes are turned before they are decoded, when there are fewest of them: a
+ * lane is a weight row from then on, so nothing is summed across rows, and what
+ * a block decodes to is either multiplied at once (one row of x) or written as
+ * pieces of vnni_x86.h. Besides VNNI and VBMI this needs GFNI, which all CPUs
+ * with those two have. */
+#include "k_avx512_2bit.h"
+#include "vnni_x86.h"
+#include "../../quant/blocks.h"
+
+/* What matrices of few bits move is little, and has to come from far ahead. */
+enum { ROWS_AHEAD = 2 * PIECE };
+
+/* 32 bytes of rows r, r + 4, r + 8 and r + 12: 16 of each in v[0], the others in v[1]. */
+static ALWAYS_INLINE void rows_of_four(__m512i v[2], const uint8_t *const *rows, size_t at)
+{
+    __m512i half[2];
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        const __m256i low = _mm256_loadu_si256((const __m256i *)(rows[8 * i] + at));
+        const __m256i high = _mm256_loadu_si256((const __m256i *)(rows[8 * i + 4] + at));
+        half[i] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    }
+    v[0] = _mm512_shuffle_i64x2(half[0], half[1], 0x88);
+    v[1] = _mm512_shuffle_i64x2(half[0], half[1], 0xdd);
+}
+
+/* In each quarter: elements 0 and 2 of a, then of b; 1 and 3. */
+static ALWAYS_INLINE __m512i even_words(__m512i a, __m512i b)
+{
+    return _mm512_castps_si512(
+        _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0x88));
+}
+static ALWAYS_INLINE __m512i odd_words(__m512i a, __m512i b)
+{
+    return _mm512_castps_si512(
+        _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0xdd));
+}
+
+static ALWAYS_INLINE int32_t four_at(const void *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* A row of x: what is next to be multiplied. */
+typedef struct {
+    const int8_t *q;
+    const float *scale;
+    const int16_t *sum;
+} X;
+
+static ALWAYS_INLINE X x_of(const void *row, int cols)
+{
+    return (X){ act_q(row), act_scale(row, cols), act_sum(row, cols) };
+}
+
+static ALWAYS_INLINE void next_block(X *x)
+{
+    x->q += ACT_BLOCK;
+    x->scale++;
+    x->sum += ACT_BLOCK / ACT_GROUP;
+}
+
+/* ---- IQ2_XXS ------------------------------------------------------------------------ */
+
+/* The grid in two planes: bit i of an entry is set where element i is 25, or is
+ * 43. Bit 7 is such that all 8 bits have the parity of what is said of element
+ * 7, and is never set in plane_25: tuples have an even number of 25s. */
+static const uint8_t plane_25[256] = {
+    0x00, 0x00, 0x03, 0x00, 0x00, 0x05, 0x06, 0x00, 0x00, 0x00, 0x00, 0x09, 0x0a, 0x0c, 0x0c, 0x09,
+    0x0a, 0x00, 0x00, 0x00, 0x00, 0x11, 0x12, 0x14, 0x17, 0x18, 0x12, 0x14, 0x00, 0x00, 0x00, 0x00,
+    0x21, 0x22, 0x24, 0x21, 0x22, 0x28, 0x28, 0x28, 0x28, 0x21, 0x22, 0x24, 0x22, 0x30, 0x30, 0x30,
+    0x30, 0x3a, 0x39, 0x30, 0x35, 0x21, 0x24, 0x28, 0x22, 0x22, 0x00, 0x03, 0x00, 0x06, 0x00, 0x09,
+    0x0a, 0x0c, 0x0c, 0x00, 0x12, 0x18, 0x00, 0x06, 0x41, 0x42, 0x44, 0x41, 0x48, 0x48, 0x42, 0x44,
+    0x47, 0x50, 0x50, 0x50, 0x5c, 0x5c, 0x50, 0x42, 0x4b, 0x60, 0x60, 0x60, 0x63, 0x69, 0x60, 0x74,
+    0x78, 0x60, 0x66, 0x41, 0x42, 0x44, 0x48, 0x41, 0x50, 0x53, 0x50, 0x4d, 0x00, 0x00, 0x00, 0x0a,
+    0x09, 0x00, 0x00, 0x11, 0x18, 0x00, 0x00, 0x21, 0x22, 0x24, 0x28, 0x2e, 0x30, 0x39, 0x3a, 0x24,
+    0x00, 0x00, 0x06, 0x0a, 0x01, 0x02, 0x04, 0x04, 0x01, 0x02, 0x08, 0x08, 0x0e, 0x08, 0x01, 0x02,
+    0x04, 0x10, 0x10, 0x19, 0x10, 0x13, 0x01, 0x04, 0x08, 0x0e, 0x08, 0x20, 0x20, 0x20, 0x20, 0x25,
+    0x34, 0x32, 0x20, 0x01, 0x02, 0x04, 0x08, 0x0b, 0x10, 0x1c, 0x19, 0x10, 0x0b, 0x04, 0x40, 0x40,
+    0x45, 0x45, 0x40, 0x40, 0x40, 0x52, 0x58, 0x52, 0x45, 0x64, 0x64, 0x70, 0x61, 0x6e, 0x40, 0x45,
+    0x45, 0x4a, 0x58, 0x40, 0x02, 0x04, 0x08, 0x08, 0x10, 0x1f, 0x04, 0x08, 0x20, 0x23, 0x34, 0x34,
+    0x32, 0x08, 0x00, 0x00, 0x00, 0x09, 0x00, 0x12, 0x14, 0x18, 0x05, 0x21, 0x22, 0x24, 0x27, 0x28,
+    0x28, 0x30, 0x3a, 0x36, 0x21, 0x28, 0x28, 0x00, 0x12, 0x05, 0x42, 0x44, 0x42, 0x48, 0x41, 0x56,
+    0x50, 0x4b, 0x60, 0x60, 0x6a, 0x7d, 0x41, 0x50, 0x00, 0x0c, 0x03, 0x11, 0x00, 0x24, 0x0c, 0x12,
+};
+static const uint8_t plane_43[256] = {
+    0x00, 0x81, 0x00, 0x82, 0x03, 0x00, 0x00, 0x84, 0x05, 0x06, 0x87, 0x00, 0x00, 0x00, 0x82, 0x84,
+    0x84, 0x88, 0x09, 0x8b, 0x8d, 0x00, 0x00, 0x00, 0x00, 0x00, 0x88, 0x0a, 0x90, 0x11, 0x95, 0x99,
+    0x00, 0x00, 0x00, 0x84, 0x84, 0x00, 0x81, 0x82, 0x84, 0x88, 0x88, 0x88, 0x0c, 0x00, 0x81, 0x82,
+    0x84, 0x81, 0x06, 0x88, 0x88, 0x12, 0x90, 0x90, 0x18, 0x9c, 0xa0, 0xa0, 0x22, 0xa0, 0xa6, 0xa0,
+    0xa0, 0xa0, 0x21, 0xaa, 0xa0, 0xa0, 0xb1, 0x30, 0x00, 0x00, 0x00, 0x84, 0x00, 0x84, 0x88, 0x88,
+    0x88, 0x00, 0x82, 0x84, 0x00, 0x03, 0x88, 0x14, 0x90, 0x00, 0x82, 0x84, 0x84, 0x82, 0x88, 0x82,
+    0x05, 0x90, 0x11, 0xa0, 0xa0, 0xa0, 0xa0, 0x28, 0xa0, 0xa0, 0xac, 0x30, 0xc0, 0x41, 0xc3, 0xc0,
+    0x44, 0x48, 0xc9, 0xc6, 0x42, 0x50, 0xd1, 0xc0, 0xc0, 0xc0, 0xc0, 0x41, 0xc0, 0xc0, 0x44, 0xd8,
+    0xe2, 0xe4, 0xe8, 0xf0, 0x00, 0x00, 0x00, 0x82, 0x84, 0x84, 0x00, 0x82, 0x81, 0x84, 0x88, 0x88,
+    0x88, 0x00, 0x84, 0x84, 0x88, 0x88, 0x90, 0x90, 0x12, 0x11, 0x96, 0x00, 0x82, 0x84, 0x88, 0x0a,
+    0x81, 0x84, 0x90, 0xa0, 0xa0, 0xa0, 0xa0, 0xa0, 0xa0, 0x22, 0x24, 0xa9, 0x30, 0xb8, 0x00, 0x82,
+    0x00, 0x82, 0x84, 0x88, 0x0a, 0x00, 0x81, 0x0c, 0x18, 0x88, 0x09, 0x03, 0x90, 0x90, 0xa0, 0xa0,
+    0x22, 0x24, 0xa0, 0xb2, 0xc0, 0xc0, 0xc0, 0xc6, 0xc0, 0xc0, 0xd2, 0xd4, 0xc0, 0xc0, 0xc0, 0x41,
+    0x48, 0xe1, 0x80, 0x01, 0x83, 0x80, 0x89, 0x80, 0x02, 0x80, 0x10, 0x80, 0x80, 0x80, 0x80, 0x80,
+    0x04, 0x80, 0x01, 0x08, 0x92, 0x10, 0x94, 0xa1, 0x20, 0xb0, 0x80, 0x80, 0x04, 0x80, 0x8c, 0x01,
+    0x08, 0x10, 0x80, 0x85, 0x80, 0x80, 0xa8, 0xa4, 0xc1, 0x40, 0xc8, 0xc2, 0xd0, 0xc2, 0xe0, 0xe0,
+};
+
+/* Codes and 128, by 6 bits of which three matter: [25] and [43] are the bits of
+ * the planes, [minus] the sign's. */
+#define CODE(i, is_25, is_43, minus) \
+    (uint8_t)(128 + ((i) >> (minus)&1 ? -1 : 1) * ((i) >> (is_25)&1   ? 25 \
+                                                   : (i) >> (is_43)&1 ? 43 \
+                                                                      : 8))
+#define CODES_4(i, ...) \
+    CODE(i, __VA_ARGS__), CODE(i + 1, __VA_ARGS__), CODE(i + 2, __VA_ARGS__), \
+        CODE(i + 3, __VA_ARGS__)
+#define CODES_16(i, ...) \
+    CODES_4(i, __VA_ARGS__), CODES_4(i + 4, __VA_ARGS__), CODES_4(i + 8, __VA_ARGS__), \
+        CODES_4(i + 12, __VA_ARGS__)
+#define CODES_64(...) \
+    CODES_16(0, __VA_ARGS__), CODES_16(16, __VA_ARGS__), CODES_16(32, __VA_ARGS__), \
+        CODES_16(48, __VA_ARGS__)
+static const uint8_t codes_01[64] = { CODES_64(5, 4, 1) }, codes_23[64] = { CODES_64(1, 0, 5) };
+
+/* In registers. */
+typedef struct {
+    __m512i plane_25[4], plane_43[4], codes_01, codes_23;
+} Grid;
+
+static ALWAYS_INLINE Grid grid_load(void)
+{
+    Grid g;
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        g.plane_25[i] = _mm512_loadu_si512(plane_25 + 64 * i);
+        g.plane_43[i] = _mm512_loadu_si512(plane_43 + 64 * i);
+    }
+    g.codes_01 = _mm512_loadu_si512(codes_01);
+    g.codes_23 = _mm512_loadu_si512(codes_23);
+    return g;
+}
+
+/* A group of 32 columns, 8 bytes of each row: even has rows 0 1, 4 5, 8 9, 12 13, odd the others. */
+typedef struct {
+    __m512i even, odd;
+} Group;
+
+/* The four groups that are at byte `at` of the rows. */
+static ALWAYS_INLINE void four_groups(Group g[4], const uint8_t *const rows[PIECE], size_t at)
+{
+    __m512i v[4][2];
+    UNROLL
+    for (int r = 0; r < 4; r++)
+        rows_of_four(v[r], rows + r, at);
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        g[2 * i].even = _mm512_unpacklo_epi64(v[0][i], v[1][i]);
+        g[2 * i].odd = _mm512_unpacklo_epi64(v[2][i], v[3][i]);
+        g[2 * i + 1].even = _mm512_unpackhi_epi64(v[0][i], v[1][i]);
+        g[2 * i + 1].odd = _mm512_unpackhi_epi64(v[2][i], v[3][i]);
+    }
+}
+
+/* table[each byte]; high: which bytes are 128 or more */
+static ALWAYS_INLINE __m512i look_up_256(const __m512i table[4], __m512i index, __mmask64 high)
+{
+    return _mm512_mask_blend_epi8(high, _mm512_permutex2var_epi8(table[0], index, table[1]),
+                                  _mm512_permutex2var_epi8(table[2], index, table[3]));
+}
+
+/* The codes, plus 128, of 8 rows: tuple k in c[k]. A lane of 64 bits is a row:
+ * `planes` has tuples' bytes of plane_25 and plane_43 in turn. With signs in place
+ * of the planes of two tuples a lane is 8 x 8 bits, which gf2p8affineqb turns:
+ * byte i is what the others said of element i, parity of all 8 bits for
+ * element 7. Bits 7 6 3 (5 4 1) of it are tuple 0 (1), 3 2 7 (1 0 5) tuple 2 (3); vpermb
+ * looks at 6 bits. Bit 7 of the signs is that of plane_25 below: 0. */
+static ALWAYS_INLINE void tuples(__m512i c[4], const Grid *t, __m512i group, __m512i planes)
+{
+    const __m512i take = _mm512_set1_epi64(0x002700200035002e);
+    const __m512i of_01 = _mm512_set1_epi64(0x00800080ffffffff);
+    const __m512i of_23 = _mm512_set1_epi64((long long)0xffffffff00800080);
+    const __m512i turn = _mm512_set1_epi64((long long)0xff40201008040201);
+    const __m512i signs = _mm512_multishift_epi64_epi8(take, group);
+    const __m512i a = _mm512_gf2p8affine_epi64_epi8(
+        turn, _mm512_ternarylogic_epi64(of_01, planes, signs, 0xca), 0);
+    const __m512i b = _mm512_gf2p8affine_epi64_epi8(
+        turn, _mm512_ternarylogic_epi64(of_23, planes, signs, 0xca), 0);
+    c[0] = _mm512_permutexvar_epi8(_mm512_srli_epi16(a, 2), t->codes_01);
+    c[1] = _mm512_permutexvar_epi8(a, t->codes_01);
+    c[2] = _mm512_permutexvar_epi8(_mm512_srli_epi16(b, 2), t->codes_23);
+    c[3] = _mm512_permutexvar_epi8(b, t->codes_23);
+}
+
+static ALWAYS_INLINE void group_codes(__m512i even[4], __m512i odd[4], const Grid *t, Group g)
+{
+    const __m512i index = even_words(g.even, g.odd);
+    const __mmask64 high = _mm512_movepi8_mask(index);
+    const __m512i p25 = look_up_256(t->plane_25, index, high);
+    const __m512i p43 = look_up_256(t->plane_43, index, high);
+    tuples(even, t, g.even, _mm512_unpacklo_epi8(p25, p43));
+    tuples(odd, t, g.odd, _mm512_unpackhi_epi8(p25, p43));
+}
+
+/* 2 s + 1 of each row; below s is a bit of a sign */
+static ALWAYS_INLINE __m512i group_scales(Group g)
+{
+    return _mm512_or_si512(_mm512_srli_epi32(odd_words(g.even, g.odd), 27), _mm512_set1_epi32(1));
+}
+
+/* d / 8 of each row */
+static ALWAYS_INLINE Vec iq2_factors(const uint8_t *const rows[PIECE], size_t at)
+{
+    __m128i v[8];
+    UNROLL
+    for (int r = 0; r < 8; r++)
+        v[r] = _mm_unpacklo_epi16(_mm_loadu_si128((const __m128i *)(rows[2 * r] + at)),
+                                  _mm_loadu_si128((const __m128i *)(rows[2 * r + 1] + at)));
+    UNROLL
+    for (int r = 0; r < 4; r++)
+        v[r] = _mm_unpacklo_epi32(v[2 * r], v[2 * r + 1]);
+    const __m256i d =
+        _mm256_set_m128i(_mm_unpacklo_epi64(v[2], v[3]), _mm_unpacklo_epi64(v[0], v[1]));
+    return v_mul(_mm512_cvtph_ps(d), v_set(0.125f));
+}
+
+/* isum times 2 s + 1, less than 2^23: times d / 8 it is rounded once, as the law says. */
+static ALWAYS_INLINE Vec group_times_x(const Grid *t, Group g, X x)
+{
+    __m512i c[2][4];
+    group_codes(c[0], c[1], t, g);
+    /* -128 times the sum of x, half of it in each lane of a row. */
+    const __m512i start =
+        _mm512_madd_epi16(_mm512_set1_epi32(four_at(x.sum)), _mm512_set1_epi16(-64));
+    __m512i even = start, odd = start;
+    UNROLL
+    for (int k = 0; k < 4; k++) {
+        int64_t eight;
+        memcpy(&eight, x.q + 8 * k, sizeof eight);
+        const __m512i q = _mm512_set1_epi64(eight);
+        even = _mm512_dpbusd_epi32(even, c[0][k], q);
+        odd = _mm512_dpbusd_epi32(odd, c[1][k], q);
+    }
+    const __m512i isum = _mm512_add_epi32(even_words(even, odd), odd_words(even, odd));
+    return _mm512_cvtepi32_ps(_mm512_mullo_epi32(isum, group_scales(g)));
+}
+
+/* 16 outputs. What is `ahead` bytes on is fetched. */
+static ALWAYS_INLINE Vec iq2_rows(const Grid *t, const uint8_t *const rows[PIECE], size_t ahead,
+                                  X x, int cols)
+{
+    const uint8_t *next = rows[0] + ahead;
+    Group g[4];
+    Vec sum = v_zero();
+    size_t at = 0;
+    for (int c = 0; c < cols; c += QK, at += sizeof(BlockIQ2_XXS)) {
+        fetch(next, PIECE * sizeof(BlockIQ2_XXS));
+        next += PIECE * sizeof(BlockIQ2_XXS);
+        const Vec d = iq2_factors(rows, at);
+        UNROLL
+        for (int half = 0; half < 2; half++) {
+            four_groups(g, rows, at + 2 + 32 * (size_t)half);
+            UNROLL
+            for (int i = 0; i < 4; i++, next_block(&x))
+                sum = v_fma(v_mul(group_times_x(t, g[i], x), d), v_set(*x.scale), sum);
+        }
+    }
+    return sum;
+}
+
+static ALWAYS_INLINE void group_piece(Piece *to, const Grid *t, Group g, Vec d)
+{
+    __m512i c[2][4];
+    group_codes(c[0], c[1], t, g);
+    UNROLL
+    for (int k = 0; k < 4; k++) {
+        _mm512_store_si512(to->code[2 * k], even_words(c[0][k], c[1][k]));
+        _mm512_store_si512(to->code[2 * k + 1], odd_words(c[0][k], c[1][k]));
+    }
+    _mm512_store_ps(to->a, v_mul(_mm512_cvtepi32_ps(group_scales(g)), d));
+}
+
+static void iq2_expand(Piece *to, const uint8_t *const rows[PIECE], size_t ahead, int n)
+{
+    const Grid t = grid_load();
+    Group g[4];
+    size_t at = 0;
+    for (; n > 0; n -= QK / ACT_BLOCK, at += sizeof(BlockIQ2_XXS)) {
+        UNROLL
+        for (int r = 0; r < PIECE; r++)
+            fetch(rows[r] + at + ahead, sizeof(BlockIQ2_XXS));
+        const Vec d = iq2_factors(rows, at);
+        UNROLL
+        for (int half = 0; half < 2; half++) {
+            four_groups(g, rows, at + 2 + 32 * (size_t)half);
+            UNROLL
+            for (int i = 0; i < 4; i++)
+                group_piece(to++, &t, g[i], d);
+        }
+    }
+}
+
+/* ---- Q2_K ---------------------------------------------------------------------------- */
+
+/* Scales and minima of a block, 4 bits each: dword r of word[i] has groups 4 i .. of row r. */
+typedef struct {
+    Vec d, dmin;
+    __m512i scales[4], mins[4];
+} Factors2;
+
+static ALWAYS_INLINE __m128i bytes_16(const uint8_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)p);
+}
+
+static ALWAYS_INLINE __m256i two_times_16(const uint8_t *low, const uint8_t *high)
+{
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(bytes_16(low)), bytes_16(high), 1);
+}
+
+/* 4 bytes of each of the rows. */
+static ALWAYS_INLINE __m512i fours_at(const uint8_t *const rows[PIECE], size_t at)
+{
+    __m128i v[4];
+    UNROLL
+    for (int r = 0; r < 4; r++) {
+        const uint8_t *const *row = rows + 4 * r;
+        v[r] = _mm_cvtsi32_si128(four_at(row[0] + at));
+        v[r] = _mm_insert_epi32(v[r], four_at(row[1] + at), 1);
+        v[r] = _mm_insert_epi32(v[r], four_at(row[2] + at), 2);
+        v[r] = _mm_insert_epi32(v[r], four_at(row[3] + at), 3);
+    }
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(v[1], v[0])),
+                              _mm256_set_m128i(v[3], v[2]), 1);
+}
+
+static ALWAYS_INLINE void q2_k_open(Factors2 *f, const uint8_t *const rows[PIECE], size_t at)
+{
+    const __m512i low4 = _mm512_set1_epi8(15);
+    const __m512i both = fours_at(rows, at + offsetof(BlockQ2_K, d));
+    f->d = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(both));
+    f->dmin = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(both, 16)));
+    at += offsetof(BlockQ2_K, scales);
+    UNROLL
+    for (int r = 0; r < 4; r++)
+        f->scales[r] =
+            _mm512_inserti64x4(_mm512_castsi256_si512(two_times_16(rows[r] + at, rows[r + 4] + at)),
+                               two_times_16(rows[r + 8] + at, rows[r + 12] + at), 1);
+    turn4(f->scales);
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        f->mins[i] = _mm512_and_si512(_mm512_srli_epi16(f->scales[i], 4), low4);
+        f->scales[i] = _mm512_and_si512(f->scales[i], low4);
+    }
+}
+
+/* Bytes a and b of each dword, as words. */
+static ALWAYS_INLINE __m512i two_bytes(__m512i v, int a, int b)
+{
+    const __m512i dword = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+    const __m512i dwords = _mm512_mullo_epi32(dword, _mm512_set1_epi32(0x00010001));
+    const int32_t none = (int32_t)0x80008000;
+    return _mm512_shuffle_epi8(v, _mm512_add_epi32(dwords, _mm512_set1_epi32(none | a | b << 16)));
+}
+
+/* The 32 bytes of crumbs at byte `at` of the rows: bytes 16 h + 4 i .. in v[h][i]. */
+static ALWAYS_INLINE void crumbs_at(__m512i v[2][4], const uint8_t *const rows[PIECE], size_t at)
+{
+    UNROLL
+    for (int r = 0; r < 4; r++) {
+        __m512i both[2];
+        rows_of_four(both, rows + r, at);
+        v[0][r] = both[0];
+        v[1][r] = both[1];
+    }
+    turn4(v[0]);
+    turn4(v[1]);
+}
+
+/* The j-th crumbs of 32 bytes with x: t of the law. The crumbs stay where they
+ * are, so sums are 4^j times too large. Those of 16 columns fit 16 bits. */
+static ALWAYS_INLINE Vec q2_k_times_x(__m512i v[2][4], const Factors2 *f, int group, X x)
+{
+    const int j = group % 4, first = group % 2 * 2;
+    const __m512i mask = _mm512_set1_epi8((char)(3 << 2 * j));
+    __m512i s[2];
+    UNROLL
+    for (int h = 0; h < 2; h++) {
+        s[h] = _mm512_setzero_si512();
+        UNROLL
+        for (int i = 0; i < 4; i++)
+            s[h] = _mm512_dpbusd_epi32(s[h], _mm512_and_si512(v[h][i], mask),
+                                       _mm512_set1_epi32(four_at(x.q + 16 * h + 4 * i)));
+    }
+    const __m512i sums =
+        _mm512_mask_mov_epi16(_mm512_srli_epi32(s[0], (unsigned)(2 * j)), 0xaaaaaaaa,
+                              _mm512_slli_epi32(s[1], (unsigned)(16 - 2 * j)));
+    const __m512i isum = _mm512_madd_epi16(sums, two_bytes(f->scales[group / 2], first, first + 1));
+    const __m512i msum = _mm512_madd_epi16(_mm512_set1_epi32(four_at(x.sum)),
+                                           two_bytes(f->mins[group / 2], first, first + 1));
+    return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(msum), f->dmin,
+                            v_mul(_mm512_cvtepi32_ps(isum), f->d));
+}
+
+/* 16 outputs. What is `ahead` bytes on is fetched. */
+static ALWAYS_INLINE Vec q2_k_rows(const uint8_t *const rows[PIECE], size_t ahead, X x, int cols)
+{
+    const uint8_t *next = rows[0] + ahead;
+    __m512i v[2][4];
+    Factors2 f;
+    Vec sum = v_zero();
+    size_t at = 0;
+    for (int c = 0; c < cols; c += QK, at += sizeof(BlockQ2_K)) {
+        fetch(next, PIECE * sizeof(BlockQ2_K));
+        next += PIECE * sizeof(BlockQ2_K);
+        q2_k_open(&f, rows, at);
+        UNROLL
+        for (int g = 0; g < 8; g++, next_block(&x)) {
+            if (g % 4 == 0)
+                crumbs_at(v, rows, at + offsetof(BlockQ2_K, q) + 8 * (size_t)g);
+            sum = v_fma(q2_k_times_x(v, &f, g, x), v_set(*x.scale), sum);
+        }
+    }
+    return sum;
+}
+
+static ALWAYS_INLINE void q2_k_piece(Piece *to, __m512i v[2][4], const Factors2 *f, int group)
+{
+    const __m512i low2 = _mm512_set1_epi8(3);
+    const int first = group % 2 * 2;
+    UNROLL
+    for (int h = 0; h < 2; h++) {
+        const __m512i scale = two_bytes(f->scales[group / 2], first + h, first + h);
+        UNROLL
+        for (int i = 0; i < 4; i++) {
+            const __m512i shifted = _mm512_srli_epi32(v[h][i], (unsigned)(group % 4 * 2));
+            _mm512_store_si512(to->code[4 * h + i],
+                               _mm512_mullo_epi16(_mm512_and_si512(shifted, low2), scale));
+        }
+    }
+    _mm512_store_ps(to->a, f->d);
+    _mm512_store_ps(to->m, f->dmin);
+    _mm512_store_si512(to->min, two_bytes(f->mins[group / 2], first, first + 1));
+}
+
+static void q2_k_expand(Piece *to, const uint8_t *const rows[PIECE], size_t ahead, int n)
+{
+    __m512i v[2][4];
+    Factors2 f;
+    size_t at = 0;
+    for (; n > 0; n -= QK / ACT_BLOCK, at += sizeof(BlockQ2_K)) {
+        UNROLL
+        for (int r = 0; r < PIECE; r++)
+            fetch(rows[r] + at + ahead, sizeof(BlockQ2_K));
+        q2_k_open(&f, rows, at);
+        UNROLL
+        for (int g = 0; g < 8; g++) {
+            if (g % 4 == 0)
+                crumbs_at(v, rows, at + offsetof(BlockQ2_K, q) + 8 * (size_t)g);
+            q2_k_piece(to++, v, &f, g);
+        }
+    }
+}
+
+/* ---- all ------------------------------------------------------------------------------- */
+
+TILES(tiles_plain, MIN_NONE)
+TILES(tiles_halves, MIN_HALVES)
+
+/* Rows j ... of n_w; missing ones repeat the last. */
+static void rows_from(const uint8_t *rows[PIECE], const void *w, size_t ldw, int n_w, int j)
+{
+    for (int r = 0; r < PIECE; r++)
+        rows[r] = weight_row(w, ldw, MIN(j + r, n_w - 1));
+}
+
+void vnni_iq2_xxs(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x,
+                  size_t ldx, int n_x, int cols)
+{
+    const VnniFormat f = { QK, sizeof(BlockIQ2_XXS), 128, MIN_NONE, iq2_expand };
+    if (n_x > 1) {
+        gemm_vnni(f, tiles_plain, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
+        return;
+    }
+    const Grid t = grid_load();
+    const uint8_t *rows[PIECE];
+    for (int j = 0; j < n_w; j += PIECE) {
+        rows_from(rows, w, ldw, n_w, j);
+        v_store_upto(out + j, iq2_rows(&t, rows, ROWS_AHEAD * ldw, x_of(x, cols), cols), n_w - j);
+    }
+}
+
+void vnni_q2_k(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x,
+               size_t ldx, int n_x, int cols)
+{
+    const VnniFormat f = { QK, sizeof(BlockQ2_K), 0, MIN_HALVES, q2_k_expand };
+    if (n_x > 1) {
+        gemm_vnni(f, tiles_halves, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
+        return;
+    }
+    const uint8_t *rows[PIECE];
+    for (int j = 0; j < n_w; j += PIECE) {
+        rows_from(rows, w, ldw, n_w, j);
+        v_store_upto(out + j, q2_k_rows(rows, ROWS_AHEAD * ldw, x_of(x, cols), cols), n_w - j);
+    }
+}
