@@ -85,8 +85,8 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine store quantize server eval cli
 ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine
 kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx512 k_avx512_vbmi k_avx512_vnni k_avx512_2bit k_avx512_acts k_avx2_index k_avx512_index
-kernel_files_aarch64 := k_neon
-kernel_files_arm64   := k_neon
+kernel_files_aarch64 := k_neon k_neon_i8 k_neon_dot
+kernel_files_arm64   := $(kernel_files_aarch64)
 all_kernels := $(kernel_files_x86_64) $(kernel_files_aarch64)
 other_kernels := $(filter-out $(kernel_files_$(ARCH)),$(all_kernels))
 
@@ -148,6 +148,7 @@ ifeq ($(ARCH),x86_64)
 $(B)/obj/quant/lanes_avx2.o:   ISA = $(AVX2)
 $(B)/obj/quant/lanes_avx512.o: ISA = $(AVX512)
 endif
+$(B)/obj/backend/cpu/k_neon_dot.o: ISA = -march=armv8.2-a+dotprod
 $(B)/obj/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ISA) $(if $(ISA),$(KERNEL_SAN)) -c -o $@ $<

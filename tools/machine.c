@@ -279,7 +279,8 @@ static const struct {
 static bool may_use(const char *isa, const char *of)
 {
     return !isa || !strcmp(isa, "scalar") || !strcmp(isa, of) ||
-           (!strcmp(isa, "avx512") && !strcmp(of, "avx2"));
+           (!strcmp(isa, "avx512") && !strcmp(of, "avx2")) ||
+           (!strcmp(isa, "dotprod") && !strcmp(of, "neon"));
 }
 
 Rate measure_macs(Pool *p, enum MacKind kind, const char *isa, double seconds, const char **name)

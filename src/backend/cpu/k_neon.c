@@ -8,7 +8,7 @@
  *
  * Weights are taken 16 rows at a time, few enough to stay in the cache while
  * all rows of x pass, so each weight is read from memory once. */
-#include "kernels.h"
+#include "k_neon_i8.h"
 #include "../../quant/blocks.h"
 #include "../../quant/fp8.h"
 #include "../../quant/iq2xxs_grid.h"
@@ -526,6 +526,12 @@ const Kernels kernels_neon = {
               [QUANT_Q4_K] = gemm_q4_k,
               [QUANT_IQ2_XXS] = gemm_iq2_xxs,
               [QUANT_MXFP4] = gemm_mxfp4 },
+    .gemm_i8 = { [QUANT_Q8_0] = neon_q8_0_i8,
+                 [QUANT_Q2_K] = neon_q2_k_i8,
+                 [QUANT_Q4_K] = neon_q4_k_i8,
+                 [QUANT_IQ2_XXS] = neon_iq2_xxs_i8,
+                 [QUANT_MXFP4] = neon_mxfp4_i8 },
+    .act_pack = neon_act_pack,
     .mix = mix,
     .sum_sq = sum_sq,
     .scale = scale,

@@ -36,6 +36,14 @@ static bool has_avx512_i8(void)
 }
 #endif
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+
+static bool has_dotprod(void) { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
+#elif defined(__aarch64__)
+static bool has_dotprod(void) { return true; } /* every ARM Mac */
+#endif
+
 static bool always(void) { return true; }
 
 /* Best first. Without `i8` a set's integer products are those of the next one. */
@@ -48,6 +56,7 @@ static const struct {
     { &kernels_avx512, has_avx512, has_avx512_i8 },
     { &kernels_avx2, has_avx2, always },
 #elif defined(__aarch64__)
+    { &kernels_dotprod, has_dotprod, always },
     { &kernels_neon, always, always },
 #endif
     { &kernels_scalar, always, always },

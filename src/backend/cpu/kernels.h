@@ -92,6 +92,6 @@ const Kernels *kernels_find(const char *isa, ds4_err *err);
 const char *const *kernels_list(void);
 
 /* The tables, NULL entries not yet filled in; only those of the architecture exist. */
-extern const Kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_neon;
+extern const Kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_neon, kernels_dotprod;
 
 #endif
