@@ -24,6 +24,8 @@ int cores_usable(void)
     return MAX(n, 1);
 }
 
+int hardware_threads_usable(void) { return MAX((int)sysconf(_SC_NPROCESSORS_ONLN), 1); }
+
 #elif defined(__linux__)
 #include <sched.h>
 
@@ -77,14 +79,21 @@ static int count_cores(const cpu_set_t *mask, size_t bytes, size_t max_cpus)
     return n;
 }
 
-static int allowed_cores(void)
+static int count_threads(const cpu_set_t *mask, size_t bytes, size_t max_cpus)
+{
+    (void)max_cpus;
+    return CPU_COUNT_S(bytes, mask);
+}
+
+/* What `count` finds in the affinity mask. */
+static int allowed(int (*count)(const cpu_set_t *mask, size_t bytes, size_t max_cpus))
 {
     for (size_t max_cpus = 1024; max_cpus <= 65536; max_cpus *= 4) {
         cpu_set_t *mask = CPU_ALLOC(max_cpus);
         size_t bytes = CPU_ALLOC_SIZE(max_cpus);
         int n = 0;
         if (mask && sched_getaffinity(0, bytes, mask) == 0)
-            n = count_cores(mask, bytes, max_cpus);
+            n = count(mask, bytes, max_cpus);
         CPU_FREE(mask);
         if (n > 0)
             return n;
@@ -94,7 +103,7 @@ static int allowed_cores(void)
 
 int cores_usable(void)
 {
-    int n = allowed_cores();
+    int n = allowed(count_cores);
     if (n < 1)
         n = (int)sysconf(_SC_NPROCESSORS_ONLN);
     int quota = quota_cpus();
@@ -103,8 +112,15 @@ int cores_usable(void)
     return MAX(n, 1);
 }
 
+int hardware_threads_usable(void)
+{
+    int n = allowed(count_threads);
+    return n > 0 ? n : MAX((int)sysconf(_SC_NPROCESSORS_ONLN), 1);
+}
+
 #else
 
 int cores_usable(void) { return MAX((int)sysconf(_SC_NPROCESSORS_ONLN), 1); }
+int hardware_threads_usable(void) { return cores_usable(); }
 
 #endif

@@ -6,5 +6,7 @@
  * the performance cores; on Linux within the affinity mask and the CPU quota
  * of the control group. */
 int cores_usable(void);
+/* Hardware threads within the affinity mask: so many of ours can run at once. */
+int hardware_threads_usable(void);
 
 #endif

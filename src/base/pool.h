@@ -2,8 +2,8 @@
  *
  * Work is split statically, so results never depend on timing; kernels must
  * see to it that they do not depend on the number of threads either. Waiting
- * threads spin for a few microseconds, then yield, then sleep, so that a
- * machine shared with others loses a time slice and not a factor. */
+ * threads spin for about as long as a sleep costs, then sleep, so that on a
+ * machine shared with others they get their share of it. */
 #ifndef POOL_H
 #define POOL_H
 #include "base.h"

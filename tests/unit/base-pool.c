@@ -3,6 +3,7 @@
 #include "../../src/base/cores.h"
 #include "../../src/base/rng.h"
 #include <stdarg.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -149,6 +150,63 @@ static void zero_threads_means_the_usable_cores(void **state)
     pool_free(p);
 }
 
+/* ---- company ------------------------------------------------------------------- */
+
+static atomic_bool enough;
+
+static void *be_busy(void *arg)
+{
+    while (!atomic_load(&enough))
+        ;
+    return arg;
+}
+
+/* 30 us of work and a barrier, ten times. */
+static void small_parts(void *arg, int ith, int nth)
+{
+    (void)ith, (void)nth;
+    for (int i = 0; i < 10; i++) {
+        int64_t end = clock_ns() + 30000;
+        while (clock_ns() < end)
+            ;
+        pool_barrier(arg);
+    }
+}
+
+static double best_ms(Pool *p)
+{
+    double best = 1e9;
+    for (int round = 0; round < 5; round++) {
+        int64_t start = clock_ns();
+        for (int i = 0; i < 20; i++)
+            pool_run(p, small_parts, p);
+        best = MIN(best, 1e-6 * (double)(clock_ns() - start));
+    }
+    return best;
+}
+
+/* Two would be fair; yielding gave 35. */
+static void one_busy_thread_a_core_costs_a_share_and_not_a_factor(void **state)
+{
+    enum { THREADS = 2 };
+    pthread_t busy[64];
+    const int n = MIN(MAX(cores_usable(), THREADS), (int)COUNT(busy));
+    Pool *p = pool_new(THREADS, NULL);
+    double alone = best_ms(p), beside;
+
+    (void)state;
+    atomic_store(&enough, false);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(pthread_create(&busy[i], NULL, be_busy, NULL), 0);
+    beside = best_ms(p);
+    atomic_store(&enough, true);
+    for (int i = 0; i < n; i++)
+        pthread_join(busy[i], NULL);
+    print_message("alone %.1f ms, beside %d busy threads %.1f ms\n", alone, n, beside);
+    assert_true(beside < 16 * alone);
+    pool_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +217,7 @@ int main(void)
         cmocka_unit_test(parts_cover_all_items_once_in_whole_units),
         cmocka_unit_test(impossible_thread_counts_are_refused),
         cmocka_unit_test(zero_threads_means_the_usable_cores),
+        cmocka_unit_test(one_busy_thread_a_core_costs_a_share_and_not_a_factor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
