@@ -35,7 +35,9 @@ SYSTEM_LIBS := -ledit
 else
 PACKAGES += libedit
 endif
-LIBS_NEEDED := $(shell for p in $(PACKAGES); do $(PKG) --exists $$p || echo $$p; done)
+# Its headers only: see src/cli/curl.h. (macOS has them, but no description.)
+LOADED := $(if $(filter-out Darwin,$(OS)),libcurl)
+LIBS_NEEDED := $(shell for p in $(PACKAGES) $(LOADED); do $(PKG) --exists $$p || echo $$p; done)
 ifneq ($(LIBS_NEEDED),)
 NO_LIBS := clean help check-format check-layers check-sizes check-macos check-neon
 ifneq ($(or $(filter-out $(NO_LIBS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all)),)
@@ -75,7 +77,7 @@ endif
 
 # As system headers, whose macros may offend our warnings.
 as_system = $(patsubst -I%,-isystem%,$(1))
-PKG_CFLAGS := $(call as_system,$(shell $(PKG) --cflags $(PACKAGES) 2>/dev/null))
+PKG_CFLAGS := $(call as_system,$(shell $(PKG) --cflags $(PACKAGES) $(LOADED) 2>/dev/null))
 PKG_LIBS   := $(shell $(PKG) --libs $(PACKAGES) 2>/dev/null)
 ALL_CFLAGS = $(BASE_FLAGS) $(WARN) $(OPT) $(SAN) $(PKG_CFLAGS) $(CFLAGS)
 ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)

@@ -211,3 +211,25 @@ void file_release(File *f)
     free(f->tmp);
     *f = (File){ .fd = -1 };
 }
+
+bool file_publish(int fd, const char *tmp, const char *path, ds4_err *err)
+{
+    if (sync_fd(fd) != 0)
+        return io_fail(err, "sync", tmp);
+    if (rename(tmp, path) != 0)
+        return io_fail(err, "rename to", path);
+    sync_folder(path);
+    return true;
+}
+
+bool file_make_folders(char *path, ds4_err *err)
+{
+    for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
+        *slash = '\0';
+        bool made = mkdir(path, 0700) == 0 || errno == EEXIST || io_fail(err, "make", path);
+        *slash = '/';
+        if (!made)
+            return false;
+    }
+    return true;
+}

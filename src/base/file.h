@@ -30,4 +30,10 @@ bool file_write_at(File *f, uint64_t at, const void *p, size_t n, ds4_err *err);
 bool file_commit(File *f, ds4_err *err); /* fsync, rename, fsync of the folder */
 void file_release(File *f);              /* removes what was not committed */
 
+/* For a file that was written in its own way: fsync, rename, fsync of the folder. */
+bool file_publish(int fd, const char *tmp, const char *path, ds4_err *err);
+
+/* All folders of the path's file, as needed. The path is written to meanwhile. */
+bool file_make_folders(char *path, ds4_err *err);
+
 #endif

@@ -25,6 +25,7 @@ int cmd_imatrix(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_kv(int argc, char **argv);
+int cmd_pull(int argc, char **argv);
 
 enum OptKind { OPT_FLAG, OPT_INT, OPT_U64, OPT_FLOAT, OPT_STR, OPT_LIST, OPT_TITLE };
 
@@ -97,7 +98,8 @@ void cli_json_num(Bytes *out, double v);
 bool cli_color(int fd);
 
 /* The model options that most commands share, as a table over *opt, and the
- * default model: -m, ./ds4flash.gguf, the bundled tiny model (said on stderr). */
+ * default model: -m, ./ds4flash.gguf, the last one pulled (fetched.h), the bundled tiny
+ * model (said on stderr). */
 typedef struct {
     ds4_options engine;
     bool cpu, cuda;       /* --cpu, --cuda */

@@ -3,14 +3,13 @@
  * At the prompt Ctrl-C is a key and no signal: it throws the line away. The
  * program's own handler is for answers that are being made. */
 #include "editor.h"
+#include "../base/file.h"
 #include "cli.h"
-#include <errno.h>
 #include <histedit.h>
 #include <limits.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { REMEMBERED = 2000 };
@@ -27,19 +26,6 @@ struct Editor {
 
 /* ---- where history is kept -------------------------------------------------------- */
 
-/* All folders of the path's file, as needed. */
-static bool make_folders(char *path)
-{
-    for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = '\0';
-        int made = mkdir(path, 0700);
-        *slash = '/';
-        if (made != 0 && errno != EEXIST)
-            return false;
-    }
-    return true;
-}
-
 /* The XDG state folder's ds4/history. */
 static void find_history(Editor *e)
 {
@@ -49,7 +35,7 @@ static void find_history(Editor *e)
         n = snprintf(e->file, sizeof e->file, "%s/ds4/history", state);
     else if (home && home[0] == '/')
         n = snprintf(e->file, sizeof e->file, "%s/.local/state/ds4/history", home);
-    if (n < 0 || (size_t)n >= sizeof e->file || !make_folders(e->file))
+    if (n < 0 || (size_t)n >= sizeof e->file || !file_make_folders(e->file, NULL))
         e->file[0] = '\0';
 }
 

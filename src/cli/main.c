@@ -34,6 +34,7 @@ static const Command commands[] = {
     { "quantize", cmd_quantize, "a published checkpoint to a GGUF" },
     { "imatrix", cmd_imatrix, "how much the inputs of experts matter, for quantize" },
     { "synth", cmd_synth, "a GGUF of random weights" },
+    { "pull", cmd_pull, "download a published GGUF" },
     { "help", cmd_help, "this text, or ds4 help COMMAND" },
     { "version", cmd_version, "the version" },
 };
@@ -105,9 +106,9 @@ static int dispatch(int argc, char **argv)
         return cmd_bench(argc, argv);
     if (strcmp(name, "ds4-server") == 0)
         return cmd_serve(argc, argv);
-    if (argc < 2)
     if (strcmp(name, "ds4-eval") == 0)
         return cmd_eval(argc, argv);
+    if (argc < 2)
         return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ? cmd_chat(argc, argv)
                                                              : cmd_run(argc, argv);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)

@@ -1,5 +1,6 @@
 /* models.c - which model, on which device, in how much memory. */
 #include "cli.h"
+#include "fetched.h"
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,9 @@ const Option *cli_model_options(ModelOptions *m)
     const Option table[] = {
         { OPT_TITLE, "Model", NULL, NULL, NULL, 0, 0 },
         { OPT_STR, "-m, --model", "FILE", &e->model,
-          "the GGUF; default: ./ds4flash.gguf, else the bundled tiny model", 0, 0 },
+          "the GGUF; default: ./ds4flash.gguf, else the last one pulled, else the bundled tiny "
+          "model",
+          0, 0 },
         { OPT_INT, "-c, --ctx", "N", &e->context,
           "tokens of context; default 8192, serve: 131072 or what fits", 1, 1 << 24 },
         { OPT_STR, "--device", "NAME", &e->device,
@@ -87,9 +90,13 @@ bool cli_model_path(ModelOptions *m, ds4_err *err)
         m->engine.model = "ds4flash.gguf";
         return true;
     }
+    if (fetched_last(m->model_path)) {
+        m->engine.model = m->model_path;
+        return true;
+    }
     if (!find_bundled(m->model_path, sizeof m->model_path))
         return fail(err, DS4_EIO,
-                    "no model: give one with -m, or put ds4flash.gguf into this folder");
+                    "no model: give one with -m, put ds4flash.gguf into this folder, or ds4 pull");
     m->engine.model = m->model_path;
     cli_warn("using the bundled tiny model (-m FILE chooses another)");
     return true;

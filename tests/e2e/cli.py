@@ -27,7 +27,7 @@ DS4 = str(BUILD / "ds4")
 MODEL = str(ROOT / "models/ds4-tiny.gguf")
 COMMANDS = ["run", "chat", "bench", "plan", "inspect", "tokenize", "render", "logits", "quantize",
             "synth", "kv", "score", "verify",
-            "imatrix", "eval"]
+            "imatrix", "eval", "pull"]
 GREEDY = ["--temp", "0", "-t", "1"]
 # Every token is about as likely as any other, so an answer does not end by itself.
 ENDLESS = ["--temp", "100", "--min-p", "0", "--seed", "1", "-t", "1"]
