@@ -339,6 +339,34 @@ static void no_sum_of_the_largest_codes_saturates(void **state)
     }
 }
 
+/* Any bits where a block has its halves or its exponent: subnormals, infinity, NaN. */
+static void blocks_with_any_scale_give_the_same_bits(void **state)
+{
+    (void)state;
+    static const struct {
+        int first, n;
+    } scales[QUANT_END] = { [QUANT_Q8_0] = { 0, 2 },
+                            [QUANT_Q2_K] = { 80, 4 },
+                            [QUANT_Q4_K] = { 0, 4 },
+                            [QUANT_IQ2_XXS] = { 0, 2 },
+                            [QUANT_MXFP4] = { 0, 1 } };
+    for (size_t t = 0; t < COUNT(i8_types); t++) {
+        const QuantFormat *f = quant_format(i8_types[t]);
+        for (int run = 0; run < 64; run++) {
+            Case c = { .type = i8_types[t], .cols = f->block_len, .n_w = 32, .n_x = 2 };
+            case_inputs(&c, 0, run & 1);
+            for (int j = 0; j < c.n_w; j++) {
+                for (int i = 0; i < scales[i8_types[t]].n; i++)
+                    c.w[(size_t)j * c.ldw + (size_t)(scales[i8_types[t]].first + i)] =
+                        (unsigned char)random_u32();
+            }
+            c.w[scales[i8_types[t]].first] = (unsigned char)(run % 2 ? 0 : 255);
+            check_sets(&c);
+            free(c.want);
+        }
+    }
+}
+
 static void a_row_with_nan_gives_nan_and_others_do_not_notice(void **state)
 {
     (void)state;
@@ -423,6 +451,7 @@ int main(void)
         cmocka_unit_test(products_match_at_every_number_of_rows),
         cmocka_unit_test(products_match_at_model_sizes),
         cmocka_unit_test(no_sum_of_the_largest_codes_saturates),
+        cmocka_unit_test(blocks_with_any_scale_give_the_same_bits),
         cmocka_unit_test(a_row_with_nan_gives_nan_and_others_do_not_notice),
         cmocka_unit_test(the_loss_against_f32_activations_is_small),
     };
