@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""passport.py BUILD_DIR: tools/passport judges recipes beside F32, files beside vectors, and goes on
+from what it has measured."""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build").resolve()
+MODEL = ROOT / "models/ds4-tiny.gguf"
+
+
+def passport(*args):
+    return subprocess.run([sys.executable, str(ROOT / "tools/passport"), "--build", str(BUILD),
+                           "--work", str(SCRATCH / "work"), "--threads", "1",
+                           "--cases", str(SCRATCH / "cases"), *map(str, args)],
+                          capture_output=True, timeout=300, check=False)
+
+
+def rows(run):
+    assert run.returncode == 0, run.stderr[-800:]
+    lines = run.stdout.decode().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def claim_recipes_are_judged_beside_f32():
+    args = ["--in", MODEL, "--recipes", "f32,q8,q2+imatrix", "--backends", "cpu,cpu-exact",
+            "--imatrix-texts", SCRATCH / "text", "--eval", "-n 60 --only arith"]
+    head, rule, *body = rows(passport(*args))
+    assert head[:7] == ["recipe", "backend", "MB", "NLL", "more than the reference", "KL", "top-1 %"]
+    assert set(rule) == {"---"} and len(body) == 6 and all(len(r) == len(head) for r in body)
+    assert [r[:2] for r in body] == [[r, b] for r in ("f32", "q8", "q2+imatrix")
+                                     for b in ("cpu", "cpu-exact")]
+    assert body[1][4:7] == ["+0.0000 ± 0.0000", "0.00000", "100.00"]
+    assert body[0][7].endswith("/12") and "(-" in body[2][7] and body[0][8] == body[0][7]
+    sizes = [float(r[2]) for r in body]
+    assert sizes[0] > sizes[2] > sizes[4]
+    assert float(body[4][5]) > 0 and float(body[4][6]) > 90
+    start = time.monotonic()
+    again = passport(*args)
+    assert rows(again) == [head, rule, *body] and again.stderr == b"", again.stderr
+    assert time.monotonic() - start < 20
+
+
+def claim_files_are_judged_beside_vectors():
+    step = {"token": 17, "logprob": -0.7, "top": [[17, -0.7], [18, -1.2]]}
+    vectors = SCRATCH / "vectors"
+    vectors.write_text(json.dumps({"prompt_ids": [0], "tokens": [step, {"token": 18}]}), "utf-8")
+    run = passport("--model", MODEL, "--vectors", vectors, "--eval", "none")
+    *_, row = rows(run)
+    assert row[0] == "ds4-tiny.gguf" and len(row) == 7 and float(row[5]) > 0
+    out = SCRATCH / "table.md"
+    assert passport("--model", MODEL, "--vectors", vectors, "--eval", "none", "--out", out
+                    ).stdout == b""
+    assert out.read_text("utf-8") == run.stdout.decode()
+
+
+def claim_mistakes_are_said():
+    for args, word in (([], "--in"), (["--model", MODEL], "--vectors"),
+                       (["--in", MODEL, "--recipes", "q9"], "quantize"),
+                       (["--in", MODEL, "--recipes", "q2+more"], "q2+more")):
+        run = passport(*args)
+        assert run.returncode == 1 and word in run.stderr.decode().splitlines()[-1], run.stderr
+    assert passport("--in", MODEL, "--backends", "tpu").returncode == 2
+
+
+def main():
+    passed = failed = 0
+    (SCRATCH / "text").write_text("It rained, and the harbor was quiet. " * 40, "utf-8")
+    lines = (ROOT / "tests/data/tiny/heldout.jsonl").read_text("utf-8").splitlines()
+    (SCRATCH / "cases").write_text("\n".join(lines[:20]) + "\n", "utf-8")
+    for name, claim in sorted((n, f) for n, f in globals().items() if n.startswith("claim_")):
+        try:
+            claim()
+            passed += 1
+        except Exception:  # pylint: disable=broad-except
+            failed += 1
+            print(f"FAILED: {name}\n{traceback.format_exc()}")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        SCRATCH = pathlib.Path(folder)
+        sys.exit(main())
