@@ -1,21 +1,24 @@
-/* vnni_x86.h - integer matrix products of AVX-512, for any weight format and
- * many rows of x.
+/* vnni_x86.h - integer matrix products of AVX-512, for any weight format.
  *
  * PIECE weight rows lie side by side, so that a lane is a weight row: nothing
- * is summed across lanes, and the order of an output's sums is the law's
+ * in F32 is summed across lanes, and the order of an output's sums is the law's
  * (kernels.h), whatever comes together. vpdpbusd multiplies four codes without
  * a sign with four of x and adds; a format with signs adds `offset` to its
  * codes, and the sums start from -offset times the sum of x.
  *
- * PANEL weight rows x RUN columns are expanded to pieces on the stack, which
- * stay in the first cache (18 KB without minima), and multiplied with all rows
- * of x, TILE_X at a time: 12 sums and 12 outputs in registers, 8 loads for 12
- * products. Between runs of columns the outputs wait in `out`. 8 products of a
- * block go with a conversion, a product and a sum in F32 (a sum more with
- * minima, and a product), and two of these use the units that vpdpbusd does: 80 %
- * of its rate is what there is to be had.
+ * Many rows of x (gemm_vnni): PANEL weight rows x RUN columns are expanded to
+ * pieces on the stack, which stay in the first cache (18 KB without minima),
+ * and multiplied with all rows of x, TILE_X at a time: 12 sums and 12 outputs in
+ * registers, 8 loads for 12 products. Between runs of columns the outputs wait
+ * in `out`. The 8 products of a block go with a conversion, a product and a sum
+ * in F32, and the last two use the units that vpdpbusd does: 80 % of its rate
+ * is what there is to be had (73 % with MIN_WHOLE, 67 % with MIN_HALVES).
  *
- * A format supplies an Expand; see `gemm_vnni` at the end. */
+ * One row of x (gemv_rows): the codes of 16 rows are multiplied as they lie in
+ * memory, and the integer sums of lanes are added in a tree that turns them
+ * round, until lanes are rows there, too.
+ *
+ * A format supplies an Expand, or a RowsFormat, from which both are made. */
 #ifndef VNNI_X86_H
 #define VNNI_X86_H
 #include "acts.h"
@@ -27,7 +30,7 @@ enum {
     PIECE = 16,
     PANEL = 32,
     TILE_X = 6,
-    RUN = 512,
+    RUN = PIECE * ACT_BLOCK, /* a vector has a number of each block */
     RUN_BLOCKS = RUN / ACT_BLOCK,
 };
 
