@@ -30,7 +30,7 @@ typedef struct {
     unsigned char *acts;  /* the same x as rows of acts.h */
     size_t bytes, at;     /* of w; where this pass begins */
     size_t window;        /* WINDOW in whole blocks */
-    double read, f32, i8; /* limits, a second */
+    double read, f32, i8; /* limits, a second; read: measured anew beside each format */
 } Job;
 
 /* ---- kernels ---------------------------------------------------------------------- */
@@ -100,9 +100,11 @@ static void fill(Job *j)
 static void print_json(const Job *j, bool i8, const char *from, double bytes, double macs,
                        double seconds)
 {
+    const double limit = j->n_x == 1 ? j->read : i8 ? j->i8 : j->f32;
     printf("{\"kernel\":\"%s\",\"acts\":\"%s\",\"rows\":%d,\"from\":\"%s\",\"bytes\":%.0f,"
-           "\"macs\":%.0f,\"seconds\":%.9f}\n",
-           quant_format(j->type)->name, i8 ? "int8" : "f32", j->n_x, from, bytes, macs, seconds);
+           "\"macs\":%.0f,\"seconds\":%.9f,\"limit\":%.0f}\n",
+           quant_format(j->type)->name, i8 ? "int8" : "f32", j->n_x, from, bytes, macs, seconds,
+           limit);
 }
 
 static void bench_one_row(Pool *p, Job *j, bool i8)
@@ -148,6 +150,13 @@ static void bench_many_rows(Pool *p, Job *j, bool i8)
     j->n_w = rows;
 }
 
+/* Bandwidth changes from minute to minute where others have a part of it. */
+static double read_limit(Pool *p, Job *j, double seconds)
+{
+    ReadBuffer b = { .p = j->w, .bytes = j->bytes, .window = WINDOW };
+    return measure_read(p, &b, seconds).best;
+}
+
 static void bench_format(Pool *p, Job *j)
 {
     const QuantFormat *f = quant_format(j->type);
@@ -158,6 +167,7 @@ static void bench_format(Pool *p, Job *j)
     for (int i8 = 0; i8 < 2; i8++) {
         if (i8 && !j->k->gemm_i8[j->type])
             continue;
+        j->read = read_limit(p, j, 0.3);
         bench_one_row(p, j, i8);
         bench_many_rows(p, j, i8);
     }
@@ -260,8 +270,7 @@ static void bench(Pool *p, Job *j)
     static const int types[] = { QUANT_F32,  QUANT_F16,  QUANT_BF16,    QUANT_Q8_0,
                                  QUANT_Q2_K, QUANT_Q4_K, QUANT_IQ2_XXS, QUANT_MXFP4 };
     const char *f32, *i8;
-    ReadBuffer b = { .p = j->w, .bytes = j->bytes, .window = WINDOW };
-    j->read = measure_read(p, &b, 0.6).best;
+    j->read = read_limit(p, j, 0.6);
     j->f32 = measure_macs(p, MAC_F32, j->k->name, 0.3, &f32).best;
     j->i8 = measure_macs(p, MAC_INT8, j->k->name, 0.3, &i8).best;
     print_limits(j, pool_threads(p), f32, i8);

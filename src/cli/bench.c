@@ -195,18 +195,17 @@ static bool print_ops(Bench *b, const char *what, int tokens, ds4_err *err)
     const ds4_op_time *op = ds4_engine_ops(b->engine, &n);
     for (int i = 0; i < n; i++)
         total += op[i].ns;
-    bytes_printf(&text, "# %s, %d tokens: %.1f ms\n# %-14s %8s %10s %7s %10s %8s %10s %8s\n", what,
-                 tokens, (double)total * 1e-6, "op", "calls", "ms", "share", "bytes", "GB/s",
-                 "MMAC", "GMAC/s");
+    bytes_printf(&text, "# %s, %d tokens: %.1f ms\n# %-14s %8s %10s %7s %12s %8s %12s %8s\n", what,
+                 tokens, (double)total * 1e-6, "op", "calls", "ms", "share", "MB", "GB/s", "MMAC",
+                 "GMAC/s");
     for (int i = 0; i < n; i++) {
-        char size[16];
+        const double ns = (double)MAX(op[i].ns, 1), bytes = (double)op[i].bytes;
+        const double macs = (double)op[i].macs;
         if (op[i].calls)
-            bytes_printf(
-                &text, "# %-14s %8llu %10.2f %6.1f%% %10s %8.2f %10.1f %8.2f\n", op[i].op,
-                (unsigned long long)op[i].calls, (double)op[i].ns * 1e-6,
-                total ? 100.0 * (double)op[i].ns / (double)total : 0, cli_size(size, op[i].bytes),
-                op[i].ns ? (double)op[i].bytes / (double)op[i].ns : 0, (double)op[i].macs * 1e-6,
-                op[i].ns ? (double)op[i].macs / (double)op[i].ns : 0);
+            bytes_printf(&text, "# %-14s %8llu %10.2f %6.1f%% %12.3f %8.2f %12.3f %8.2f\n",
+                         op[i].op, (unsigned long long)op[i].calls, ns * 1e-6,
+                         total ? 100.0 * ns / (double)total : 0, bytes * 1e-6, bytes / ns,
+                         macs * 1e-6, macs / ns);
     }
     bool ok = text.failed ? fail(err, DS4_ENOMEM, "no memory for the table of ops")
                           : cli_out(text.p, text.n, err);
@@ -376,8 +375,8 @@ int cmd_bench(int argc, char **argv)
         { OPT_INT, "--gen-tokens", "N", &o.gen, "tokens decoded at each; default 32", 1, 65536 },
         { OPT_INT, "--sessions", "N", &o.sessions,
           "then the same again with N sessions that decode together", 1, 4096 },
-        { OPT_FLAG, "--ops", NULL, &o.ops, "time and GB/s of each op, as comments between the rows",
-          0, 0 },
+        { OPT_FLAG, "--ops", NULL, &o.ops,
+          "time, bytes and products of each op, as comments between the rows", 0, 0 },
         { OPT_STR, "--csv", "FILE", &o.csv, "write the rows to a file, too", 0, 0 },
         { OPT_STR, "--plot", "FILE", &o.plot, "draw them: an SVG of speed against context", 0, 0 },
         { 0 },
