@@ -15,22 +15,20 @@
 #define I8_NEON_H
 #include "acts.h"
 #include "kernels.h"
+#include "simd_neon.h"
 #include "../../quant/float.h"
-#include <arm_neon.h>
-
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-
 enum {
     I8_ROWS = 8,
-    I8_X = 4, /* rows of x at a time: 8 sums, 8 outputs, 4 of x: 20 of 32 registers */
+/* Rows of x at a time: each takes two sums, or four without sdot, two outputs
+     * and x, of 32 registers. */
+#ifdef __ARM_FEATURE_DOTPROD
+    I8_X = 4,
+#else
+    I8_X = 2,
+#endif
     I8_PANEL = 32,
     I8_RUN = 8, /* blocks of 32 columns; as many as the longest block of a format has */
-    I8_LEAD = 1024,
+    I8_LEAD = 4096,
 };
 
 /* Where 8 weight rows are: the first, and how far on each of them is. Only `p`
@@ -97,6 +95,8 @@ INLINE void fetch(const uint8_t *p, int bytes)
 /* Sums of 4 weight rows, by halves of each four columns where there is no sdot. */
 #ifdef __ARM_FEATURE_DOTPROD
 typedef int32x4_t Sum4;
+typedef int8x16_t Columns; /* 16 of a row of x */
+INLINE Columns columns(const int8_t *q) { return vld1q_s8(q); }
 INLINE Sum4 sum_zero(void) { return vdupq_n_s32(0); }
 INLINE int32x4_t sum_rows(Sum4 s) { return s; }
 /* Twice four columns of 4 rows, w[0] and w[2], times columns 4 * a ... and 4 * b ... of x. */
@@ -112,6 +112,8 @@ INLINE int32x4_t dot32(int8x16x2_t w, int8x16_t x0, int8x16_t x1)
 typedef struct {
     int32x4_t v[2];
 } Sum4;
+typedef const int8_t *Columns;
+INLINE Columns columns(const int8_t *q) { return q; }
 INLINE Sum4 sum_zero(void) { return (Sum4){ { vdupq_n_s32(0), vdupq_n_s32(0) } }; }
 INLINE int32x4_t sum_rows(Sum4 s) { return vpaddq_s32(s.v[0], s.v[1]); }
 INLINE Sum4 sum_add(Sum4 s, const int8_t *w, int8x16_t xa, int8x16_t xb)
@@ -124,8 +126,8 @@ INLINE Sum4 sum_add(Sum4 s, const int8_t *w, int8x16_t xa, int8x16_t xb)
     s.v[1] = vpadalq_s16(s.v[1], high);
     return s;
 }
-#define COLUMNS(x, k)          vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(x), k))
-#define SUM_ADD(s, w, x, a, b) (s = sum_add(s, w, COLUMNS(x, a), COLUMNS(x, b)))
+INLINE int8x16_t four(const int8_t *q) { return vreinterpretq_s8_u32(vdupq_n_u32(u32_at(q))); }
+#define SUM_ADD(s, w, x, a, b) (s = sum_add(s, w, four((x) + 4 * (a)), four((x) + 4 * (b))))
 
 INLINE int32x4_t dot32(int8x16x2_t w, int8x16_t x0, int8x16_t x1)
 {
@@ -283,10 +285,10 @@ INLINE void multiply(const int n_x, int32x4_t s[I8_X][2], const Block8 *w,
     Sum4 sum[I8_X][2];
     UNROLL
     for (int k = 0; k < 8; k += 4) {
-        int8x16_t x[I8_X];
+        Columns x[I8_X];
         UNROLL
         for (int i = 0; i < n_x; i++)
-            x[i] = vld1q_s8(q[i] + at + 4 * k);
+            x[i] = columns(q[i] + at + 4 * k);
         UNROLL
         for (int h = 0; h < 2; h++) {
             UNROLL
@@ -349,8 +351,10 @@ INLINE void tiles8(const Format8 f, const Place *p, const Block8 *w, int n_x)
 {
     switch (n_x) {
     case 1: tile8(f, 1, p, w); break;
+#ifdef __ARM_FEATURE_DOTPROD
     case 2: tile8(f, 2, p, w); break;
     case 3: tile8(f, 3, p, w); break;
+#endif
     default: tile8(f, I8_X, p, w); break;
     }
 }

@@ -29,12 +29,16 @@ INLINE Eight floats_of(uint8x8_t bytes)
 /* The halves at byte `at` of 8 blocks. */
 INLINE Eight halves8(const Rows8 *w, size_t at)
 {
-    uint16_t all[I8_ROWS];
-    UNROLL
-    for (int r = 0; r < I8_ROWS; r++)
-        all[r] = u16_at(row8(w, r) + at);
-    const float16x8_t v = vreinterpretq_f16_u16(vld1q_u16(all));
-    return (Eight){ { vcvt_f32_f16(vget_low_f16(v)), vcvt_high_f32_f16(v) } };
+    uint16x8_t v = vdupq_n_u16(u16_at(row8(w, 0) + at));
+    v = vsetq_lane_u16(u16_at(row8(w, 1) + at), v, 1);
+    v = vsetq_lane_u16(u16_at(row8(w, 2) + at), v, 2);
+    v = vsetq_lane_u16(u16_at(row8(w, 3) + at), v, 3);
+    v = vsetq_lane_u16(u16_at(row8(w, 4) + at), v, 4);
+    v = vsetq_lane_u16(u16_at(row8(w, 5) + at), v, 5);
+    v = vsetq_lane_u16(u16_at(row8(w, 6) + at), v, 6);
+    v = vsetq_lane_u16(u16_at(row8(w, 7) + at), v, 7);
+    const float16x8_t h = vreinterpretq_f16_u16(v);
+    return (Eight){ { vcvt_f32_f16(vget_low_f16(h)), vcvt_high_f32_f16(h) } };
 }
 
 /* Bytes i of 8 vectors, for i = 2 k in the low half of vector k, 2 k + 1 in the high one. */
@@ -98,11 +102,14 @@ INLINE float32x4_t half_e8m0(uint32x4_t e)
 
 INLINE void mxfp4_open(Open8 *s, const Rows8 *w)
 {
-    uint8_t all[I8_ROWS];
-    UNROLL
-    for (int r = 0; r < I8_ROWS; r++)
-        all[r] = *row8(w, r);
-    const uint16x8_t e = vmovl_u8(vld1_u8(all));
+    uint16x8_t e = vdupq_n_u16(*row8(w, 0));
+    e = vsetq_lane_u16(*row8(w, 1), e, 1);
+    e = vsetq_lane_u16(*row8(w, 2), e, 2);
+    e = vsetq_lane_u16(*row8(w, 3), e, 3);
+    e = vsetq_lane_u16(*row8(w, 4), e, 4);
+    e = vsetq_lane_u16(*row8(w, 5), e, 5);
+    e = vsetq_lane_u16(*row8(w, 6), e, 6);
+    e = vsetq_lane_u16(*row8(w, 7), e, 7);
     put8(s->of[0].a,
          (Eight){ { half_e8m0(vmovl_u16(vget_low_u16(e))), half_e8m0(vmovl_high_u16(e)) } });
 }

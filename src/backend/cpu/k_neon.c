@@ -9,15 +9,13 @@
  * Weights are taken 16 rows at a time, few enough to stay in the cache while
  * all rows of x pass, so each weight is read from memory once. */
 #include "k_neon_i8.h"
+#include "simd_neon.h"
 #include "../../quant/blocks.h"
 #include "../../quant/fp8.h"
 #include "../../quant/iq2xxs_grid.h"
-#include <arm_neon.h>
 #include <math.h>
 
 enum { CHUNK = 256, W_ROWS = 16, X_ROWS = 4 };
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* 32 values of a weight row. */
 typedef struct {
@@ -50,6 +48,7 @@ INLINE void put_s8(float32x4_t *out, int8x16_t codes, float scale)
 INLINE void put_u8(float32x4_t *out, uint8x16_t codes, float scale, float min)
 {
     put_s8(out, vreinterpretq_s8_u8(codes), scale);
+    UNROLL
     for (int j = 0; j < 4; j++)
         out[j] = vsubq_f32(out[j], vdupq_n_f32(min));
 }
@@ -57,6 +56,7 @@ INLINE void put_u8(float32x4_t *out, uint8x16_t codes, float scale, float min)
 INLINE Values load_f32(const uint8_t *w, int c)
 {
     Values r;
+    UNROLL
     for (int j = 0; j < 8; j++)
         r.v[j] = vreinterpretq_f32_u8(vld1q_u8(w + 4 * (size_t)c + 16 * j));
     return r;
@@ -65,6 +65,7 @@ INLINE Values load_f32(const uint8_t *w, int c)
 INLINE Values load_f16(const uint8_t *w, int c)
 {
     Values r;
+    UNROLL
     for (int j = 0; j < 4; j++) {
         float16x8_t h = vreinterpretq_f16_u8(vld1q_u8(w + 2 * (size_t)c + 16 * j));
         r.v[2 * j] = vcvt_f32_f16(vget_low_f16(h));
@@ -83,6 +84,7 @@ INLINE void put_bf16(float32x4_t *out, const uint8_t *p)
 INLINE Values load_bf16(const uint8_t *w, int c)
 {
     Values r;
+    UNROLL
     for (int j = 0; j < 4; j++)
         put_bf16(r.v + 2 * j, w + 2 * (size_t)c + 16 * j);
     return r;
@@ -107,6 +109,7 @@ INLINE Values load_q2_k(const uint8_t *w, int c)
     float d = half_at(b + offsetof(BlockQ2_K, d)), dmin = half_at(b + offsetof(BlockQ2_K, dmin));
     int8x16_t shift = vdupq_n_s8((int8_t)(-2 * (g % 4)));
     Values r;
+    UNROLL
     for (int h = 0; h < 2; h++) {
         int s = b[offsetof(BlockQ2_K, scales) + (size_t)(2 * g + h)];
         uint8x16_t codes = vandq_u8(vshlq_u8(vld1q_u8(q + 16 * h), shift), vdupq_n_u8(3));
@@ -126,6 +129,7 @@ INLINE Values load_q4_k(const uint8_t *w, int c)
     float m = half_at(b + offsetof(BlockQ4_K, dmin)) * (float)min;
     int8x16_t shift = vdupq_n_s8((int8_t)(-4 * (g % 2)));
     Values r;
+    UNROLL
     for (int h = 0; h < 2; h++) {
         uint8x16_t codes = vandq_u8(vshlq_u8(vld1q_u8(q + 16 * h), shift), vdupq_n_u8(15));
         put_u8(r.v + 4 * h, codes, d, m);
@@ -154,6 +158,7 @@ INLINE Values load_iq2_xxs(const uint8_t *w, int c)
     float d = half_at(b) * (0.5f + (float)(a >> 28)) * 0.25f;
     uint8x16_t masks = vreinterpretq_u8_u32(vdupq_n_u32(sign_masks(a)));
     Values r;
+    UNROLL
     for (int h = 0; h < 2; h++) {
         int8x16_t x = vreinterpretq_s8_u64(vcombine_u64(
             vcreate_u64(iq2xxs_grid[index[2 * h]]), vcreate_u64(iq2xxs_grid[index[2 * h + 1]])));
@@ -192,6 +197,7 @@ INLINE Sum sum_zero(void)
 
 INLINE void sum_add(Sum *sum, const Values *w, const float *x)
 {
+    UNROLL
     for (int j = 0; j < 8; j++)
         sum->s[j % 4] = vfmaq_f32(sum->s[j % 4], w->v[j], vld1q_f32(x + 4 * j));
 }
@@ -225,21 +231,26 @@ INLINE void row_times(Load load, const QuantFormat *f, float *out, size_t ldo, c
     for (int c = 0; c < cols; c += CHUNK) {
         int end = MIN(c + CHUNK, cols), k = c;
         Sum sum[X_ROWS];
+        UNROLL
         for (int i = 0; i < n_x; i++)
             sum[i] = sum_zero();
         for (; k + 32 <= end; k += 32) {
             Values v = load(w, k);
+            UNROLL
             for (int i = 0; i < n_x; i++)
                 sum_add(&sum[i], &v, x + (size_t)i * ldx + k);
         }
         if (k < end) {
             Values v = load_rest(f, w, k, end - k);
+            UNROLL
             for (int i = 0; i < n_x; i++)
                 sum_add_rest(&sum[i], &v, x + (size_t)i * ldx + k, end - k);
         }
+        UNROLL
         for (int i = 0; i < n_x; i++)
             total[i] += sum_fold(&sum[i]);
     }
+    UNROLL
     for (int i = 0; i < n_x; i++)
         out[(size_t)i * ldo] = (float)total[i];
 }
@@ -293,19 +304,25 @@ INLINE void mix_block(float *o, size_t ldo, const float *p, size_t ldp, const fl
                       size_t ldr, int n_h, int n_rows)
 {
     float32x4_t s[4][4];
+    UNROLL
     for (int h = 0; h < n_h; h++) {
+        UNROLL
         for (int j = 0; j < 4; j++)
             s[h][j] = vld1q_f32(o + (size_t)h * ldo + 4 * j);
     }
     for (int i = 0; i < n_rows; i++) {
         const float *row = rows + (size_t)i * ldr;
+        UNROLL
         for (int j = 0; j < 4; j++) {
             float32x4_t v = vld1q_f32(row + 4 * j);
+            UNROLL
             for (int h = 0; h < n_h; h++)
                 s[h][j] = vfmaq_n_f32(s[h][j], v, p[(size_t)h * ldp + (size_t)i]);
         }
     }
+    UNROLL
     for (int h = 0; h < n_h; h++) {
+        UNROLL
         for (int j = 0; j < 4; j++)
             vst1q_f32(o + (size_t)h * ldo + 4 * j, s[h][j]);
     }
@@ -384,6 +401,7 @@ INLINE float32x4_t exp_vector(float32x4_t x)
     float32x4_t r = vfmsq_f32(x, n, vdupq_n_f32(0x1.62e4p-1f));
     r = vfmsq_f32(r, n, vdupq_n_f32(0x1.7f7d1cp-20f));
     float32x4_t e = vdupq_n_f32(term[0]);
+    UNROLL
     for (size_t k = 1; k < COUNT(term); k++)
         e = vfmaq_f32(vdupq_n_f32(term[k]), e, r);
     int32x4_t whole = vcvtq_s32_f32(n), half = vshrq_n_s32(whole, 1);
@@ -452,6 +470,7 @@ static void axpy(float *y, float a, const float *x, int n)
 INLINE void put_e4m3(float *out, uint8x8_t codes, float s)
 {
     uint16x8_t wide = vmovl_u8(codes);
+    UNROLL
     for (int h = 0; h < 2; h++) {
         uint32x4_t c = h ? vmovl_high_u16(wide) : vmovl_u16(vget_low_u16(wide));
         uint32x4_t sign = vshlq_n_u32(vandq_u32(c, vdupq_n_u32(0x80)), 24);
@@ -493,6 +512,7 @@ INLINE void put_e2m1(float *x, uint8x16_t codes, float s)
     uint16x8_t low = vmovl_u8(vget_low_u8(codes)), high = vmovl_high_u8(codes);
     const uint32x4_t c[4] = { vmovl_u16(vget_low_u16(low)), vmovl_high_u16(low),
                               vmovl_u16(vget_low_u16(high)), vmovl_high_u16(high) };
+    UNROLL
     for (int j = 0; j < 4; j++) {
         uint32x4_t minus = vandq_u32(vshlq_n_u32(c[j], 28), sign);
         uint32x4_t bits = vorrq_u32(vreinterpretq_u32_f32(v[j]), minus);
