@@ -141,7 +141,10 @@ AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl $(AVX2)
 $(B)/obj/backend/cpu/k_avx512.o $(B)/obj/backend/cpu/k_avx512_acts.o: ISA = $(AVX512)
 $(B)/obj/backend/cpu/k_avx512_vbmi.o: ISA = $(AVX512) -mavx512vbmi
 $(B)/obj/backend/cpu/k_avx512_vnni.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni
-$(B)/obj/backend/cpu/k_avx512_2bit.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni -mgfni
+# Unlike clang, gcc does not order instructions before it gives registers to them, unless
+# asked: 12 % of what IQ2_XXS reaches with one row.
+GCC_ORDER := $(if $(findstring clang,$(shell $(CC) --version)),,-fschedule-insns -fsched-pressure)
+$(B)/obj/backend/cpu/k_avx512_2bit.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni -mgfni $(GCC_ORDER)
 $(B)/obj/backend/cpu/k_avx2_index.o: ISA = $(AVX2)
 $(B)/obj/backend/cpu/k_avx512_index.o: ISA = $(AVX512) -mavx512vnni
 # gcc's note about how vectors are passed, in files whose functions are all static.

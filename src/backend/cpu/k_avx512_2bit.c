@@ -494,13 +494,16 @@ void vnni_q2_k(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const
                size_t ldx, int n_x, int cols)
 {
     const VnniFormat f = { QK, sizeof(BlockQ2_K), 0, MIN_HALVES, q2_k_expand };
-    if (n_x > 1) {
+    if (n_x > 2) { /* two rows one by one are faster than weights written and read */
         gemm_vnni(f, tiles_halves, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
         return;
     }
     const uint8_t *rows[PIECE];
     for (int j = 0; j < n_w; j += PIECE) {
         rows_from(rows, w, ldw, n_w, j);
-        v_store_upto(out + j, q2_k_rows(rows, ROWS_AHEAD * ldw, x_of(x, cols), cols), n_w - j);
+        for (size_t i = 0; i < (size_t)n_x; i++) {
+            const X xi = x_of((const char *)x + i * ldx, cols);
+            v_store_upto(out + i * ldo + j, q2_k_rows(rows, ROWS_AHEAD * ldw, xi, cols), n_w - j);
+        }
     }
 }
