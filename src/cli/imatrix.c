@@ -248,6 +248,10 @@ static int settle(ImatrixOptions *o)
         return cli_usage_error("imatrix needs --out FILE");
     if (!o->n_files == !o->merge.n)
         return cli_usage_error("imatrix needs texts, or --merge FILE, and not both");
+    size_t n = strlen(o->out);
+    if (o->resume && n > 4 && strcmp(o->out + n - 4, ".dat") == 0)
+        return cli_usage_error("--resume needs the GGUF form: %s does not tell of its chunks",
+                               o->out);
     if (o->model.cuda || (e->device && strcmp(e->device, "cpu") != 0))
         return cli_usage_error("imatrix collects on the CPU, not on %s",
                                o->model.cuda ? "cuda" : e->device);

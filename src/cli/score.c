@@ -344,12 +344,14 @@ static bool read_texts(Score *s, Tokens *text, int n, ds4_err *err)
 
 static bool score_all_texts(Score *s, ds4_err *err)
 {
-    static Tokens text[MOST_FILES];
-    Sums total = { 0 };
     int n = MAX(s->o->n_files, 1);
-    bool ok = read_texts(s, text, n, err) && score_texts(s, text, n, &total, err);
-    for (int i = 0; i < n; i++)
+    Tokens *text = calloc((size_t)n, sizeof *text);
+    Sums total = { 0 };
+    bool ok = text || fail(err, DS4_ENOMEM, "no memory for %d texts", n);
+    ok = ok && read_texts(s, text, n, err) && score_texts(s, text, n, &total, err);
+    for (int i = 0; text && i < n; i++)
         tokens_release(&text[i]);
+    free(text);
     return ok;
 }
 

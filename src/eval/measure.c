@@ -31,21 +31,30 @@ int measure_rank(const float *logits, int n, int32_t id)
     return rank;
 }
 
-/* The tokens that are named take no part in the rest: their share is subtracted where it is
- * small, and the others are added up where it is not, so that no digits are lost. */
+static bool is_named(int32_t id, const Likely *named, size_t n)
+{
+    bool found = false;
+    for (size_t i = 0; i < n && !found; i++)
+        found = named[i].id == id;
+    return found;
+}
+
+/* The model's share of all other tokens. Where those that are named have most of it, the others
+ * are added up, so that no digits are lost: few of them are as likely as the least of the named,
+ * so few are looked for. */
 static double rest_of_model(const float *logits, int n, double norm, const Likely *named,
                             size_t n_named)
 {
     double share = 0, sum = 0;
-    for (size_t i = 0; i < n_named; i++)
+    float least = INFINITY;
+    for (size_t i = 0; i < n_named; i++) {
         share += exp((double)logits[named[i].id] - norm);
+        least = MIN(least, logits[named[i].id]);
+    }
     if (share < 0.5)
         return 1 - share;
     for (int i = 0; i < n; i++) {
-        bool is_named = false;
-        for (size_t k = 0; k < n_named && !is_named; k++)
-            is_named = named[k].id == i;
-        if (!is_named)
+        if (logits[i] < least || !is_named(i, named, n_named))
             sum += exp((double)logits[i] - norm);
     }
     return sum;

@@ -353,6 +353,7 @@ def claim_the_examination_is_no_text_to_collect_from():
     assert not out.exists()
     fails(ds4("imatrix", text), 2, "--out")
     fails(ds4("imatrix", "-o", out), 2, "--merge")
+    fails(ds4("imatrix", "-o", "x.dat", "--resume", text), 2, "--resume", "x.dat")
     fails(subprocess.run([DS4, "imatrix", "-o", out, "--cuda", text], capture_output=True,
                          timeout=60, check=False), 2, "CPU", "cuda")
 
