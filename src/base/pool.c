@@ -36,6 +36,7 @@ struct Pool {
     void *arg;
     bool stop;
     bool crowded; /* more threads than can run at once */
+    bool alone;   /* runs are the caller's; changes between runs only */
     _Alignas(64) atomic_uint start;
     _Alignas(64) atomic_uint finish;
     atomic_int running;
@@ -216,9 +217,11 @@ void pool_free(Pool *p)
 
 int pool_threads(const Pool *p) { return p->n; }
 
+void pool_alone(Pool *p, bool alone) { p->alone = alone; }
+
 void pool_run(Pool *p, PoolFn fn, void *arg)
 {
-    if (p->n == 1) {
+    if (p->n == 1 || p->alone) {
         fn(arg, 0, 1);
         return;
     }
@@ -235,7 +238,7 @@ void pool_run(Pool *p, PoolFn fn, void *arg)
 
 void pool_barrier(Pool *p)
 {
-    if (p->n == 1)
+    if (p->n == 1 || p->alone)
         return;
     unsigned before = atomic_load_explicit(&p->phase, memory_order_acquire);
     if (atomic_fetch_add(&p->arrived, 1) == p->n - 1) {

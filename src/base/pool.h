@@ -18,6 +18,9 @@ int pool_threads(const Pool *p);
 /* Run fn(arg, i, n) on all n threads, the caller being number 0; returns when
  * all have returned. Not reentrant. */
 void pool_run(Pool *p, PoolFn fn, void *arg);
+/* Between runs: later ones are fn(arg, 0, 1) as long as `alone`, for work so small that
+ * meeting costs more than it spares. */
+void pool_alone(Pool *p, bool alone);
 /* Inside fn: wait until every thread of the run has come here. */
 void pool_barrier(Pool *p);
 

@@ -196,7 +196,7 @@ struct Backend {
 
 typedef struct {
     const char *isa;        /* CPU: NULL for the best; else scalar, avx2, avx512, neon */
-    int threads;            /* CPU: 0 for one a physical core */
+    int threads;            /* CPU: 0 for one a physical core, and one for tiny steps */
     bool exact;             /* CPU: F32 activations also where kernels multiply int8 */
     int max_rows, max_out;  /* of a step */
     int max_context;        /* of a session: bounds the scratch of select and attend */

@@ -21,6 +21,8 @@ typedef struct {
 
 static void nap(long us) { nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL); }
 
+static void write_then_read(void *arg, int ith, int nth);
+
 static void mark(void *arg, int ith, int nth)
 {
     Shared *s = arg;
@@ -64,6 +66,25 @@ static void every_thread_runs_once_a_run(void **state)
             assert_int_equal(s.wrong[i], 0);
         pool_free(s.pool);
     }
+}
+
+static void a_run_alone_is_the_caller_s_and_passes_barriers(void **state)
+{
+    Shared s = { .pool = pool_new(3, NULL), .rounds = 10 };
+    (void)state;
+    for (int run = 1; run <= 20; run++) {
+        pool_alone(s.pool, true);
+        for (int i = 0; i < 3; i++)
+            s.cell[i] = -1;
+        pool_run(s.pool, write_then_read, &s);
+        assert_int_equal(s.cell[0], 1000);
+        assert_int_equal(s.cell[1], -1);
+        pool_alone(s.pool, false);
+        pool_run(s.pool, write_then_read, &s);
+        assert_int_equal(s.cell[2], 1002);
+        assert_int_equal(s.wrong[0] + s.wrong[1] + s.wrong[2], 0);
+    }
+    pool_free(s.pool);
 }
 
 static void workers_wake_from_sleep(void **state)
@@ -212,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_thread_runs_once_a_run),
         cmocka_unit_test(signals_from_outside_are_for_the_caller),
+        cmocka_unit_test(a_run_alone_is_the_caller_s_and_passes_barriers),
         cmocka_unit_test(workers_wake_from_sleep),
         cmocka_unit_test(nobody_passes_a_barrier_early),
         cmocka_unit_test(parts_cover_all_items_once_in_whole_units),

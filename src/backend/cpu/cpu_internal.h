@@ -85,7 +85,8 @@ typedef struct {
     Pool *pool;
     int threads, max_rows, max_out, max_context;
     int select_rows, select_cap;
-    bool exact; /* F32 activations throughout */
+    int lone_rows; /* a step of so many is too small to be shared */
+    bool exact;    /* F32 activations throughout */
 
     RowAt *at;      /* [max_rows] of the step */
     float *freq[2]; /* [rope_dim / 2], plain and for compressed layers */
