@@ -79,7 +79,7 @@ __device__ static void put_heads(const Attend &a, int row, int first, int heads,
                                  const float *sum)
 {
     const int dim = a.row.dim, rope = a.row.rope, nope = dim - rope;
-    const float *turn = a.b->turn[a.kind] + (size_t)row * rope;
+    const float *turn = a.b.turn[a.kind] + (size_t)row * rope;
     float *out = a.o + ((size_t)row * a.n_heads + first) * dim;
     for (int u = threadIdx.x; u < heads * dim; u += THREADS) {
         const int h = u / dim, d = u % dim;
@@ -163,7 +163,7 @@ static Attend attend_of(Cuda *c, Buf o, Buf q, const KvLayer *kv, Buf pick, cons
     const Shape *s = c->be.shape;
     Attend a = {};
 
-    a.b = c->block;
+    a.b = c->step;
     a.q = at<const float>(q);
     a.sinks = at<const float>(l->sinks);
     a.o = at<float>(o);

@@ -4,7 +4,7 @@
 #include "kvrow.cuh"
 
 struct Attend {
-    const StepBlock *b;
+    StepAt b;
     const float *q, *sinks; /* [rows][n_heads][dim], [n_heads] */
     float *o;               /* as q */
     const uint8_t *ring, *comp;
@@ -35,11 +35,11 @@ struct View {
     int from, n_window, n, ring_rows, bytes;
 };
 
-/* By all threads of a block: barriers are inside, none at the end. picks: room for topk of
- * them in shared memory, or NULL. */
+/* By all threads of a block, with a barrier at the end. picks: room for topk of them in shared
+ * memory, or NULL. The indexer leaves topk picks where so many rows are visible, else all. */
 __device__ static inline View view_of(const Attend &a, int row, int *picks)
 {
-    const RowAt at = a.b->row[row];
+    const RowAt at = a.b.row[row];
     const int visible = a.ratio ? (at.pos + 1) / a.ratio : 0;
     int pooled = visible;
     View v;
@@ -53,17 +53,16 @@ __device__ static inline View view_of(const Attend &a, int row, int *picks)
     v.pick = NULL;
     if (a.pick) {
         v.pick = a.pick + (size_t)row * a.topk;
-        pooled = 0;
-        for (int i = 0; i < a.topk; i += blockDim.x) {
-            const int j = i + threadIdx.x, p = j < a.topk ? v.pick[j] : -1;
-            if (picks && j < a.topk)
-                picks[j] = p;
-            pooled += __syncthreads_count(p >= 0 && p < visible);
-        }
-        if (picks)
-            v.pick = picks;
+        pooled = min(visible, a.topk);
+    }
+    if (a.pick && picks) {
+#pragma unroll 4
+        for (int i = threadIdx.x; i < a.topk; i += blockDim.x)
+            picks[i] = v.pick[i];
+        v.pick = picks;
     }
     v.n = v.n_window + pooled;
+    __syncthreads();
     return v;
 }
 

@@ -328,7 +328,7 @@ __device__ static void put_mix(const Attend &a, const float *sh, const float *su
     float r = x * rows / all;
     const float other = __shfl_xor_sync(~0u, r, 1);
     if (d >= NOPE) {
-        const float *turn = a.b->turn[a.kind] + (size_t)row * ROPE + (d - NOPE) / 2 * 2;
+        const float *turn = a.b.turn[a.kind] + (size_t)row * ROPE + (d - NOPE) / 2 * 2;
         r = r * turn[0] + other * (d % 2 ? -turn[1] : turn[1]);
     }
     a.o[((size_t)row * a.n_heads + first + h) * DIM + d] = r;
@@ -350,7 +350,6 @@ __global__ void __launch_bounds__(MIX_THREADS) attend_mix(Attend a, Scores s)
     wait_for_others();
     find_most(most, s.most + head * SPLITS);
     const View v = view_of(a, row, picks);
-    __syncthreads();
     const int d = part * MIX_DIMS + 4 * g;
     const float *low = s.z + (head + g) * s.n_pad, *high = low + (size_t)8 * s.n_pad;
     const float most_low = most[g], most_high = most[g + 8];

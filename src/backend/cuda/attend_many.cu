@@ -340,7 +340,7 @@ template <int HEADS, int TILE> __global__ void __launch_bounds__(THREADS, 1) att
         sh->shrink[threadIdx.x / (THREADS / HEADS)] = 1 / s.sum;
     __syncthreads();
     scale_heads<HEADS>(acc, sh->shrink);
-    put_heads<HEADS>(acc, a.o + at, a.b->turn[a.kind] + (size_t)row * ROPE);
+    put_heads<HEADS>(acc, a.o + at, a.b.turn[a.kind] + (size_t)row * ROPE);
 }
 
 template <int HEADS, int TILE> static void launch(Cuda *c, const Attend *a)

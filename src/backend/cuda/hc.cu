@@ -322,14 +322,14 @@ void cuda_hc_post(Backend *be, const Step *step, Buf streams, Buf y, Buf mix)
 /* ---- embed ---------------------------------------------------------------------------------- */
 
 template <int TYPE>
-__global__ void embed_rows(float *streams, DevWeight table, const StepBlock *b, const uint2 *grid)
+__global__ void embed_rows(float *streams, DevWeight table, const RowAt *at_row, const uint2 *grid)
 {
     __shared__ Iq2Table t;
     if (TYPE == QUANT_IQ2_XXS)
         iq2_fill(&t, grid);
     wait_for_others();
     __syncthreads();
-    const int row = blockIdx.x, token = b->row[row].token, dim = table.cols;
+    const int row = blockIdx.x, token = at_row[row].token, dim = table.cols;
     float *out = streams + (size_t)row * N_STREAMS * dim;
     for (int i = threadIdx.x; i < dim / 32; i += blockDim.x) {
         float w[32];
@@ -343,11 +343,11 @@ __global__ void embed_rows(float *streams, DevWeight table, const StepBlock *b, 
 }
 
 /* Rows that are no whole blocks. */
-__global__ void embed_plain(float *streams, DevWeight table, const StepBlock *b)
+__global__ void embed_plain(float *streams, DevWeight table, const RowAt *at_row)
 {
     wait_for_others();
     const int row = blockIdx.x, dim = table.cols;
-    const size_t from = (size_t)b->row[row].token * dim;
+    const size_t from = (size_t)at_row[row].token * dim;
     for (int i = threadIdx.x; i < N_STREAMS * dim; i += blockDim.x) {
         streams[(size_t)row * N_STREAMS * dim + i] = plain_value(table, from + i % dim);
     }
@@ -359,14 +359,14 @@ void cuda_embed(Backend *be, const Step *step, Buf streams, const Weight *table)
     const DevWeight *w = weight_of(table);
     if (w->cols % 32) {
         LAUNCH(c, embed_plain, step->n_rows, 128, 0, at<float>(streams), *w,
-               (const StepBlock *)c->block);
+               (const RowAt *)c->step.row);
         return;
     }
     switch (w->type) {
 #define EMBED(type) \
     case type: \
         LAUNCH(c, embed_rows<type>, step->n_rows, 128, 0, at<float>(streams), *w, \
-               (const StepBlock *)c->block, (const uint2 *)c->iq2_grid); \
+               (const RowAt *)c->step.row, (const uint2 *)c->iq2_grid); \
         break;
         FORMATS(EMBED)
 #undef EMBED
@@ -406,9 +406,9 @@ void cuda_logits(Backend *be, const Step *step, Buf out, Buf streams, const HcWe
     c->ops++;
     if (!part || !x)
         return;
-    parts(c, part, at<float>(streams), &none, w, N_STREAMS, n, c->host.out);
+    parts(c, part, at<float>(streams), &none, w, N_STREAMS, n, c->step.out);
     LAUNCH(c, head_rows, n, row_threads(dim), 0, x, at<const float>(streams), (const float *)part,
-           parts_of(dim), (const int *)c->host.out, mixing(c, hc, norm));
+           parts_of(dim), (const int *)c->step.out, mixing(c, hc, norm));
     dense(c, at<float>(out), head->rows, head, 0, x, dim, n);
     NOTE(c, cudaMemcpyAsync(c->seen, at<float>(out), (size_t)n * head->rows * sizeof *c->seen,
                             cudaMemcpyDeviceToHost, c->stream));

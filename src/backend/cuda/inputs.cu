@@ -6,6 +6,7 @@
  * and one of blocks that norm, rotate, pool and pack. In a step of more rows, or where
  * somebody looks between ops, each is done at once by the same kernels. */
 #include "pool.cuh"
+#include "queries.cuh"
 #include "tiles.cuh"
 #include <stdlib.h>
 #include <string.h>
@@ -33,16 +34,27 @@ struct HeadsTask {
     float eps;
 };
 
-/* HEADS + i: as many heads as a block has warps, from the i-th such group on. */
-enum Task { NORM, KV, POOL, HEADS = POOL + 2, MOST_HEADS = 8, N_TASKS = HEADS + MOST_HEADS };
+/* HEADS + i: as many heads as a block has warps, from the i-th such group on. QUERIES + i: of
+ * the indexer. */
+enum Task {
+    NORM,
+    KV,
+    POOL,
+    MOST_HEADS = 8,
+    HEADS = POOL + 2,
+    QUERIES = HEADS + MOST_HEADS,
+    N_TASKS = QUERIES + MOST_HEADS
+};
 
 struct Tasks {
-    const StepBlock *b;
+    StepAt b;
     int n, task[N_TASKS]; /* which are to be done */
     NormTask norm;
     KvTask kv;
     Pooling pool[2];
     HeadsTask heads;
+    Queries queries;
+    int queries_rope;
 };
 
 struct Inputs {
@@ -53,6 +65,7 @@ struct Inputs {
     bool forks;     /* queries are made beside what the indexer does */
     Tasks tasks;
     size_t shared;
+    bool late; /* only tasks wait, for the indexer's queries */
     /* the rest of a query */
     float *q;
     const Weight *q_b, *idx_q; /* idx_q: NULL where there is none */
@@ -91,20 +104,19 @@ __device__ static void finish_head(float *values, const float *turn, int rope, f
 }
 
 template <int N>
-__global__ void finish_heads(float *q, const StepBlock *b, int kind, int n_heads, int rope,
-                             float eps, int n)
+__global__ void finish_heads(float *q, StepAt b, int kind, int n_heads, int rope, float eps, int n)
 {
     let_others_start();
     wait_for_others();
     const int u = blockIdx.x * HEAD_WARPS + threadIdx.x / WARP;
     if (u < n)
-        finish_head<N>(q + (size_t)u * N * 128, b->turn[kind] + (size_t)(u / n_heads) * rope, rope,
+        finish_head<N>(q + (size_t)u * N * 128, b.turn[kind] + (size_t)(u / n_heads) * rope, rope,
                        eps);
 }
 
 /* The same of any size. */
-__global__ void finish_heads_plain(float *q, const StepBlock *b, int kind, int n_heads, int dim,
-                                   int rope, float eps, int n)
+__global__ void finish_heads_plain(float *q, StepAt b, int kind, int n_heads, int dim, int rope,
+                                   float eps, int n)
 {
     let_others_start();
     wait_for_others();
@@ -112,7 +124,7 @@ __global__ void finish_heads_plain(float *q, const StepBlock *b, int kind, int n
     if (u >= n)
         return;
     float *head = q + (size_t)u * dim, *tail = head + dim - rope;
-    const float *turn = b->turn[kind] + (size_t)(u / n_heads) * rope;
+    const float *turn = b.turn[kind] + (size_t)(u / n_heads) * rope;
     float sum = 0;
     for (int i = lane; i < dim; i += WARP)
         sum += head[i] * head[i];
@@ -133,25 +145,24 @@ static void heads_of(Cuda *c, float *q, int kind)
     const int n = c->n_rows * s->n_heads, grid = (n + HEAD_WARPS - 1) / HEAD_WARPS;
 
     if (s->head_dim == 512 && s->rope_dim % 4 == 0)
-        LAUNCH(c, finish_heads<4>, grid, HEAD_WARPS * WARP, 0, q, c->block, kind, s->n_heads,
+        LAUNCH(c, finish_heads<4>, grid, HEAD_WARPS * WARP, 0, q, c->step, kind, s->n_heads,
                s->rope_dim, s->norm_eps, n);
     else
-        LAUNCH(c, finish_heads_plain, grid, HEAD_WARPS * WARP, 0, q, c->block, kind, s->n_heads,
+        LAUNCH(c, finish_heads_plain, grid, HEAD_WARPS * WARP, 0, q, c->step, kind, s->n_heads,
                s->head_dim, s->rope_dim, s->norm_eps, n);
 }
 
 /* ---- a block a row and task ---------------------------------------------------------- */
 
 /* 2 KB in, 584 bytes out for Flash. */
-__device__ static void finish_kv(const KvTask &a, const StepBlock *b, int row, float *x,
-                                 float *part)
+__device__ static void finish_kv(const KvTask &a, StepAt b, int row, float *x, float *part)
 {
-    const RowAt at = b->row[row];
+    const RowAt at = b.row[row];
     for (int i = threadIdx.x; i < a.f.dim; i += blockDim.x)
         x[i] = a.raw[(size_t)row * a.f.dim + i];
     norm_row(x, a.norm, a.f.dim, a.eps, part);
     __syncthreads();
-    turn_tail(x + a.f.dim - a.f.rope, b->turn[a.kind] + (size_t)row * a.f.rope, a.f.rope / 2);
+    turn_tail(x + a.f.dim - a.f.rope, b.turn[a.kind] + (size_t)row * a.f.rope, a.f.rope / 2);
     __syncthreads();
     const size_t to = (size_t)at.slot * a.ring_rows + at.pos % a.ring_rows;
     pack_kv_row(a.f, a.ring + to * a.f.bytes, x);
@@ -178,8 +189,15 @@ __device__ static void some_heads(const Tasks &t, int row, int first)
     const int h = first + threadIdx.x / WARP, dim = FLASH_HEAD * 128;
     if (h < t.heads.n)
         finish_head<FLASH_HEAD>(t.heads.q + ((size_t)row * t.heads.n + h) * dim,
-                                t.b->turn[t.heads.kind] + (size_t)row * t.heads.rope, t.heads.rope,
+                                t.b.turn[t.heads.kind] + (size_t)row * t.heads.rope, t.heads.rope,
                                 t.heads.eps);
+}
+
+__device__ static void some_queries(const Tasks &t, int row, int first)
+{
+    const int h = first + threadIdx.x / WARP;
+    if (h < t.queries.heads)
+        make_query(t.queries, row, h, t.b.turn[1] + (size_t)row * t.queries_rope);
 }
 
 __global__ void __launch_bounds__(THREADS) finish_inputs(Tasks t)
@@ -189,7 +207,9 @@ __global__ void __launch_bounds__(THREADS) finish_inputs(Tasks t)
     let_others_start();
     wait_for_others();
     const int row = blockIdx.x, task = t.task[blockIdx.y];
-    if (task >= HEADS)
+    if (task >= QUERIES)
+        some_queries(t, row, (task - QUERIES) * (THREADS / WARP));
+    else if (task >= HEADS)
         some_heads(t, row, (task - HEADS) * (THREADS / WARP));
     else if (task == NORM)
         finish_norm(t.norm, row, part);
@@ -204,7 +224,7 @@ __global__ void __launch_bounds__(THREADS) keep_inputs(Pooling a)
 {
     let_others_start();
     wait_for_others();
-    const Span s = a.b->span[blockIdx.y];
+    const Span s = a.b.span[blockIdx.y];
     const int i = max(0, s.n - a.state_rows) + blockIdx.x;
     if (i < s.n)
         keep_input(a, s, s.pos + i);
@@ -239,10 +259,10 @@ size_t scratch_of_inputs(const Shape *s, int rows)
 static Inputs *waiting_for(Cuda *c, Buf x)
 {
     Inputs *in = c->inputs;
-    if (in->x && in->x != at<const float>(x))
+    if (in->late || (in->x && in->x != at<const float>(x)))
         inputs_run(c);
     in->x = at<const float>(x);
-    in->tasks.b = c->block;
+    in->tasks.b = c->step;
     return in;
 }
 
@@ -260,9 +280,12 @@ static void noted(Cuda *c)
         inputs_run(c);
 }
 
+/* Where they are beside other ops' scratch, which may be written before these are read. */
 static float *room(Cuda *c, Inputs *in, size_t width)
 {
-    return (float *)op_scratch(c, &in->scratch, (size_t)c->n_rows * width * sizeof(float));
+    const size_t bytes = (size_t)c->n_rows * width * sizeof(float);
+    return (float *)(has_side(c) ? side_scratch(c, &in->scratch, bytes)
+                                 : op_scratch(c, &in->scratch, bytes));
 }
 
 /* Whether q_b, and the indexer's queries, can norm what they read themselves. */
@@ -336,7 +359,8 @@ static void finish(Cuda *c, const Inputs *in)
 }
 
 /* Queries wait for nothing but the first products: they are made beside where the indexer
- * has a way of its own, else in front of the other tasks, whose blocks take the heads, too. */
+ * has a way of its own, which takes the other tasks along behind its first products; else in
+ * front of the other tasks, whose blocks take the heads, too. */
 static void finish_unnormed(Cuda *c, Inputs *in)
 {
     c->raw_of = in->layer->index;
@@ -346,15 +370,45 @@ static void finish_unnormed(Cuda *c, Inputs *in)
     multiply_q_b(c, in, false);
     if (in->forks || !add_heads(c, in))
         heads_of(c, in->q, in->q_kind);
-    if (in->forks)
+    if (in->forks) {
         side_leave(c);
+        c->inputs->late = true;
+        c->inputs->tasks = in->tasks;
+        c->inputs->shared = in->shared;
+    } else {
+        run_tasks(c, in);
+    }
+}
+
+/* Blocks for them, if there are so many. */
+static bool add_queries(Cuda *c, Inputs *in, const Queries *q)
+{
+    const int groups = (q->heads + THREADS / WARP - 1) / (THREADS / WARP);
+    if (groups > MOST_HEADS)
+        return false;
+    in->tasks.queries = *q;
+    in->tasks.queries_rope = c->be.shape->rope_dim;
+    for (int i = 0; i < groups; i++)
+        in->tasks.task[in->tasks.n++] = QUERIES + i;
+    return true;
+}
+
+bool inputs_late(Cuda *c, const Queries *q)
+{
+    Inputs *in = c->inputs;
+    if (!in->late)
+        return false;
+    const bool with = q && add_queries(c, in, q);
     run_tasks(c, in);
+    memset(in, 0, sizeof *in);
+    return with;
 }
 
 void inputs_run(Cuda *c)
 {
     Inputs *in = c->inputs, now = *in;
-    if (!in->x)
+    inputs_late(c, NULL);
+    if (!now.x)
         return;
     memset(in, 0, sizeof *in);
     if (c->err.code)
@@ -425,7 +479,7 @@ static void note_pooling(Cuda *c, const Step *step, Pooling *a, const KvLayer *k
     const Shape *s = c->be.shape;
     Inputs *in = waiting_for(c, x);
 
-    a->b = c->block;
+    a->b = c->step;
     a->ratio = kv->ratio;
     a->overlap = shape_overlaps(kv->ratio);
     a->width = shape_comp_width(kv->ratio, a->dim);

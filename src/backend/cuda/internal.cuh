@@ -38,9 +38,9 @@ struct RowAt {
     int slot, pos, token, span;
 };
 
-/* The step as kernels see it, in device memory. Pointers are into the same block. */
-struct StepBlock {
-    int n_rows, n_spans, n_out, pad;
+/* Where kernels find the step, in device memory. The places never change, and kernels get
+ * them by value: a pointer to follow costs each link of the chain a way to L2 and back. */
+struct StepAt {
     RowAt *row;     /* [max_rows] */
     Span *span;     /* [max_rows] */
     int *out;       /* [max_out] rows */
@@ -74,9 +74,9 @@ struct Cuda {
     int max_rows, max_out, max_context, max_slots;
 
     /* the step */
-    StepBlock *block; /* device */
-    StepBlock host;   /* its copy, whose pointers are the device's */
-    char *staging;    /* pinned: what is copied at begin */
+    StepAt step;   /* into block */
+    char *block;   /* device */
+    char *staging; /* pinned: what is copied there at begin, [block_bytes] */
     size_t block_bytes;
     int n_rows, n_out, n_spans; /* of this step, host side */
     bool few;                   /* n_rows <= FEW_ROWS */
@@ -232,6 +232,7 @@ void dense_groups(Cuda *c, float *out, size_t ld_out, const DevWeight *w, int gr
 /* scratch of an op: n bytes at the given offset, which grows; NULL and an error when
  * cuda_scratch did not plan for it. */
 void *op_scratch(Cuda *c, size_t *used, size_t bytes);
+void *scratch_of(Cuda *c, char *base, size_t has, size_t *used, size_t bytes);
 
 #define OP(name, params, args) void cuda_##name(Backend *be, const Step *step, LIST params);
 OPS(OP)
@@ -249,11 +250,14 @@ void products_ready(Cuda *c);
 void products_release(Cuda *c);
 
 /* inputs.cu: ops that wait for each other. run does what waits, which every other op and the
- * step's end begin with; drop forgets it. */
+ * step's end begin with; drop forgets it. late: select's own place for what it reads and
+ * attention will, together with its queries if given; false: nothing waits for it, and queries
+ * are not done. */
 bool inputs_init(Cuda *c, ds4_err *err);
 void inputs_release(Cuda *c);
 void inputs_run(Cuda *c);
 void inputs_drop(Cuda *c);
+bool inputs_late(Cuda *c, const struct Queries *q);
 
 /* side.cu: a second stream of its own scratch. Between enter and leave launches go there,
  * after all that was launched so far. join: what is launched from now on comes after them. */
@@ -262,6 +266,8 @@ void side_release(Cuda *c);
 void side_enter(Cuda *c);
 void side_leave(Cuda *c);
 void side_join(Cuda *c);
+/* Scratch of what is launched there, from outside. */
+void *side_scratch(Cuda *c, size_t *used, size_t bytes);
 size_t side_bytes(const Shape *s);
 /* experts.cu: begins with the shared expert there, to which the routed ones add theirs. */
 void shared_beside(Cuda *c, Buf x, const Layer *l);

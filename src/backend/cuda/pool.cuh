@@ -11,7 +11,7 @@
 #include "kvrow.cuh"
 
 struct Pooling {
-    const StepBlock *b;
+    StepAt b;
     const float *in_kv, *in_score; /* [rows][width] of the step, score without embedding */
     float *state_kv, *state_score; /* [slot][state_rows][width], score with it */
     const float *ape, *norm, *freq;
@@ -147,8 +147,8 @@ __device__ static void keep_input(const Pooling &a, const Span &s, int pos)
 /* A block: row number `row` of the step. */
 __device__ static void pool_row(const Pooling &a, int row, float *x, float *part)
 {
-    const RowAt at = a.b->row[row];
-    const Span s = a.b->span[at.span];
+    const RowAt at = a.b.row[row];
+    const Span s = a.b.span[at.span];
     const int group = at.pos / a.ratio;
     if ((at.pos + 1) % a.ratio == 0 && group < a.comp_rows)
         pool_group(a, s, group, x, part);

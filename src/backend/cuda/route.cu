@@ -27,7 +27,7 @@ struct RouteArgs {
     int spread;
     const float *bias; /* [n_experts] */
     const int *table;  /* [vocab][n_active]; NULL: chosen by score */
-    const StepBlock *block;
+    const RowAt *row;
     int *bad;
     int n_experts, n_active;
     float scale;
@@ -86,7 +86,7 @@ __device__ static void choose_best(int *chosen, unsigned *rank, const RouteArgs 
  * told at the end of the step. */
 __device__ static void choose_hashed(int *chosen, int row, const RouteArgs &a)
 {
-    const int *from = a.table + (size_t)a.block->row[row].token * a.n_active;
+    const int *from = a.table + (size_t)a.row[row].token * a.n_active;
     for (int k = threadIdx.x; k < a.n_active; k += WARP) {
         int id = from[k];
         if (id < 0 || id >= a.n_experts) {
@@ -187,7 +187,7 @@ void cuda_route(Backend *be, const Step *step, Buf ids, Buf gates, Buf x, const 
                           spread,
                           hashed ? NULL : at<float>(l->route_bias),
                           hashed ? at<int>(l->route_hash) : NULL,
-                          c->block,
+                          c->step.row,
                           c->bad,
                           s->n_experts,
                           s->n_active,

@@ -8,22 +8,23 @@
  *
  *      scores   a warp: 32 index rows of 68 bytes, straight from memory into the registers
  *               that tensor cores want; queries of all heads lie in shared memory in the
- *               order in which lanes read them
+ *               order in which lanes read them. Where that would leave most of the device
+ *               idle, warps of a block share the heads instead
  *      choose   choose.cu
  *
  * Grids depend on the number of rows and on the longest context only. */
-#include "kvrow.cuh"
 #include "mma.cuh"
-#include "tiles.cuh"
+#include "queries.cuh"
 #include "select.cuh"
+#include "tiles.cuh"
 
 enum {
-    DIM = 128, /* of an index row on tensor cores */
+    DIM = IDX_DIM,
     WARPS = 4,
     GROUP = 32, /* index rows of a warp */
     PITCH = GROUP + 8,
-    TILE_HEADS = 16,
     MOST_TILE_HEADS = 64,
+    FEW_GROUPS = 1024, /* of a launch whose blocks have one group each */
     PREPARE_WARPS = 4
 };
 static const size_t most_scores = (size_t)64 << 20; /* bytes; more rows go in batches */
@@ -41,6 +42,11 @@ struct Select {
     float scale;
     bool rounding, tiles;
 };
+
+__host__ __device__ static inline Queries queries_of(const Select &a)
+{
+    return Queries{ a.q, a.w, a.frag, a.power, a.heads, a.pairs, a.scale };
+}
 
 static int batch_rows(int rows, int cap)
 {
@@ -119,15 +125,6 @@ __device__ static void hadamard_warp(float *x, int n)
     __syncwarp();
 }
 
-/* Where dimension d of head h is among the halfs of its row: lane t of four has block t of
- * 32, of a word of eight codes numbers k and k + 4 are a pair (see word_pairs). */
-__device__ static size_t frag_at(int h, int d)
-{
-    const int in = h % TILE_HEADS, t = d / 32, j = d % 32 / 8, r = d % 8;
-    const int step = 2 * j + r % 4 / 2, lane = in % 8 * 4 + t, reg = in / 8 + 2 * (r % 2);
-    return (((size_t)(h / TILE_HEADS) * (DIM / 16) + step) * WARP + lane) * 8 + reg * 2 + r / 4;
-}
-
 /* The FP4 round trip of x, a block of 32 a round. */
 __device__ static void round_head(float *x, int n)
 {
@@ -137,12 +134,6 @@ __device__ static void round_head(float *x, int n)
         const unsigned code = e8m0_code(warp_amax(__float_as_uint(v), E2M1_FLOOR), E2M1_OVER);
         x[32 * b + lane] = e2m1_value(e2m1_code(v * e8m0_inverse_of(code))) * e8m0_value(code);
     }
-}
-
-/* 2^-n; 0 far below a half's. */
-__device__ static float lower_by(unsigned n)
-{
-    return n < 100 ? __uint_as_float((127 - n) << 23) : 0;
 }
 
 /* The pairs of dimensions from nope on turned: neighbours in x, which one lane reads. */
@@ -158,74 +149,7 @@ __device__ static void load_turned(float *x, const float *q, const float *turn, 
     }
 }
 
-/* A head in registers: dimension 32 b + lane is x[b]. */
-enum { EACH = DIM / 32 };
-
-/* The same there: the other half of a pair is a neighbour's. */
-__device__ static void turn_head(float x[EACH], const float *turn, int nope)
-{
-    const int lane = threadIdx.x % WARP;
-#pragma unroll
-    for (int b = 0; b < EACH; b++) {
-        const float other = __shfl_xor_sync(~0u, x[b], 1);
-        const int at = 32 * b + lane - nope;
-        if (at < 0)
-            continue;
-        const float2 t = *(const float2 *)(turn + at / 2 * 2);
-        const float2 r = lane % 2 ? turned(other, x[b], t.x, t.y) : turned(x[b], other, t.x, t.y);
-        x[b] = lane % 2 ? r.y : r.x;
-    }
-}
-
-/* As hadamard_warp. */
-__device__ static void hadamard_head(float x[EACH])
-{
-    const int lane = threadIdx.x % WARP;
-    const float norm = 0.08838834764831845f; /* 1 / sqrt(DIM) */
-#pragma unroll
-    for (int half_ = 1; half_ < WARP; half_ *= 2) {
-#pragma unroll
-        for (int b = 0; b < EACH; b++) {
-            const float other = __shfl_xor_sync(~0u, x[b], half_);
-            x[b] = lane & half_ ? other - x[b] : x[b] + other;
-        }
-    }
-    const float a = x[0] + x[1], b = x[0] - x[1], c = x[2] + x[3], d = x[2] - x[3];
-    x[0] = (a + c) * norm;
-    x[1] = (b + d) * norm;
-    x[2] = (a - c) * norm;
-    x[3] = (b - d) * norm;
-}
-
-/* The FP4 round trip, and halfs to where tensor cores want them: a word is two dimensions
- * four apart, so neighbours at that distance put one each, of two blocks. */
-__device__ static void put_head(half *to, float *power, const float x[EACH], int h)
-{
-    const int lane = threadIdx.x % WARP;
-    const bool high = lane & 4;
-    unsigned e[EACH], most = 0, v[EACH];
-#pragma unroll
-    for (int b = 0; b < EACH; b++) {
-        e[b] = e8m0_code(warp_amax(__float_as_uint(x[b]), E2M1_FLOOR), E2M1_OVER);
-        most = max(most, e[b]);
-    }
-#pragma unroll
-    for (int b = 0; b < EACH; b++) {
-        const float code = e2m1_value(e2m1_code(x[b] * e8m0_inverse_of(e[b])));
-        v[b] = __half_as_ushort(__float2half(code * lower_by(most - e[b])));
-    }
-#pragma unroll
-    for (int b = 0; b < EACH; b += 2) {
-        const unsigned other = __shfl_xor_sync(~0u, high ? v[b] : v[b + 1], 4);
-        const unsigned word = high ? other | v[b + 1] << 16 : v[b] | other << 16;
-        const size_t at = frag_at(h, 32 * (b + high) + lane - 4 * high);
-        *(unsigned *)(to + at) = word;
-    }
-    if (lane == 0)
-        *power = e8m0_value(most);
-}
-
-/* A warp a head: 512 bytes in, 256 out for Flash. */
+/* A warp a head. */
 __global__ void prepare_queries(Select a, const float *turns, int rope)
 {
     extern __shared__ __align__(16) float shared[];
@@ -238,21 +162,15 @@ __global__ void prepare_queries(Select a, const float *turns, int rope)
     if (u >= a.n_rows * a.heads)
         return;
     const float *turn = turns + (size_t)row * rope;
-    const int nope = dim - 2 * a.pairs;
-    float *x = shared + threadIdx.x / WARP * dim, *q = a.q + (size_t)u * dim, v[EACH];
+    float *x = shared + threadIdx.x / WARP * dim, *q = a.q + (size_t)u * dim;
 
-    if (lane == 0)
-        a.w[u] *= a.scale;
     if (a.tiles) {
-#pragma unroll
-        for (int b = 0; b < EACH; b++)
-            v[b] = q[32 * b + lane];
-        turn_head(v, turn, nope);
-        hadamard_head(v);
-        put_head(a.frag + (size_t)row * a.heads * DIM, a.power + u, v, h);
+        make_query(queries_of(a), row, h, turn);
         return;
     }
-    load_turned(x, q, turn, nope, a.pairs);
+    if (lane == 0)
+        a.w[u] *= a.scale;
+    load_turned(x, q, turn, dim - 2 * a.pairs, a.pairs);
     hadamard_warp(x, dim);
     if (a.rounding)
         round_head(x, dim);
@@ -264,7 +182,7 @@ __global__ void prepare_queries(Select a, const float *turns, int rope)
 
 __device__ static const uint8_t *index_rows(const Select &a, int row)
 {
-    return a.idx + (size_t)a.choice.b->row[row].slot * a.comp_rows * a.row.bytes;
+    return a.idx + (size_t)a.choice.b.row[row].slot * a.comp_rows * a.row.bytes;
 }
 
 /* Eight rows: a lane's block of one of them as pairs for the eight steps of a dot. */
@@ -332,15 +250,16 @@ __device__ static float unpack_rows(unsigned b[GROUP / 8][8][2], const uint8_t *
     return power;
 }
 
-/* sum += 16 heads' weighted dots of this lane's row; part: [16][PITCH] of the warp. */
-__device__ static float add_heads(float sum, const uint4 *frag, const unsigned b[GROUP / 8][8][2],
-                                  const float *power, const float *w, float *part)
+/* Weighted dots of 16 heads with 32 rows to part [16][PITCH]. frag: the lane's, `step` apart. */
+__device__ static void put_dots(float *part, const uint4 *frag, int step,
+                                const unsigned b[GROUP / 8][8][2], const float *power,
+                                const float *w)
 {
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     float c[GROUP / 8][4] = {};
 #pragma unroll
     for (int s = 0; s < 8; s++) {
-        const uint4 q = frag[s * WARP + lane];
+        const uint4 q = frag[s * step];
         const unsigned a[4] = { q.x, q.y, q.z, q.w };
 #pragma unroll
         for (int i = 0; i < GROUP / 8; i++)
@@ -354,6 +273,14 @@ __device__ static float add_heads(float sum, const uint4 *frag, const unsigned b
         *(float2 *)(to + 8 * PITCH) =
             make_float2(w1 * fmaxf(c[i][2] * p1, 0), w1 * fmaxf(c[i][3] * p1, 0));
     }
+}
+
+/* sum += 16 heads' weighted dots of this lane's row; part: of the warp. */
+__device__ static float add_heads(float sum, const uint4 *frag, const unsigned b[GROUP / 8][8][2],
+                                  const float *power, const float *w, float *part)
+{
+    const int lane = threadIdx.x % WARP;
+    put_dots(part, frag + lane, WARP, b, power, w);
     __syncwarp();
 #pragma unroll
     for (int h = 0; h < TILE_HEADS; h++)
@@ -399,6 +326,45 @@ __global__ void __launch_bounds__(WARPS *WARP) score_rows(Select a)
     }
 }
 
+/* The same where there are not many: a block has 32 rows, a warp of it 16 heads. Every warp
+ * unpacks all of them; the first one adds up. */
+__global__ void __launch_bounds__(WARPS *WARP) score_few(Select a)
+{
+    __shared__ __align__(16) float part[MOST_TILE_HEADS * PITCH];
+    const int row = a.choice.first + blockIdx.y, warp = threadIdx.x / WARP,
+              lane = threadIdx.x % WARP, first = warp * TILE_HEADS;
+    let_others_start();
+    wait_for_others();
+    const uint4 *from = (const uint4 *)(a.frag + ((size_t)row * a.heads + first) * DIM) + lane;
+    const float *power = a.power + (size_t)row * a.heads + first;
+    const float *w = a.w + (size_t)row * a.heads + first;
+    const int n = visible_to(a.choice, row);
+    uint4 frag[DIM / 16];
+
+    if (n <= a.choice.topk)
+        return;
+#pragma unroll
+    for (int s = 0; s < DIM / 16; s++)
+        frag[s] = from[s * WARP];
+    const uint8_t *rows = index_rows(a, row);
+    float *score = a.choice.score + (size_t)blockIdx.y * a.choice.cap;
+    for (int k = blockIdx.x; GROUP * k < n; k += gridDim.x) {
+        unsigned b[GROUP / 8][8][2];
+        const float mine = unpack_rows(b, rows, GROUP * k, n, a.row.bytes);
+        put_dots(part + first * PITCH, frag, 1, b, power, w);
+        __syncthreads();
+        float sum = 0;
+        if (warp == 0) {
+#pragma unroll 16
+            for (int h = 0; h < a.heads; h++)
+                sum += part[h * PITCH + lane];
+            if (GROUP * k + lane < n)
+                score[GROUP * k + lane] = sum * mine;
+        }
+        __syncthreads();
+    }
+}
+
 /* The same of any shape: a warp an index row. */
 __global__ void __launch_bounds__(WARPS *WARP) score_rows_plain(Select a)
 {
@@ -439,7 +405,10 @@ static void score_batch(Cuda *c, const Select *a, int rows)
 {
     const dim3 grid(shares_of(c, a, rows), rows);
     const int bytes = a->heads * DIM * (int)sizeof(half);
-    if (a->tiles)
+    const int groups = (a->choice.cap + GROUP - 1) / GROUP;
+    if (a->tiles && (size_t)groups * rows <= FEW_GROUPS)
+        LAUNCH(c, score_few, dim3(groups, rows), a->heads / TILE_HEADS * WARP, 0, *a);
+    else if (a->tiles)
         LAUNCH(c, score_rows, grid, WARPS * WARP, bytes, *a);
     else
         LAUNCH(c, score_rows_plain, grid, WARPS * WARP, 0, *a);
@@ -449,7 +418,7 @@ static void fill(Select *a, Cuda *c, const KvLayer *kv, Buf pick)
 {
     const Shape *s = c->be.shape;
 
-    a->choice.b = c->block;
+    a->choice.b = c->step;
     a->choice.pick = at<int>(pick);
     a->idx = at<const uint8_t>(kv->idx);
     a->row = kv->idx_row;
@@ -484,6 +453,21 @@ static void project(Cuda *c, Select *a, Buf qr, Buf x, const Layer *l)
         dense(c, a->w, (size_t)s->idx_heads, &l->idx_w, 0, at<const float>(x), s->dim, a->n_rows);
 }
 
+/* With what else waits to be done with the layer's inputs, if there is something. */
+static void prepare(Cuda *c, const Select *a)
+{
+    const Shape *s = c->be.shape;
+    const Queries q = queries_of(*a);
+    if (inputs_late(c, a->tiles ? &q : NULL))
+        return;
+    const int bytes = PREPARE_WARPS * s->idx_dim * (int)sizeof(float);
+    if (bytes > 48 << 10)
+        NOTE(c, cudaFuncSetAttribute(prepare_queries, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     bytes));
+    LAUNCH(c, prepare_queries, (a->n_rows * s->idx_heads + PREPARE_WARPS - 1) / PREPARE_WARPS,
+           PREPARE_WARPS * WARP, bytes, *a, (const float *)c->step.turn[1], s->rope_dim);
+}
+
 void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, Buf x,
                  const Layer *l)
 {
@@ -500,12 +484,7 @@ void cuda_select(Backend *be, const Step *step, Buf pick, KvLayer *kv, Buf qr, B
         return;
     lay_out(&a, s, n, a.choice.cap, scratch);
     project(c, &a, qr, x, l);
-    const int bytes = PREPARE_WARPS * s->idx_dim * (int)sizeof(float);
-    if (bytes > 48 << 10)
-        NOTE(c, cudaFuncSetAttribute(prepare_queries, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     bytes));
-    LAUNCH(c, prepare_queries, (n * s->idx_heads + PREPARE_WARPS - 1) / PREPARE_WARPS,
-           PREPARE_WARPS * WARP, bytes, a, (const float *)c->host.turn[1], s->rope_dim);
+    prepare(c, &a);
     const int batch = batch_rows(n, a.choice.cap);
     for (a.choice.first = 0; a.choice.first < n; a.choice.first += batch) {
         const int rows = MIN(batch, n - a.choice.first);

@@ -5,7 +5,7 @@
 
 /* Rows of the step first.. are a batch, which has scores at once. */
 struct Choose {
-    const StepBlock *b;
+    StepAt b;
     float *score; /* [batch][cap] */
     int *pick;    /* [rows][topk] */
     int *count;   /* long contexts: [batch][3][2048] */
@@ -21,7 +21,7 @@ void choose_batch(Cuda *c, const Choose *a, int rows);
 #ifdef __CUDACC__
 __device__ static inline int visible_to(const Choose &a, int row)
 {
-    return (a.b->row[row].pos + 1) / a.ratio;
+    return (a.b.row[row].pos + 1) / a.ratio;
 }
 #endif
 

@@ -23,8 +23,11 @@ struct Side {
 
 static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
 
-/* Of what runs there only the shared expert wants any. */
-static size_t lane_scratch(const Shape *s) { return aligned(scratch_of_shared_few(s) + 256); }
+/* Of the shared expert, and of the inputs, which are read before it begins. */
+static size_t lane_scratch(const Shape *s)
+{
+    return aligned(MAX(scratch_of_shared_few(s), scratch_of_inputs(s, FEW_ROWS)) + 256);
+}
 
 size_t side_bytes(const Shape *s)
 {
@@ -101,4 +104,9 @@ void side_join(Cuda *c)
         return;
     NOTE(c, cudaStreamWaitEvent(c->stream, c->side->joined, 0));
     c->side->goes = false;
+}
+
+void *side_scratch(Cuda *c, size_t *used, size_t bytes)
+{
+    return scratch_of(c, c->side->lane.scratch, c->side->lane.scratch_bytes, used, bytes);
 }

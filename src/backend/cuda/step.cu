@@ -23,13 +23,15 @@ struct Recording {
 
 static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
 
-/* Offsets of the arrays behind the StepBlock itself; returns the bytes to copy. */
-static size_t lay_out(const Cuda *c, size_t *row, size_t *span, size_t *out)
+/* The arrays of a block at base; returns the bytes to copy. */
+static size_t lay_out(const Cuda *c, char *base, StepAt *at)
 {
-    *row = aligned(sizeof(StepBlock));
-    *span = *row + aligned(c->max_rows * sizeof(RowAt));
-    *out = *span + aligned(c->max_rows * sizeof(Span));
-    return *out + aligned(c->max_out * sizeof(int));
+    const size_t span = aligned(c->max_rows * sizeof(RowAt));
+    const size_t out = span + aligned(c->max_rows * sizeof(Span));
+    at->row = (RowAt *)base;
+    at->span = (Span *)(base + span);
+    at->out = (int *)(base + out);
+    return out + aligned(c->max_out * sizeof(int));
 }
 
 bool step_init(Cuda *c, ds4_err *err)
@@ -37,11 +39,9 @@ bool step_init(Cuda *c, ds4_err *err)
     const Shape *s = c->be.shape;
     const size_t turn = (size_t)c->max_rows * s->rope_dim * sizeof(float);
     const size_t pairs = s->rope_dim / 2;
-    size_t row, span, out;
-    char *device = NULL;
 
-    c->block_bytes = lay_out(c, &row, &span, &out);
-    NOTE(c, cudaMalloc((void **)&device, c->block_bytes + 2 * aligned(turn)));
+    c->block_bytes = lay_out(c, NULL, &c->step);
+    NOTE(c, cudaMalloc((void **)&c->block, c->block_bytes + 2 * aligned(turn)));
     NOTE(c, cudaMallocHost((void **)&c->staging, c->block_bytes));
     NOTE(c, cudaHostAlloc((void **)&c->bad, sizeof *c->bad, cudaHostAllocMapped));
     NOTE(c, cudaMallocHost((void **)&c->seen, (size_t)c->max_out * s->vocab * sizeof *c->seen));
@@ -52,17 +52,14 @@ bool step_init(Cuda *c, ds4_err *err)
     c->recordings = (Recording *)calloc(MOST_RECORDINGS, sizeof *c->recordings);
     if (!c->recordings || !c->host_freq[0] || !c->host_freq[1])
         return fail(err, DS4_ENOMEM, "no memory for a step");
-    c->block = (StepBlock *)device;
     if (c->err.code) {
         if (err)
             *err = c->err;
         return false;
     }
-    c->host.row = (RowAt *)(device + row);
-    c->host.span = (Span *)(device + span);
-    c->host.out = (int *)(device + out);
+    lay_out(c, c->block, &c->step);
     for (int i = 0; i < 2; i++)
-        c->host.turn[i] = (float *)(device + c->block_bytes + i * aligned(turn));
+        c->step.turn[i] = (float *)(c->block + c->block_bytes + i * aligned(turn));
     rotary_frequencies(s, c->host_freq[0], c->host_freq[1]);
     for (int i = 0; i < 2; i++)
         NOTE(c, cudaMemcpyAsync(c->freq[i], c->host_freq[i], pairs * sizeof(float),
@@ -90,40 +87,33 @@ void step_release(Cuda *c)
 }
 
 /* Angles are F32 products, their cosine and sine exact to F32: as on the CPU. */
-__global__ void turn_rows(const StepBlock *b, const float *plain, const float *compressed,
-                          int pairs)
+__global__ void turn_rows(StepAt b, const float *plain, const float *compressed, int n, int pairs)
 {
     wait_for_others();
-    const int i = blockIdx.x * blockDim.x + threadIdx.x, n = b->n_rows * pairs;
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n)
         return;
     const int row = i / pairs, pair = i % pairs;
     const float *freq[2] = { plain, compressed };
     for (int kind = 0; kind < 2; kind++) {
         double sine, cosine;
-        sincos((double)((float)b->row[row].pos * freq[kind][pair]), &sine, &cosine);
-        b->turn[kind][2 * i] = (float)cosine;
-        b->turn[kind][2 * i + 1] = (float)sine;
+        sincos((double)((float)b.row[row].pos * freq[kind][pair]), &sine, &cosine);
+        b.turn[kind][2 * i] = (float)cosine;
+        b.turn[kind][2 * i + 1] = (float)sine;
     }
 }
 
 static void fill(Cuda *c, const Step *step)
 {
-    size_t row, span, out;
-    lay_out(c, &row, &span, &out);
-    StepBlock *b = (StepBlock *)c->staging;
-    RowAt *at = (RowAt *)(c->staging + row);
-    *b = c->host;
-    b->n_rows = step->n_rows;
-    b->n_spans = step->n_spans;
-    b->n_out = step->n_out;
+    StepAt to;
+    lay_out(c, c->staging, &to);
     for (int i = 0; i < step->n_spans; i++) {
         const Span *s = &step->span[i];
         for (int k = 0; k < s->n; k++)
-            at[s->row + k] = RowAt{ s->slot, s->pos + k, step->token[s->row + k], i };
+            to.row[s->row + k] = RowAt{ s->slot, s->pos + k, step->token[s->row + k], i };
     }
-    memcpy(c->staging + span, step->span, step->n_spans * sizeof(Span));
-    memcpy(c->staging + out, step->out, step->n_out * sizeof(int));
+    memcpy(to.span, step->span, step->n_spans * sizeof(Span));
+    memcpy(to.out, step->out, step->n_out * sizeof(int));
     NOTE(c,
          cudaMemcpyAsync(c->block, c->staging, c->block_bytes, cudaMemcpyHostToDevice, c->stream));
 }
@@ -183,8 +173,8 @@ bool cuda_begin(Backend *be, const Step *step)
         NOTE(c, cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal));
         c->recording = true;
     }
-    LAUNCH(c, turn_rows, (step->n_rows * pairs + 127) / 128, 128, 0, c->block, c->freq[0],
-           c->freq[1], pairs);
+    LAUNCH(c, turn_rows, (step->n_rows * pairs + 127) / 128, 128, 0, c->step, c->freq[0],
+           c->freq[1], step->n_rows * pairs, pairs);
     return true;
 }
 
