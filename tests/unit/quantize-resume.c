@@ -67,11 +67,11 @@ static bool is_there(const Made *m, const char *name)
     return access(path_in(m, name), F_OK) == 0;
 }
 
-/* The embedding alone is three batches, so that rows of a tensor are taken up, too. */
+/* The embedding alone is two batches, so that rows of a tensor are taken up, too. */
 static void begin(Made *m)
 {
     ds4_err err = { 0 };
-    make(m, (Slip){ .vocab = 20000 });
+    make(m, (Slip){ .vocab = 9000 });
     ConvertOptions opt = options(m, "f32");
     opt.stop = NULL;
     must(run(&opt, path_in(m, "whole.gguf"), &err), &err);
@@ -120,7 +120,7 @@ static void canceled_at_any_batch_it_goes_on_there(void **state)
     Made m;
     ds4_err err = { 0 };
     begin(&m);
-    for (int at = 1; at < 150; at += 7) {
+    for (int at = 1; at < 150; at += 17) {
         ConvertOptions opt = options(&m, "f32");
         stop_at = at;
         if (run(&opt, path_in(&m, "out.gguf"), &err)) {
@@ -272,9 +272,20 @@ static long peak_kb(const Made *m)
 #endif
 }
 
+/* Sanitizers keep memory of their own. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define WATCHED
+#endif
+#endif
+
 static void memory_does_not_grow_with_the_model(void **state)
 {
     (void)state;
+#ifdef WATCHED
+    print_message("skipped: a sanitizer's own memory would be measured\n");
+    skip();
+#endif
     Made m;
     make(&m, (Slip){ .vocab = 300000, .holes = true });
     const long kb = peak_kb(&m);
