@@ -24,7 +24,7 @@ static void query_part(void *arg, int ith, int nth)
     const int kind = rope_kind(s, a->l->index);
     int first, last;
 
-    const Input x = acts_input(c, a->x, &a->l->q_a, ith, nth);
+    const Input x = input_of(c, a->x, &a->l->q_a, ith, nth);
     cpu_part(s->q_rank, ith, nth, &first, &last);
     cpu_multiply(c, a->qr, &a->l->q_a, 0, x, first, last);
     pool_barrier(c->pool);
@@ -32,12 +32,12 @@ static void query_part(void *arg, int ith, int nth)
     pool_part(a->x.n, 1, ith, nth, &first, &last);
     for (int i = first; i < last; i++) {
         cpu_norm(c, row_at(a->qr, i), row_at(a->qr, i), floats(a->l->q_norm), s->q_rank);
-        acts_pack(c, a->qr, &a->l->q_b, i);
+        input_pack(c, a->qr, &a->l->q_b, i);
     }
     pool_barrier(c->pool);
 
     cpu_part(a->l->q_b.rows, ith, nth, &first, &last);
-    cpu_multiply(c, a->q, &a->l->q_b, 0, acts_packed(c, a->qr, &a->l->q_b), first, last);
+    cpu_multiply(c, a->q, &a->l->q_b, 0, input_packed(c, a->qr, &a->l->q_b), first, last);
     pool_barrier(c->pool);
 
     pool_part(a->x.n * s->n_heads, 1, ith, nth, &first, &last);
@@ -77,7 +77,7 @@ static void kv_row_part(void *arg, int ith, int nth)
     const int kind = rope_kind(s, a->l->index);
     int first, last;
 
-    const Input x = acts_input(c, a->x, &a->l->kv, ith, nth);
+    const Input x = input_of(c, a->x, &a->l->kv, ith, nth);
     cpu_part(s->head_dim, ith, nth, &first, &last);
     cpu_multiply(c, a->raw, &a->l->kv, 0, x, first, last);
     pool_barrier(c->pool);

@@ -15,7 +15,7 @@ static Input heads_of(const Project *a, Input all, int group, int ith)
 
     all.rows.p += (size_t)group * (size_t)w->cols;
     if (a->o.n == 1)
-        return acts_own(a->c, all.rows, w, ith);
+        return input_own(a->c, all.rows, w, ith);
     if (all.acts)
         all.acts += (size_t)group * act_bytes(w->cols);
     return all;
@@ -41,12 +41,12 @@ static void project_part(void *arg, int ith, int nth)
     int first, last;
 
     if (a->o.n > 1)
-        in = acts_pieces(c, a->o, &a->l->o_a, c->be.shape->o_groups, ith, nth);
+        in = input_pieces(c, a->o, &a->l->o_a, c->be.shape->o_groups, ith, nth);
     cpu_part(a->l->o_a.rows, ith, nth, &first, &last);
     project_groups(a, in, first, last, ith);
     pool_barrier(c->pool);
 
-    in = acts_input(c, a->low, &a->l->o_b, ith, nth);
+    in = input_of(c, a->low, &a->l->o_b, ith, nth);
     cpu_part(a->l->o_b.rows, ith, nth, &first, &last);
     cpu_multiply(c, a->y, &a->l->o_b, 0, in, first, last);
 }

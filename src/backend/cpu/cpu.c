@@ -218,8 +218,8 @@ static bool cpu_bind(Backend *be, Weight *w, const void *host, ds4_err *err)
         return fail(err, DS4_EFORMAT, "%s weights of %d columns: blocks have %d",
                     quant_name(w->type), w->cols, quant_format(w->type)->block_len);
     w->data = (Buf){ (void *)(uintptr_t)host, 0 };
-    if (acts_wanted(cpu_of(be), w))
-        be->rounding = acts_rounding;
+    if (input_is_packed(cpu_of(be), w))
+        be->rounding = input_rounding;
     return true;
 }
 

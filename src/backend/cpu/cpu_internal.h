@@ -139,17 +139,17 @@ static inline void cpu_part(int n, int ith, int nth, int *first, int *last)
 
 /* Relative L2 error of an op with packed activations: an expert packs twice, and a toy has
  * few values for errors to average over. */
-static const float acts_rounding = 2e-2f;
-/* acts.c: rows of x as w multiplies them. input: all threads pack together and meet at a
+static const float input_rounding = 2e-2f;
+/* inputs.c: rows of x as w multiplies them. of: all threads pack together and meet at a
  * barrier, or each packs the only row for itself. own: this thread alone, one row. pieces: a
  * row is that many side by side, one after the other in `acts`, too. pack and packed: row i,
  * and later, past a barrier, all of them. */
-bool acts_wanted(const Cpu *c, const Weight *w);
-Input acts_input(const Cpu *c, Rows x, const Weight *w, int ith, int nth);
-Input acts_own(const Cpu *c, Rows x, const Weight *w, int ith);
-Input acts_pieces(const Cpu *c, Rows x, const Weight *w, int pieces, int ith, int nth);
-void acts_pack(const Cpu *c, Rows x, const Weight *w, int i);
-Input acts_packed(const Cpu *c, Rows x, const Weight *w);
+bool input_is_packed(const Cpu *c, const Weight *w);
+Input input_of(const Cpu *c, Rows x, const Weight *w, int ith, int nth);
+Input input_own(const Cpu *c, Rows x, const Weight *w, int ith);
+Input input_pieces(const Cpu *c, Rows x, const Weight *w, int pieces, int ith, int nth);
+void input_pack(const Cpu *c, Rows x, const Weight *w, int i);
+Input input_packed(const Cpu *c, Rows x, const Weight *w);
 
 /* norm.c: 1 / sqrt(mean of squares + eps), from the sum; y = x * that * w. */
 float cpu_rms(const Cpu *c, float sum_sq, int n);

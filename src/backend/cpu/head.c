@@ -18,11 +18,11 @@ static void head_rows(void *arg, int ith, int nth)
     pool_part(a->step->n_out, 1, ith, nth, &first, &last);
     for (int i = first; i < last; i++) {
         hc_head(a->c, row_at(a->x, i), row_at(a->streams, a->step->out[i]), a->hc, a->norm);
-        acts_pack(a->c, a->x, a->head, i);
+        input_pack(a->c, a->x, a->head, i);
     }
     pool_barrier(a->c->pool);
     cpu_part(a->head->rows, ith, nth, &first, &last);
-    cpu_multiply(a->c, a->out, a->head, 0, acts_packed(a->c, a->x, a->head), first, last);
+    cpu_multiply(a->c, a->out, a->head, 0, input_packed(a->c, a->x, a->head), first, last);
 }
 
 void cpu_logits(Backend *be, const Step *step, Buf out, Buf streams, const HcWeights *hc, Buf norm,

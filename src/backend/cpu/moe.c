@@ -197,8 +197,7 @@ static void gather_rows(const Moe *a, Input x, int ith, int nth)
 static void moe_part(void *arg, int ith, int nth)
 {
     const Moe *a = arg;
-    const Input x =
-        a->in.acts ? acts_input(a->c, a->x, a->gate, ith, nth) : (Input){ .rows = a->x };
+    const Input x = a->in.acts ? input_of(a->c, a->x, a->gate, ith, nth) : (Input){ .rows = a->x };
     int first, last;
 
     if (a->gather) {
@@ -225,12 +224,12 @@ static void run(Moe *a, Buf y, Buf x, int n_rows, int pairs)
 {
     const Cpu *c = a->c;
     const int dim = c->be.shape->dim;
-    const bool packed = acts_wanted(c, a->gate) && acts_wanted(c, a->up);
+    const bool packed = input_is_packed(c, a->gate) && input_is_packed(c, a->up);
 
     a->x = rows_of(x, dim, n_rows);
     a->y = rows_of(y, dim, n_rows);
     a->in = scratch_rows(c->experts.x, pairs, dim, packed);
-    a->h = scratch_rows(c->experts.h, pairs, a->down->cols, acts_wanted(c, a->down));
+    a->h = scratch_rows(c->experts.h, pairs, a->down->cols, input_is_packed(c, a->down));
     pool_run(c->pool, moe_part, a);
 }
 

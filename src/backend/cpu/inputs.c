@@ -1,17 +1,17 @@
-/* acts.c - packing the rows that a matrix multiplies, once an op.
+/* inputs.c - packing the rows that a matrix multiplies, once an op.
  *
  * Several rows are shared out among the threads, who then wait for each other.
  * A single row every thread packs for itself: a few hundred nanoseconds into
  * its own cache, less than meeting takes. */
 #include "cpu_internal.h"
 
-bool acts_wanted(const Cpu *c, const Weight *w) { return !c->exact && c->k->gemm_i8[w->type]; }
+bool input_is_packed(const Cpu *c, const Weight *w) { return !c->exact && c->k->gemm_i8[w->type]; }
 
-Input acts_own(const Cpu *c, Rows x, const Weight *w, int ith)
+Input input_own(const Cpu *c, Rows x, const Weight *w, int ith)
 {
     Input in = { .rows = x };
 
-    if (!acts_wanted(c, w))
+    if (!input_is_packed(c, w))
         return in;
     assert(x.n == 1);
     in.acts = c->acts.rows + (size_t)ith * c->acts.bytes;
@@ -20,13 +20,13 @@ Input acts_own(const Cpu *c, Rows x, const Weight *w, int ith)
     return in;
 }
 
-Input acts_pieces(const Cpu *c, Rows x, const Weight *w, int pieces, int ith, int nth)
+Input input_pieces(const Cpu *c, Rows x, const Weight *w, int pieces, int ith, int nth)
 {
     Input in = { .rows = x };
     const size_t bytes = act_bytes(w->cols);
     int first, last;
 
-    if (!acts_wanted(c, w))
+    if (!input_is_packed(c, w))
         return in;
     in.acts = c->acts.rows;
     in.ld = bytes * (size_t)pieces;
@@ -38,21 +38,21 @@ Input acts_pieces(const Cpu *c, Rows x, const Weight *w, int pieces, int ith, in
     return in;
 }
 
-Input acts_input(const Cpu *c, Rows x, const Weight *w, int ith, int nth)
+Input input_of(const Cpu *c, Rows x, const Weight *w, int ith, int nth)
 {
-    return x.n == 1 ? acts_own(c, x, w, ith) : acts_pieces(c, x, w, 1, ith, nth);
+    return x.n == 1 ? input_own(c, x, w, ith) : input_pieces(c, x, w, 1, ith, nth);
 }
 
-void acts_pack(const Cpu *c, Rows x, const Weight *w, int i)
+void input_pack(const Cpu *c, Rows x, const Weight *w, int i)
 {
-    Input in = acts_packed(c, x, w);
+    Input in = input_packed(c, x, w);
 
     if (in.acts)
         c->k->act_pack(in.acts + (size_t)i * in.ld, row_at(x, i), w->cols);
 }
 
-Input acts_packed(const Cpu *c, Rows x, const Weight *w)
+Input input_packed(const Cpu *c, Rows x, const Weight *w)
 {
-    return acts_wanted(c, w) ? (Input){ x, c->acts.rows, act_bytes(w->cols) }
-                             : (Input){ .rows = x };
+    return input_is_packed(c, w) ? (Input){ x, c->acts.rows, act_bytes(w->cols) }
+                                 : (Input){ .rows = x };
 }
