@@ -31,7 +31,6 @@ enum {
     I8_X = 4, /* rows of x at a time: 4 sums, 4 outputs and what they need are 16 registers */
     I8_PANEL = 32,
     I8_RUN = 8, /* blocks of 32 columns; as many as the longest block of a format has */
-    I8_LEAD = 4096,
 };
 
 /* Where 8 weight rows are: the first, and how far on each of them is. Only `p`
@@ -165,21 +164,21 @@ static ALWAYS_INLINE __m256i dot8(const Format8 f, const Open8 *s, const Rows8 *
     return fold8(f, v);
 }
 
-/* 8 weight rows, n_w of them real. The bytes I8_LEAD on are fetched early, at a
- * row's end those of the next 8 rows. */
+/* 8 weight rows, n_w of them real. */
 static ALWAYS_INLINE __m256 gemv8(const Format8 f, const void *w, size_t ldw, int n_w,
                                   const void *x, int cols)
 {
     const float *scale = act_scale(x, cols);
     const int16_t *sum = act_sum(x, cols);
     const int8_t *q = act_q(x);
-    const size_t row = (size_t)(cols / f.len) * (size_t)f.bytes, lead = MIN(row, I8_LEAD);
+    const size_t row = (size_t)(cols / f.len) * (size_t)f.bytes;
+    const Lead lead = lead_of(row, I8_ROWS * ldw);
     Rows8 rows = rows8(w, ldw, n_w);
     __m256 out = _mm256_setzero_ps();
     Open8 s;
 
     for (size_t at = 0; at < row; at += (size_t)f.bytes, rows.p += f.bytes) {
-        const size_t next = at + lead < row ? lead : lead - row + I8_ROWS * ldw;
+        const size_t next = lead_from(lead, at) - at;
         UNROLL
         for (int r = 0; r < I8_ROWS; r++)
             fetch(row8(&rows, r) + next, f.bytes);
@@ -336,7 +335,7 @@ static ALWAYS_INLINE void panel8(const Format8 f, float *out, size_t ldo, const 
         const size_t ahead =
             b + n < blocks ? (size_t)(n / (f.len / ACT_BLOCK) * f.bytes) : I8_PANEL * ldw - at;
         for (int j = 0; j < n_w; j += I8_ROWS) {
-            const Rows8 rows = rows8((const uint8_t *)w + (size_t)j * ldw + at, ldw, n_w - j);
+            const Rows8 rows = rows8(weight_row(w, ldw, j) + at, ldw, n_w - j);
             expand8(f, panel[j / I8_ROWS], rows, ahead, n);
         }
         for (int i = 0; i < n_x; i += I8_X) {
@@ -355,7 +354,7 @@ static ALWAYS_INLINE void gemm8(const Format8 f, float *out, size_t ldo, const v
 {
     const int step = n_x == 1 ? I8_ROWS : I8_PANEL;
     for (int j = 0; j < n_w; j += step) {
-        const uint8_t *from = (const uint8_t *)w + (size_t)j * ldw;
+        const uint8_t *from = weight_row(w, ldw, j);
         if (n_x == 1)
             store_upto(out + j, gemv8(f, from, ldw, n_w - j, x, cols), n_w - j);
         else
