@@ -15,9 +15,8 @@
 static const char about[] =
     "Collects how much each input column of the routed experts' matrices matters, from texts: the\n"
     "sum of its squares, for ds4 quantize --imatrix. Texts that hold questions of ds4 eval are\n"
-    "refused. On the CPU. Ctrl-C ends after the chunk and writes what there is; --resume goes on "
-    "from there. With --merge\n"
-    "files of several runs become one.";
+    "refused. On the CPU. Ctrl-C ends after the chunk and writes what there is; --resume goes on\n"
+    "from there. With --merge files of several runs become one.";
 
 enum { MOST_FILES = 256 };
 

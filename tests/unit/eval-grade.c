@@ -174,6 +174,8 @@ static void several_calls_come_in_any_order_and_none_may_be_right(void **state)
     assert_true(calls(want, 2, want, 2, "", NULL));
     assert_true(calls(want, 2, turned, 2, "", NULL));
     assert_false(calls(want, 2, twice, 2, "", "minutes is 5"));
+    assert_false(calls(twice, 2, want, 2, "", "minutes is 7"));
+    assert_true(calls(twice, 2, twice, 2, "", NULL));
     assert_false(calls(want, 2, want, 1, "", "1 calls, not 2"));
     assert_true(calls(NULL, 0, NULL, 0, "Hello!", NULL));
     assert_false(calls(NULL, 0, NULL, 0, "", "nothing was said"));
