@@ -109,6 +109,7 @@ def claim_a_device_that_is_not_there_is_an_error():
     fails(ds4("run", "-m", MODEL, "-p", "x", "--cpu", "--device", "null"), 1, "--cpu")
     fails(ds4("run", "-m", MODEL, "-p", "x", "--cpu", "--cuda"), 1, "--cuda")
     fails(ds4("run", "-m", MODEL, "-p", "x", "--cuda", "--threads", "2"), 1, "--threads")
+    fails(ds4("run", "-m", MODEL, "-p", "x", "--cuda", "--exact"), 1, "--exact")
     fails(ds4("run", "-m", MODEL, "-p", "x", "--device", "timed:cuda:1", "--isa", "avx2"), 1, "--isa")
 
 
@@ -383,6 +384,8 @@ def claim_logits_do_not_depend_on_how_they_are_asked_for():
     assert logits("--incremental", "130") == whole
     assert logits("--last", "2") == whole[-2 * 4096 * 4:]
     assert logits("--last", "2", "--rounding", "off") != whole[-2 * 4096 * 4:]
+    exact = logits("--exact")
+    assert exact != whole and logits("--exact", "--chunk", "7") == exact
     fails(ds4("logits", "-m", MODEL, "--tokens", str(ids), "--out", "/dev/null"), 1, "/dev/null")
 
 
