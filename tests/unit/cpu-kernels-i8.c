@@ -367,6 +367,29 @@ static void blocks_with_any_scale_give_the_same_bits(void **state)
     }
 }
 
+/* Every tuple of the grid, all of a row, with all signs one way: no fill has the largest ones. */
+static void no_tuple_of_the_grid_saturates(void **state)
+{
+    (void)state;
+    float x[512];
+    for (int tuple = 0; tuple < 256; tuple++) {
+        Case c = { .type = QUANT_IQ2_XXS, .cols = 512, .n_w = 9, .n_x = 5 };
+        case_inputs(&c, 0, tuple & 1);
+        for (int i = 0; i < c.n_x; i++) {
+            for (int n = 0; n < c.cols; n++)
+                x[n] = i % 2 ? -5 : 5;
+            scalar()->act_pack(x_row(&c, i), x, c.cols);
+        }
+        fill_codes(&c, (uint8_t)tuple);
+        for (size_t at = 0; at < (size_t)c.n_w * c.ldw; at += 66) {
+            for (size_t g = 0; g < 8; g++)
+                u32_put(c.w + at + 2 + 8 * g + 4, at % 4 ? 0x0fffffff : 0);
+        }
+        check_sets(&c);
+        free(c.want);
+    }
+}
+
 static void a_row_with_nan_gives_nan_and_others_do_not_notice(void **state)
 {
     (void)state;
@@ -451,6 +474,7 @@ int main(void)
         cmocka_unit_test(products_match_at_every_number_of_rows),
         cmocka_unit_test(products_match_at_model_sizes),
         cmocka_unit_test(no_sum_of_the_largest_codes_saturates),
+        cmocka_unit_test(no_tuple_of_the_grid_saturates),
         cmocka_unit_test(blocks_with_any_scale_give_the_same_bits),
         cmocka_unit_test(a_row_with_nan_gives_nan_and_others_do_not_notice),
         cmocka_unit_test(the_loss_against_f32_activations_is_small),
