@@ -190,7 +190,7 @@ static bool same_texts(const Collect *c, ds4_err *err)
 {
     Imatrix m = { 0 };
     bool ok = put_names(c, &m, err);
-    if (ok && (!c->before.dataset || strcmp(m.dataset, c->before.dataset) != 0 ||
+    if (ok && (!str_eq(str_of(m.dataset), str_of(c->before.dataset)) ||
                c->before.chunk_size != (uint64_t)c->o->chunk || c->before.chunks > c->total))
         ok = fail(err, DS4_EINVAL,
                   "%s was collected from other texts or in other chunks: --merge adds files",

@@ -347,9 +347,10 @@ static bool score_all_texts(Score *s, ds4_err *err)
     int n = MAX(s->o->n_files, 1);
     Tokens *text = calloc((size_t)n, sizeof *text);
     Sums total = { 0 };
-    bool ok = text || fail(err, DS4_ENOMEM, "no memory for %d texts", n);
-    ok = ok && read_texts(s, text, n, err) && score_texts(s, text, n, &total, err);
-    for (int i = 0; text && i < n; i++)
+    if (!text)
+        return fail(err, DS4_ENOMEM, "no memory for %d texts", n);
+    bool ok = read_texts(s, text, n, err) && score_texts(s, text, n, &total, err);
+    for (int i = 0; i < n; i++)
         tokens_release(&text[i]);
     free(text);
     return ok;
