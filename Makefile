@@ -326,11 +326,11 @@ install: all
 	install -m 755 $(B)/ds4 $(DESTDIR)$(PREFIX)/bin/ds4
 	ln -sf ds4 $(DESTDIR)$(PREFIX)/bin/ds4-bench
 	ln -sf ds4 $(DESTDIR)$(PREFIX)/bin/ds4-server
+	ln -sf ds4 $(DESTDIR)$(PREFIX)/bin/ds4-eval
 	install -m 644 $(B)/libds4.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(B)/libds4.so $(DESTDIR)$(PREFIX)/lib/libds4.so.0
 	ln -sf libds4.so.0 $(DESTDIR)$(PREFIX)/lib/libds4.so
 	install -m 644 include/ds4.h $(DESTDIR)$(PREFIX)/include/
-	ln -sf ds4 $(DESTDIR)$(PREFIX)/bin/ds4-eval
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	echo "$$INSTALLED_PC" >$(DESTDIR)$(PREFIX)/lib/pkgconfig/ds4.pc
 	install -m 644 models/ds4-tiny.gguf $(DESTDIR)$(PREFIX)/share/ds4/

@@ -219,8 +219,8 @@ static bool has_bf16_512(void) { return has_avx512() && leaf_7_1_eax(5); }
     WORD(base, 2) \
     WORD(base, 3) \
     WORD(base, 4) \
-    WORD(base, 5) WORD(base, 6) WORD(base, 7) WORD(base, 8) WORD(base, 9) WORD(base, 10) \
-        WORD(base, 11)
+    WORD(base, 5) \
+    WORD(base, 6) WORD(base, 7) WORD(base, 8) WORD(base, 9) WORD(base, 10) WORD(base, 11)
 #define CHAIN_OF(name, base) \
     static void name(void *arg, int ith, int nth) \
     { \
