@@ -237,13 +237,20 @@ static bool begin(Writer *w, Part *p, const char *path, const Bytes *header, ds4
            part_write(p, 0, header->p, header->n, err);
 }
 
+/* Bytes of tensors that this attempt or an earlier one has written. */
+static uint64_t kept(const Writer *w)
+{
+    const uint64_t before = w->part ? w->part->done : 0;
+    return MAX(w->done, before - MIN(before, w->header));
+}
+
 static void tell_kept(const Writer *w)
 {
     char line[200];
     if (!w->c->opt.note)
         return;
     snprintf(line, sizeof line, "%.100s keeps %d %%: the same command goes on from there",
-             w->part->part, (int)(100 * w->done / MAX(w->total, 1)));
+             w->part->part, (int)(100 * kept(w) / MAX(w->total, 1)));
     w->c->opt.note(w->c->opt.user, line);
 }
 
@@ -253,14 +260,14 @@ bool convert_write(Convert *c, const char *path, ds4_err *err)
     Part part = { .fd = -1, .journal = -1 };
     Writer w = { 0 };
     ds4_err why = { 0 };
-    bool ok = make_header(c, &header, &why) && writer_init(&w, c, &why) &&
-              (!path || begin(&w, &part, path, &header, &why));
+    bool ok = make_header(c, &header, &why) && writer_init(&w, c, &why);
     w.header = header.n;
+    ok = ok && (!path || begin(&w, &part, path, &header, &why));
     for (size_t i = 0; ok && i < c->plan.n; i++)
         ok = write_tensor(&w, i, &why);
     /* A journal is only good for what another attempt can mend. */
-    const bool keep =
-        w.done > 0 && (why.code == DS4_ECANCELED || why.code == DS4_EIO || why.code == DS4_ENOMEM);
+    const bool keep = kept(&w) > 0 &&
+                      (why.code == DS4_ECANCELED || why.code == DS4_EIO || why.code == DS4_ENOMEM);
     if (!ok && keep && w.part)
         tell_kept(&w);
     ok = ok && (!w.part || part_commit(w.part, &why));

@@ -111,9 +111,10 @@ static bool begin_journal(Part *p, const char *identity, ds4_err *err)
     return ok;
 }
 
+/* Both are shortened when work begins, so a link that lies there must not lead to another file. */
 static int open_file(const char *path)
 {
-    return open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+    return open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
 }
 
 static bool open_both(Part *p, const char *identity, bool restart, ds4_err *err)

@@ -247,6 +247,51 @@ static void what_another_attempt_cannot_mend_leaves_nothing(void **state)
     unmake(&m);
 }
 
+/* A disk that is full when it is taken up again: the earlier attempt's work stays. */
+static void a_failure_at_once_keeps_what_there_was(void **state)
+{
+    (void)state;
+    Made m;
+    ds4_err err = { 0 };
+    struct rlimit before, low;
+    begin(&m);
+    leave_part(&m, "f32", 20);
+    ConvertOptions opt = options(&m, "f32");
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    low = before;
+    low.rlim_cur = 400; /* the journal fits, the header does not */
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    bool ok = run(&opt, path_in(&m, "out.gguf"), &err);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_false(ok);
+    assert_non_null(strstr(err.msg, "cannot write"));
+    assert_true(is_there(&m, "out.gguf.part") && is_there(&m, "out.gguf.part.journal"));
+    assert_non_null(strstr(notes.p, "out.gguf.part keeps"));
+    assert_null(strstr(notes.p, "keeps 0 %"));
+    must(run(&opt, path_in(&m, "out.gguf"), &err), &err);
+    same_files(path_in(&m, "out.gguf"), path_in(&m, "whole.gguf"));
+    unmake(&m);
+}
+
+/* A name that others may write beside must not lead to their file. */
+static void a_part_that_is_a_link_is_not_followed(void **state)
+{
+    (void)state;
+    Made m;
+    ds4_err err = { 0 };
+    struct stat st;
+    make(&m, (Slip){ 0 });
+    append(path_in(&m, "precious"), "precious");
+    assert_int_equal(symlink("precious", path_in(&m, "out.gguf.part")), 0);
+    ConvertOptions opt = options(&m, "q8");
+    assert_false(run(&opt, path_in(&m, "out.gguf"), &err));
+    assert_non_null(strstr(err.msg, "cannot create"));
+    assert_int_equal(stat(path_in(&m, "precious"), &st), 0);
+    assert_int_equal(st.st_size, 8);
+    unmake(&m);
+}
+
 /* ---- memory -------------------------------------------------------------------- */
 
 /* In a process of its own, which tells its largest resident memory. */
@@ -313,6 +358,8 @@ int main(void)
         cmocka_unit_test(other_work_is_not_gone_on_with),
         cmocka_unit_test(two_processes_do_not_write_one_file),
         cmocka_unit_test(what_another_attempt_cannot_mend_leaves_nothing),
+        cmocka_unit_test(a_failure_at_once_keeps_what_there_was),
+        cmocka_unit_test(a_part_that_is_a_link_is_not_followed),
         cmocka_unit_test(memory_does_not_grow_with_the_model),
     };
     return cmocka_run_group_tests(tests, NULL, free_notes);
