@@ -30,6 +30,27 @@ static bool give_up(Fetch *f, bool ok)
     return ok;
 }
 
+/* ---- URLs ------------------------------------------------------------------------------- */
+
+void fetch_url(char *out, size_t room, const char *url)
+{
+    const char *host = strstr(url, "://");
+    host = host ? host + 3 : url;
+    const size_t all = strcspn(host, "?#"), authority = strcspn(host, "/?#");
+    size_t from = authority;
+    while (from && host[from - 1] != '@')
+        from--;
+    snprintf(out, room, "%.*s%.*s", (int)(host - url), url, (int)(all - from), host + from);
+}
+
+/* Of what the part is, in the words of its note. */
+static bool same_url(const Fetch *f)
+{
+    char url[sizeof f->part.info.url];
+    fetch_url(url, sizeof url, f->o->url);
+    return strcmp(f->part.info.url, url) == 0;
+}
+
 /* ---- judging a header ------------------------------------------------------------------- */
 
 /* Of the whole file; 0: the server does not say. */
@@ -82,8 +103,7 @@ static bool goes_on(const Fetch *f)
         return false;
     if (info->sha256[0] && r->sha256[0] && strcmp(info->sha256, r->sha256) != 0)
         return false;
-    return !info->etag[0] || !r->etag[0] || strcmp(info->url, f->o->url) != 0 ||
-           strcmp(info->etag, r->etag) == 0;
+    return !info->etag[0] || !r->etag[0] || !same_url(f) || strcmp(info->etag, r->etag) == 0;
 }
 
 static bool begin(Fetch *f, uint64_t bytes)
@@ -91,7 +111,7 @@ static bool begin(Fetch *f, uint64_t bytes)
     DownloadInfo info = { .bytes = bytes ? bytes : f->r.linked_size };
     if (f->part.have)
         cli_warn("the file is sent from its beginning again");
-    snprintf(info.url, sizeof info.url, "%s", f->o->url);
+    fetch_url(info.url, sizeof info.url, f->o->url);
     memcpy(info.etag, f->r.etag, sizeof info.etag);
     memcpy(info.modified, f->r.modified, sizeof info.modified);
     snprintf(info.sha256, sizeof info.sha256, "%s", f->o->sha256 ? f->o->sha256 : f->r.sha256);
@@ -173,17 +193,30 @@ static int on_progress(void *user, curl_off_t down_total, curl_off_t down, curl_
 
 /* ---- an attempt ------------------------------------------------------------------------ */
 
-static void set_up(Fetch *f)
+/* HTTP and nothing else, whereto redirects may lead; who began with TLS stays there. Their names
+ * are understood since libcurl 7.85, before that bits of options that are deprecated now. */
+static bool keep_to_http(Fetch *f)
 {
     const Curl *c = &f->curl;
     const bool secure = strncmp(f->o->url, "https:", 6) == 0;
+    const CURLoption protocols = 181, redirects = 182;
+    const long https = CURLPROTO_HTTPS, both = CURLPROTO_HTTP | CURLPROTO_HTTPS;
+    if (c->setopt(f->h, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
+        c->setopt(f->h, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https") == CURLE_OK)
+        return true;
+    return (c->setopt(f->h, protocols, both) == CURLE_OK &&
+            c->setopt(f->h, redirects, secure ? https : both) == CURLE_OK) ||
+           fail(f->err, DS4_EIO, "this libcurl cannot be kept to http and https");
+}
+
+static bool set_up(Fetch *f)
+{
+    const Curl *c = &f->curl;
     c->setopt(f->h, CURLOPT_URL, f->o->url);
     c->setopt(f->h, CURLOPT_USERAGENT, "ds4/" DS4_VERSION);
     c->setopt(f->h, CURLOPT_NOSIGNAL, 1L);
     c->setopt(f->h, CURLOPT_FOLLOWLOCATION, 1L);
     c->setopt(f->h, CURLOPT_MAXREDIRS, 10L);
-    c->setopt(f->h, CURLOPT_PROTOCOLS_STR, "http,https");
-    c->setopt(f->h, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https");
     c->setopt(f->h, CURLOPT_CONNECTTIMEOUT, (long)f->o->patience_s);
     c->setopt(f->h, CURLOPT_LOW_SPEED_LIMIT, 1L);
     c->setopt(f->h, CURLOPT_LOW_SPEED_TIME, (long)f->o->patience_s);
@@ -194,6 +227,7 @@ static void set_up(Fetch *f)
     c->setopt(f->h, CURLOPT_NOPROGRESS, 0L);
     c->setopt(f->h, CURLOPT_XFERINFOFUNCTION, on_progress);
     c->setopt(f->h, CURLOPT_XFERINFODATA, (void *)f);
+    return keep_to_http(f);
 }
 
 /* A rest is asked for where something will tell that it is one: a sum that was known before,
@@ -205,8 +239,7 @@ static bool may_resume(const Fetch *f)
         return false;
     if (f->o->sha256)
         return strcmp(f->o->sha256, info->sha256) == 0;
-    return info->sha256[0] ||
-           (strcmp(info->url, f->o->url) == 0 && (info->etag[0] || info->modified[0]));
+    return info->sha256[0] || (same_url(f) && (info->etag[0] || info->modified[0]));
 }
 
 /* Asks for what is missing. The list of headers is the caller's to free. */
@@ -214,7 +247,7 @@ static struct curl_slist *ask(Fetch *f)
 {
     const DownloadInfo *info = &f->part.info;
     char range[32], line[256];
-    const bool resume = may_resume(f), same = strcmp(info->url, f->o->url) == 0;
+    const bool resume = may_resume(f), same = same_url(f);
     snprintf(range, sizeof range, "%llu-", (unsigned long long)f->part.have);
     f->curl.setopt(f->h, CURLOPT_RANGE, resume ? range : NULL);
     struct curl_slist *list = NULL;
@@ -362,8 +395,7 @@ bool fetch(const FetchOptions *o, Fetched *out, ds4_err *err)
         download_open(&f.part, o->path, err) && curl_load(&f.curl, err) &&
         ((f.h = f.curl.easy_init()) != NULL || fail(err, DS4_ENOMEM, "no memory for libcurl"));
     if (ok) {
-        set_up(&f);
-        ok = run(&f, out);
+        ok = set_up(&f) && run(&f, out);
         f.curl.cleanup(f.h);
     }
     download_close(&f.part);

@@ -20,6 +20,10 @@ typedef struct {
     bool told; /* by the server, and equal */
 } Fetched;
 
+/* A URL to be shown and kept: without a user's name and password, and without what follows the
+ * path, which may be a signature. */
+void fetch_url(char *out, size_t room, const char *url);
+
 /* Where it fails but can go on, the part stays, and a warning says so. */
 bool fetch(const FetchOptions *o, Fetched *out, ds4_err *err);
 

@@ -215,8 +215,9 @@ static bool download(Wanted *w, const PullOptions *o, ds4_err *err)
                                    .patience_s = o->patience,
                                    .tries = o->tries };
     Fetched got = { 0 };
-    char size[16];
-    cli_warn("%s to %s", w->url, w->folder);
+    char size[16], shown[sizeof w->url];
+    fetch_url(shown, sizeof shown, w->url);
+    cli_warn("%s to %s", shown, w->folder);
     if (!file_make_folders(w->path, err) || !fetch(&options, &got, err))
         return false;
     if (w->sha256[0] || got.told)

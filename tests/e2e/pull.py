@@ -250,9 +250,28 @@ def claim_redirects_are_followed_and_remembered():
     installed()
     with Server(redirect=("/models/n.gguf", "/models/n.gguf")) as s:
         assert "redirect" in pull(s, file="/models/n.gguf", status=1)
-    with Server(redirect=("/models/n.gguf", "file:///etc/passwd")) as s:
-        pull(s, file="/models/n.gguf", status=1)
+    for elsewhere in ("file:///etc/passwd", "ftp://127.0.0.1:1/n.gguf", "gopher://127.0.0.1:1/n.gguf"):
+        with Server(redirect=("/models/n.gguf", elsewhere)) as s:
+            said = pull(s, file="/models/n.gguf", status=1)
+            assert "protocol" in said.lower(), said
     assert there() == ["m.gguf"]
+
+
+def claim_secrets_of_a_url_are_used_and_neither_shown_nor_kept():
+    with Server(ends=1_000_000) as s:
+        host = s.url.removeprefix("http://")
+        for status, query in ((1, "?sign=s3cret1"), (0, "?sign=s3cret2")):
+            done = ds4("pull", "--url", f"http://me:pa:ss@{host}/models/m.gguf{query}", "--patience", "1", "--tries", "1")
+            said = done.stdout + done.stderr
+            assert done.returncode == status and f"http://{host}/models/m.gguf to" in said, said
+            assert not any(word in said for word in ("me:", "pa:ss", "s3cret")), said
+            if status:
+                note = pathlib.Path(folder(), "m.gguf.part-info").read_text()
+                assert f"url http://{host}/models/m.gguf\n" in note and "s3cret" not in note, note
+                s.ends = None
+    assert all(h["Authorization"] == "Basic bWU6cGE6c3M=" for h in s.asked), s.asked
+    assert s.asked[-1]["path"] == "/models/m.gguf?sign=s3cret2" and s.ranges_asked()[-1] == "bytes=1000000-"
+    installed()
 
 
 def claim_without_a_length_it_ends_where_the_server_ends():
