@@ -82,9 +82,15 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
             return
         data = b"{" if failure == "cut" else json.dumps(self.answer).encode()
         self.send_response(failure if isinstance(failure, int) else 200)
+        if failure in (302, 307):
+            self.send_header("Location", "/v1/elsewhere")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+    def do_GET(self):  # pylint: disable=invalid-name
+        self.seen.append((None, self.headers.get("Authorization")))
+        self.send_error(404)
 
     def log_message(self, *args):
         pass
@@ -131,11 +137,31 @@ def claim_an_endpoint_that_is_of_no_use_is_said():
     cases = [([400], None, ("400",)), ([], {"choices": []}, ("no logprobs",)),
              ([], answer(), ("empty",)),
              ([], answer(("A", 0, [("A", 0), ("B", -9999)])), ("no probabilities",)),
+             ([], {"choices": [{"logprobs": {"content": [{"token": "A", "bytes": [300], "logprob": -1}]}}]},
+              ("no logprobs",)), ([], [1], ("no logprobs",)),
              (["drop"] * 8, None, ("chat/completions",))]
     for failures, reply, words in cases:
         fails(with_endpoint(lambda url: collect(url, out), failures, reply), *words)
         assert len(out.read_bytes().splitlines()) == 1
     fails(collect("http://127.0.0.1:1/v1", out), "refused")
+
+
+def claim_the_key_follows_no_redirect():
+    out, key = pathlib.Path(SCRATCH, "redirected"), pathlib.Path(SCRATCH, "key")
+    key.write_text("secret\n", "ascii")
+    for status in (302, 307):
+        fails(with_endpoint(lambda url: collect(url, out, "--key-file", key), [status]), str(status))
+        assert len(Endpoint.seen) == 1
+
+
+def claim_another_file_is_not_written_to():
+    out = pathlib.Path(SCRATCH, "other")
+    header = '{"ds4_vectors":1,"model":"ds4-tiny","temperature":1,"top":20}\n'
+    for text, word in (("half a line of somebody's notes", "no vectors"), ("notes\n", "no case"),
+                       ("7\n", "no case"), (header + '{"prompt":"x"}\n', "no case"), (header + "[]\n", "no case")):
+        out.write_text(text, "utf-8")
+        fails(collect("http://127.0.0.1:1/v1", out), "other", word)
+        assert out.read_text("utf-8") == text
 
 
 def main():
