@@ -169,6 +169,8 @@ static void queries(const Kernels *k)
                 x[i] = rintf(4 * x[i]); /* sums that lie on the ties of rounding */
             if (run == 7)
                 x[dim / 2] = NAN;
+            if (run == 9)
+                x[dim / 3] = -INFINITY;
             if (run == 8)
                 memset(x, 0, sizeof x);
             one_query(k, x, dim);
