@@ -141,7 +141,8 @@ static ALWAYS_INLINE Grid grid_load(void)
     return g;
 }
 
-/* A group of 32 columns, 8 bytes of each row: even has rows 0 1, 4 5, 8 9, 12 13, odd the others. */
+/* A group of 32 columns, 8 bytes of each row: even has rows 0 1, 4 5, 8 9, 12 13; odd has the
+ * others. */
 typedef struct {
     __m512i even, odd;
 } Group;
@@ -211,17 +212,7 @@ static ALWAYS_INLINE __m512i group_scales(Group g)
 /* d / 8 of each row */
 static ALWAYS_INLINE Vec iq2_factors(const uint8_t *const rows[PIECE], size_t at)
 {
-    __m128i v[8];
-    UNROLL
-    for (int r = 0; r < 8; r++)
-        v[r] = _mm_unpacklo_epi16(_mm_loadu_si128((const __m128i *)(rows[2 * r] + at)),
-                                  _mm_loadu_si128((const __m128i *)(rows[2 * r + 1] + at)));
-    UNROLL
-    for (int r = 0; r < 4; r++)
-        v[r] = _mm_unpacklo_epi32(v[2 * r], v[2 * r + 1]);
-    const __m256i d =
-        _mm256_set_m128i(_mm_unpacklo_epi64(v[2], v[3]), _mm_unpacklo_epi64(v[0], v[1]));
-    return v_mul(_mm512_cvtph_ps(d), v_set(0.125f));
+    return v_mul(halves_at(rows, at), v_set(0.125f));
 }
 
 /* isum times 2 s + 1, less than 2^23: times d / 8 it is rounded once, as the law says. */
@@ -308,16 +299,6 @@ typedef struct {
     __m512i scales[4], mins[4];
 } Factors2;
 
-static ALWAYS_INLINE __m128i bytes_16(const uint8_t *p)
-{
-    return _mm_loadu_si128((const __m128i *)p);
-}
-
-static ALWAYS_INLINE __m256i two_times_16(const uint8_t *low, const uint8_t *high)
-{
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(bytes_16(low)), bytes_16(high), 1);
-}
-
 /* 4 bytes of each of the rows. */
 static ALWAYS_INLINE __m512i fours_at(const uint8_t *const rows[PIECE], size_t at)
 {
@@ -338,14 +319,12 @@ static ALWAYS_INLINE void q2_k_open(Factors2 *f, const uint8_t *const rows[PIECE
 {
     const __m512i low4 = _mm512_set1_epi8(15);
     const __m512i both = fours_at(rows, at + offsetof(BlockQ2_K, d));
-    f->d = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(both));
-    f->dmin = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(both, 16)));
+    f->d = low_halves(both);
+    f->dmin = low_halves(_mm512_srli_epi32(both, 16));
     at += offsetof(BlockQ2_K, scales);
     UNROLL
     for (int r = 0; r < 4; r++)
-        f->scales[r] =
-            _mm512_inserti64x4(_mm512_castsi256_si512(two_times_16(rows[r] + at, rows[r + 4] + at)),
-                               two_times_16(rows[r + 8] + at, rows[r + 12] + at), 1);
+        f->scales[r] = four_rows(rows + r, at);
     turn4(f->scales);
     UNROLL
     for (int i = 0; i < 4; i++) {

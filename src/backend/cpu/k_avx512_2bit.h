@@ -1,4 +1,5 @@
-/* k_avx512_2bit.h - what k_avx512_2bit.c gives the AVX-512 table, for CPUs with VNNI, VBMI and GFNI. */
+/* k_avx512_2bit.h - integer products of 2 bits of the AVX-512 table, for CPUs with VNNI, VBMI
+ * and GFNI. */
 #ifndef K_AVX512_2BIT_H
 #define K_AVX512_2BIT_H
 #include "kernels.h"

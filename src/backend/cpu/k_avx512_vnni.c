@@ -18,39 +18,11 @@ static ALWAYS_INLINE __m512i two_rows_twice(const uint8_t *low, const uint8_t *h
                               _mm256_broadcastsi128_si256(b), 1);
 }
 
-static ALWAYS_INLINE __m256i two_rows_16(const uint8_t *low, const uint8_t *high)
-{
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)low)),
-                                   _mm_loadu_si128((const __m128i *)high), 1);
-}
-
-/* 16 bytes of rows 0, 4, 8 and 12. */
-static ALWAYS_INLINE __m512i four_rows(const uint8_t *const *rows, size_t at)
-{
-    return _mm512_inserti64x4(_mm512_castsi256_si512(two_rows_16(rows[0] + at, rows[4] + at)),
-                              two_rows_16(rows[8] + at, rows[12] + at), 1);
-}
-
 /* The two rows that v[r] has of what lies `at` bytes on. */
 #define OF_ROWS(load, r, at) \
     load(rows[(r) + (r) / 4 * 4] + (at), rows[(r) + (r) / 4 * 4 + 4] + (at))
 
 /* ---- Q8_0 ------------------------------------------------------------------------- */
-
-/* The halves at byte `at` of the rows. */
-static ALWAYS_INLINE Vec halves_at(const uint8_t *const rows[PIECE], size_t at)
-{
-    __m128i v[8];
-    UNROLL
-    for (int r = 0; r < 8; r++)
-        v[r] = _mm_unpacklo_epi16(_mm_loadu_si128((const __m128i *)(rows[2 * r] + at)),
-                                  _mm_loadu_si128((const __m128i *)(rows[2 * r + 1] + at)));
-    UNROLL
-    for (int r = 0; r < 4; r++)
-        v[r] = _mm_unpacklo_epi32(v[2 * r], v[2 * r + 1]);
-    return _mm512_cvtph_ps(
-        _mm256_set_m128i(_mm_unpacklo_epi64(v[2], v[3]), _mm_unpacklo_epi64(v[0], v[1])));
-}
 
 static ALWAYS_INLINE void q8_0_open(Factors *w, const uint8_t *const rows[PIECE], size_t at)
 {
@@ -134,9 +106,6 @@ static ALWAYS_INLINE __m512i mxfp4_dot(const uint8_t *const rows[PIECE], size_t 
 }
 
 /* ---- Q4_K ------------------------------------------------------------------------- */
-
-/* The low and the high 16 bits of each lane, as halves. */
-static ALWAYS_INLINE Vec low_halves(__m512i v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
 
 /* d times byte j of each lane */
 static ALWAYS_INLINE Vec scaled(Vec d, __m512i bytes, int j)
