@@ -137,9 +137,6 @@ static inline void cpu_part(int n, int ith, int nth, int *first, int *last)
     pool_part(n, n >= SLICE * nth ? SLICE : 1, ith, nth, first, last);
 }
 
-/* Relative L2 error of an op with packed activations: an expert packs twice, and a toy has
- * few values for errors to average over. */
-static const float input_rounding = 2e-2f;
 /* inputs.c: rows of x as w multiplies them. of: all threads pack together and meet at a
  * barrier, or each packs the only row for itself. own: this thread alone, one row. pieces: a
  * row is that many side by side, one after the other in `acts`, too. pack and packed: row i,

@@ -17,10 +17,11 @@
 #include "kernels.h"
 #include "simd_neon.h"
 #include "../../quant/float.h"
+
+/* I8_X: rows of x at a time. Each takes two sums, or four without sdot, two
+ * outputs and x, of 32 registers. */
 enum {
     I8_ROWS = 8,
-/* Rows of x at a time: each takes two sums, or four without sdot, two outputs
-     * and x, of 32 registers. */
 #ifdef __ARM_FEATURE_DOTPROD
     I8_X = 4,
 #else

@@ -1,7 +1,7 @@
 /* inputs.c - packing the rows that a matrix multiplies, once an op.
  *
  * Several rows are shared out among the threads, who then wait for each other.
- * A single row every thread packs for itself, into its own cache: on Zen 5
+ * A single row every thread packs for itself, into its own cache: on Zen 4
  * 4,096 values take 0.45 us. Packing halves and meeting would take about 0.4 us
  * when no thread is late, and microseconds when others want the cores. */
 #include "cpu_internal.h"

@@ -116,7 +116,7 @@ typedef struct {
 } Place;
 
 /* What multiples of packed blocks are, and what reading and expanding an expert's weights
- * costs, in rows: on Zen 5 1,024 rows of IQ2_XXS take 110 us and 25 us for each row of x. */
+ * costs, in rows: on Zen 4 1,024 rows of IQ2_XXS take 110 us and 25 us for each row of x. */
 enum { UP_UNIT = ACT_BLOCK, EXPERT_COST = 4 };
 
 static int64_t cost_of(const Moe *a, int e)
