@@ -1,5 +1,5 @@
 /* machine.h - what this machine can do, measured: the limits that every figure
- * of the CPU kernels is a fraction of. For tools/limits and tools/bench_kernels. */
+ * of the CPU kernels is a fraction of. For tools/limits, tools/bench_kernels and tools/bench_attend. */
 #ifndef MACHINE_H
 #define MACHINE_H
 #include "../src/base/pool.h"
