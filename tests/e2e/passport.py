@@ -46,6 +46,24 @@ def claim_recipes_are_judged_beside_f32():
     assert time.monotonic() - start < 20
 
 
+def claim_what_was_measured_of_another_input_is_not_believed():
+    source = SCRATCH / "source.gguf"
+    args = ["--in", source, "--recipes", "q8", "--eval", "none"]
+    found = []
+    for recipe in ("mxfp4", "q4"):
+        subprocess.run([str(BUILD / "ds4"), "quantize", "--in", str(MODEL), "--recipe", recipe, "--out",
+                        str(source)], check=True, capture_output=True)
+        found.append(rows(passport(*args))[2])
+        assert rows(passport(*args))[2] == found[-1]
+    assert found[0][3] != found[1][3], found
+    cases = SCRATCH / "cases"
+    kept = cases.read_bytes()
+    cases.write_bytes(b"\n".join(kept.splitlines()[:7]) + b"\n")
+    fewer = rows(passport(*args))[2]
+    cases.write_bytes(kept)
+    assert fewer[3] != found[1][3], fewer
+
+
 def claim_files_are_judged_beside_vectors():
     step = {"token": 17, "logprob": -0.7, "top": [[17, -0.7], [18, -1.2]]}
     vectors = SCRATCH / "vectors"
