@@ -68,7 +68,7 @@ typedef struct {
                                (answers from a file, docs/TESTING.md); "timed:", "trace:",
                                "check:" or "collect:" before one of them. NULL picks the fastest
                                one that is there and has room; "timed:" alone picks, too */
-    const char *isa;       /* CPU kernels: "scalar", "avx2", "avx512", "neon"; NULL: best */
+    const char *isa;       /* "scalar" "avx2" "avx512" "neon" "dotprod"; NULL: the CPU's best */
     int threads;           /* CPU threads; 0: one a physical core */
     bool exact;            /* on the CPU: F32 activations also where weights are multiplied with
                                activations of 8 bits (docs/ACCURACY.md says what that costs) */

@@ -28,7 +28,7 @@ const Option *cli_model_options(ModelOptions *m)
         { OPT_FLAG, "--cuda", NULL, &m->cuda, "the same as --device cuda", 0, 0 },
         { OPT_FLAG, "--share-device", NULL, &e->share_device,
           "use a GPU on which another ds4 has a model, too", 0, 0 },
-        { OPT_STR, "--isa", "scalar|avx2|avx512|neon", &e->isa,
+        { OPT_STR, "--isa", "scalar|avx2|avx512|neon|dotprod", &e->isa,
           "CPU kernels; default: the best there is", 0, 0 },
         { OPT_INT, "-t, --threads", "N", &e->threads, "CPU threads; default: one a physical core",
           1, 1024 },

@@ -185,7 +185,7 @@ struct Backend {
     const char *name; /* "cpu (avx512, 8 threads)" */
     const Shape *shape;
     float rounding; /* relative L2 error of ops whose inputs the device rounds in this
-                       step, set by begin(); 0: none */
+                       step, set by bind() or begin(); 0: none */
 
     /* Of a device that gives_hidden, and hidden.base set by who wraps it: experts also writes
      * gate_k * swiglu(...) there, what down is multiplied with: [rows][n_active][expert_dim], in
@@ -195,7 +195,7 @@ struct Backend {
 };
 
 typedef struct {
-    const char *isa;        /* CPU: NULL for the best; else scalar, avx2, avx512, neon */
+    const char *isa;        /* CPU: NULL for the best; else scalar avx2 avx512 neon dotprod */
     int threads;            /* CPU: 0 for one a physical core, and one for tiny steps */
     bool exact;             /* CPU: F32 activations also where kernels multiply int8 */
     int max_rows, max_out;  /* of a step */
