@@ -437,6 +437,7 @@ static void compare_plans(Given *g, const char *isa, bool rounding, bool exact)
         { { { 1, 1 }, false }, 3 },          { { { TOKENS, TOKENS }, false }, 1 },
         { { { 7, 5 }, true }, 2 },           { { { 1, TOKENS }, true }, 1 },
         { { { TOKENS, TOKENS }, true }, 5 }, { { { 4, 13 }, true }, 4 },
+        { { { 20, 20 }, true }, 0 }, /* all cores, and one where the last two rows are left */
     };
     static World want, got;
     Shape s = toy;
