@@ -212,6 +212,14 @@ void file_release(File *f)
     *f = (File){ .fd = -1 };
 }
 
+bool file_try(const char *path, ds4_err *err)
+{
+    File f = { 0 };
+    bool ok = file_create(&f, path, err);
+    file_release(&f);
+    return ok;
+}
+
 bool file_publish(int fd, const char *tmp, const char *path, ds4_err *err)
 {
     if (sync_fd(fd) != 0)

@@ -29,6 +29,8 @@ bool file_write(File *f, const void *p, size_t n, ds4_err *err); /* appends */
 bool file_write_at(File *f, uint64_t at, const void *p, size_t n, ds4_err *err);
 bool file_commit(File *f, ds4_err *err); /* fsync, rename, fsync of the folder */
 void file_release(File *f);              /* removes what was not committed */
+/* Whether it could be created now; nothing stays. For what takes hours until it writes. */
+bool file_try(const char *path, ds4_err *err);
 
 /* For a file that was written in its own way: fsync, rename, fsync of the folder. */
 bool file_publish(int fd, const char *tmp, const char *path, ds4_err *err);

@@ -6,6 +6,7 @@
  * are merged are written together, so a run that was stopped goes on from its
  * own file. */
 #include "cases.h"
+#include "../base/file.h"
 #include "../eval/questions.h"
 #include "../quantize/imatrix.h"
 #include <stdio.h>
@@ -214,9 +215,9 @@ static bool run(ImatrixOptions *o, ds4_err *err)
     Collect c = { .o = o };
     ds4_options *e = &o->model.engine;
     e->context = MAX(e->context, o->chunk + 1);
-    bool ok = (c.engine = cli_open_engine(&o->model, err)) != NULL && read_texts(&c, err) &&
-              go_on(&c, err) && (c.session = ds4_session_open(c.engine, err)) != NULL &&
-              collect(&c, err);
+    bool ok = file_try(o->out, err) && (c.engine = cli_open_engine(&o->model, err)) != NULL &&
+              read_texts(&c, err) && go_on(&c, err) &&
+              (c.session = ds4_session_open(c.engine, err)) != NULL && collect(&c, err);
     ds4_engine_close(c.engine); /* and its session */
     for (int i = 0; i < o->n_files; i++)
         tokens_release(&c.text[i]);
@@ -247,6 +248,9 @@ static int settle(ImatrixOptions *o)
         return cli_usage_error("imatrix needs --out FILE");
     if (!o->n_files == !o->merge.n)
         return cli_usage_error("imatrix needs texts, or --merge FILE, and not both");
+    if (o->merge.n && (o->chunk || o->most || o->save_every || o->resume || o->special))
+        return cli_usage_error("--merge reads no texts, so it takes --out only");
+    o->chunk = o->chunk ? o->chunk : 512;
     size_t n = strlen(o->out);
     if (o->resume && n > 4 && strcmp(o->out + n - 4, ".dat") == 0)
         return cli_usage_error("--resume needs the GGUF form: %s does not tell of its chunks",
@@ -261,7 +265,7 @@ static int settle(ImatrixOptions *o)
 
 int cmd_imatrix(int argc, char **argv)
 {
-    ImatrixOptions o = { .chunk = 512 };
+    ImatrixOptions o = { 0 };
     const Option options[] = {
         { OPT_TITLE, "Importance", NULL, NULL, NULL, 0, 0 },
         { OPT_STR, "-o, --out", "FILE", &o.out,

@@ -405,7 +405,8 @@ static bool work(Score *s, ds4_err *err)
 static bool score(ScoreOptions *o, ds4_err *err)
 {
     Score s = { .o = o };
-    bool ok = (s.engine = cases_open_engine(&o->model, err)) != NULL;
+    bool ok = (!o->vectors || file_try(o->vectors, err)) &&
+              (s.engine = cases_open_engine(&o->model, err)) != NULL;
     if (ok && o->overlap >= ds4_engine_info(s.engine).context)
         ok = fail(err, DS4_EINVAL, "--overlap %d leaves no room in a context of %d", o->overlap,
                   ds4_engine_info(s.engine).context);
@@ -424,7 +425,7 @@ static bool score(ScoreOptions *o, ds4_err *err)
 
 int cmd_score(int argc, char **argv)
 {
-    ScoreOptions o = { .overlap = -1, .top = 20 };
+    ScoreOptions o = { .overlap = -1 };
     const Option options[] = {
         { OPT_TITLE, "Score", NULL, NULL, NULL, 0, 0 },
         { OPT_STR, "--manifest", "FILE", &o.manifest,
@@ -448,6 +449,11 @@ int cmd_score(int argc, char **argv)
         return status;
     if (o.manifest && o.n_files)
         return cli_usage_error("--manifest and texts exclude each other");
+    if (o.manifest && o.overlap >= 0)
+        return cli_usage_error("--overlap is of texts, and --manifest has none");
+    if (o.top && !o.vectors)
+        return cli_usage_error("--top is of --vectors, and there is no such file");
+    o.top = o.top ? o.top : 20;
     if (o.tsv && o.json)
         return cli_usage_error("--tsv and --json exclude each other");
     ds4_err err = { 0 };

@@ -32,7 +32,7 @@ typedef struct {
 } VerifyOptions;
 
 typedef struct {
-    uint64_t tokens, same, with_kl, with_ref;
+    uint64_t tokens, same, named, with_kl, with_ref;
     double nll, ref, kl, delta;
 } Sums;
 
@@ -95,6 +95,7 @@ static void compare(Verify *v, const float *logits, int32_t given, double ref, s
     s->tokens++;
     s->nll -= (double)logits[given] - norm;
     s->same += measure_best(logits, v->vocab) == reference_best(v->named, n, given);
+    s->named += n;
     for (size_t i = 0; i < n; i++) {
         double delta = fabs((double)logits[v->named[i].id] - norm - v->named[i].logprob);
         s->delta = MAX(s->delta, delta);
@@ -201,6 +202,7 @@ static void add(Sums *to, const Sums *s)
 {
     to->tokens += s->tokens;
     to->same += s->same;
+    to->named += s->named;
     to->with_kl += s->with_kl;
     to->with_ref += s->with_ref;
     to->nll += s->nll;
@@ -220,6 +222,8 @@ static bool within(const VerifyOptions *o, const Sums *s, ds4_err *err)
     if (o->min_top1 >= 0 && !(top1 >= (double)o->min_top1))
         return fail(err, DS4_EINVAL, "top1 is %.6g, less than --min-top1 %.6g", top1,
                     (double)o->min_top1);
+    if (o->max_delta >= 0 && !s->named)
+        return fail(err, DS4_EINVAL, "--max-delta, and the vectors have no probabilities");
     return o->max_delta < 0 || s->delta <= (double)o->max_delta ||
            fail(err, DS4_EINVAL, "delta is %.6g, more than --max-delta %.6g", s->delta,
                 (double)o->max_delta);

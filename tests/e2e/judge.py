@@ -193,6 +193,9 @@ def claim_limits_decide_the_status():
         run = ds4(*args, *limit)
         fails(run, 1, name, limit[0])
         assert run.stdout.count(b"\n") == 3
+    silent = file("silent", json.dumps({"prompt_ids": [0], "continuation": "x"}))
+    for limit in ("--max-kl", "--max-delta"):   # nothing measured is nothing that passes
+        fails(ds4("verify", "--vectors", silent, limit, 4), 1, limit, "no probabilities")
 
 
 def claim_official_vectors_are_compared():
@@ -366,6 +369,21 @@ def claim_mistakes_are_one_line():
     fails(ds4("score", file("empty", "")), 1, "no text")
     fails(ds4("score", "--manifest", "x", "y"), 2, "--manifest")
     fails(ds4("score", "--tsv", "--json"), 2, "--tsv")
+    fails(ds4("score", "--top", 5, "x"), 2, "--top", "--vectors")
+    fails(ds4("score", "--manifest", "x", "--overlap", 5), 2, "--overlap", "--manifest")
+    for option in (["--chunk", 64], ["--chunks", 1], ["--save-every", 1], ["--resume"], ["--special"]):
+        fails(ds4("imatrix", "-o", "x", "--merge", "y", *option, model=False), 2, "--merge")
+
+
+def claim_what_cannot_be_written_is_said_before_the_work():
+    text = file("long", TEXT * 400)
+    start = time.monotonic()
+    for args in (["imatrix", "-o"], ["score", "--vectors"]):
+        fails(ds4(*args, "/nowhere/x", text), 1, "/nowhere/x")
+    assert time.monotonic() - start < 2
+    out = pathlib.Path(SCRATCH, "tried.gguf")
+    fails(ds4("imatrix", "-o", out, "/nowhere"), 1, "/nowhere")
+    assert not list(pathlib.Path(SCRATCH).glob("tried*"))
 
 
 def claim_ctrl_c_ends_score_with_130():
