@@ -142,11 +142,13 @@ static bool take_lines(Sheet *s, Str text, const char *path, ds4_err *err)
                         path);
         if (number == 1)
             continue;
-        Json *o = json_parse(line, 8, path, err);
-        bool ok = o && take_line(s, o, line);
+        ds4_err why = { 0 };
+        Json *o = json_parse(line, 8, "the answer", &why);
+        bool ok = o ? take_line(s, o, line) || fail(err, DS4_ENOMEM, "no memory for %s", path)
+                    : fail(err, why.code, "%s, line %d: %s", path, number, why.msg);
         json_free(o);
         if (!ok)
-            return o ? fail(err, DS4_ENOMEM, "no memory for %s", path) : false;
+            return false;
     }
     return true;
 }

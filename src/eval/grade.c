@@ -245,12 +245,15 @@ static bool grade_rules(const Rule *rules, Str text, char *why)
 
 /* ---- all of it -------------------------------------------------------------------------- */
 
+/* What it quotes the model wrote, and it goes to terminals. */
 bool grade_wrong(char why[GRADE_WHY], const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(why, GRADE_WHY, fmt, ap);
     va_end(ap);
+    for (char *p = why; *p; p++)
+        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p;
     return false;
 }
 

@@ -141,6 +141,7 @@ static void a_call_is_right_by_tool_schema_and_arguments(void **state)
         { "ticket", "{\"priority\":2,\"to\":[\"A\",\"b\"],\"title\":\" Door \"}", NULL },
         { "ticket", "{\"priority\":2.0,\"to\":[\"a\",\"b\"],\"title\":\"door\"}", NULL },
         { "tikcet", "{\"title\":\"door\"}", "no tool tikcet" },
+        { "\033[2J\n\x7f", "{\"title\":\"door\"}", "no tool ?[2J??" },
         { "timer", "{\"minutes\":2}", "timer was called, not ticket" },
         { "ticket", "{\"priority\":2}", "title is missing" },
         { "ticket", "{\"title\":\"door\",", "no JSON" },
