@@ -75,16 +75,22 @@ static bool read_text(Bytes *out, int fd, const char *path, ds4_err *err)
     return !out->failed || fail(err, DS4_ENOMEM, "no memory for %s", path);
 }
 
-/* Where does the earlier attempt, if there was one, let us begin? */
-static bool find_done(Part *p, const char *identity, ds4_err *err)
+/* Where does the earlier attempt, if there was one, let us begin? *whole: the bytes of the
+ * journal's whole lines. They come before the first byte of the part, so a part without any
+ * is somebody else's. */
+static bool find_done(Part *p, const char *identity, size_t *whole, ds4_err *err)
 {
     Bytes text = { 0 };
     struct stat st;
     bool ok = fstat(p->fd, &st) == 0 || io_fail(err, "stat", p->part);
     ok = ok && read_text(&text, p->journal, p->log, err);
-    /* Without a whole line there is nothing that was kept. */
-    bool begun = ok && st.st_size > 0 && strchr(text.p, '\n');
-    if (begun && !read_journal(text.p, identity, &p->done))
+    const char *last = ok && st.st_size > 0 ? strrchr(text.p, '\n') : NULL;
+    *whole = last ? (size_t)(last + 1 - text.p) : 0;
+    if (ok && !last && st.st_size > 0)
+        ok = fail(err, DS4_EINVAL,
+                  "%s is there with %lld bytes, and no journal says whose: move it, or --restart",
+                  p->part, (long long)st.st_size);
+    else if (last && !read_journal(text.p, identity, &p->done))
         ok = fail(err, DS4_EINVAL,
                   "%s was begun with other options, another input or another version: use those, "
                   "or --restart",
@@ -96,13 +102,18 @@ static bool find_done(Part *p, const char *identity, ds4_err *err)
     return ok;
 }
 
-/* The journal anew, with what is done already. */
+/* One that was begun goes on behind its whole lines: it is never empty in between. */
+static bool continue_journal(Part *p, size_t whole, ds4_err *err)
+{
+    return (ftruncate(p->journal, (off_t)whole) == 0 &&
+            lseek(p->journal, (off_t)whole, SEEK_SET) >= 0) ||
+           io_fail(err, "write", p->log);
+}
+
 static bool begin_journal(Part *p, const char *identity, ds4_err *err)
 {
     Bytes b = { 0 };
     bytes_printf(&b, "%s\n", identity);
-    if (p->done)
-        bytes_printf(&b, "done %llu\n", (unsigned long long)p->done);
     bool ok = !b.failed || fail(err, DS4_ENOMEM, "no memory for %s", p->log);
     if (ok && (ftruncate(p->journal, 0) != 0 || lseek(p->journal, 0, SEEK_SET) != 0 ||
                write(p->journal, b.p, b.n) != (ssize_t)b.n))
@@ -120,6 +131,7 @@ static int open_file(const char *path)
 static bool open_both(Part *p, const char *identity, bool restart, ds4_err *err)
 {
     struct stat st;
+    size_t whole = 0;
     if (stat(p->path, &st) == 0 && !S_ISREG(st.st_mode))
         return fail(err, DS4_EIO, "%s exists and is not a regular file", p->path);
     p->fd = open_file(p->part);
@@ -130,12 +142,12 @@ static bool open_both(Part *p, const char *identity, bool restart, ds4_err *err)
     p->journal = open_file(p->log);
     if (p->journal < 0)
         return io_fail(err, "create", p->log);
-    if (!restart && !find_done(p, identity, err))
+    if (!restart && !find_done(p, identity, &whole, err))
         return false;
     p->marked = p->done;
     if (ftruncate(p->fd, (off_t)p->done) != 0)
         return io_fail(err, "shorten", p->part);
-    return begin_journal(p, identity, err);
+    return whole ? continue_journal(p, whole, err) : begin_journal(p, identity, err);
 }
 
 bool part_open(Part *p, const char *path, const char *identity, bool restart, ds4_err *err)

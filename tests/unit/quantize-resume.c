@@ -216,6 +216,25 @@ static void other_work_is_not_gone_on_with(void **state)
     unmake(&m);
 }
 
+static void a_part_that_no_journal_knows_is_left_alone(void **state)
+{
+    (void)state;
+    Made m;
+    ds4_err err = { 0 };
+    Bytes b = { 0 };
+    begin(&m);
+    append(path_in(&m, "out.gguf.part"), "a download");
+    ConvertOptions opt = options(&m, "f32");
+    assert_false(run(&opt, path_in(&m, "out.gguf"), &err));
+    assert_non_null(strstr(err.msg, "out.gguf.part is there with 10 bytes, and no journal"));
+    assert_true(file_read(&b, path_in(&m, "out.gguf.part"), 100, &err));
+    assert_int_equal(b.n, 10);
+    bytes_release(&b);
+    opt.restart = true;
+    must(run(&opt, path_in(&m, "out.gguf"), &err), &err);
+    unmake(&m);
+}
+
 static void two_processes_do_not_write_one_file(void **state)
 {
     (void)state;
@@ -355,6 +374,7 @@ int main(void)
         cmocka_unit_test(killed_at_any_time_it_goes_on_to_the_same_file),
         cmocka_unit_test(canceled_at_any_batch_it_goes_on_there),
         cmocka_unit_test(only_the_journal_is_believed),
+        cmocka_unit_test(a_part_that_no_journal_knows_is_left_alone),
         cmocka_unit_test(other_work_is_not_gone_on_with),
         cmocka_unit_test(two_processes_do_not_write_one_file),
         cmocka_unit_test(what_another_attempt_cannot_mend_leaves_nothing),
