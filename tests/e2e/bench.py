@@ -10,8 +10,9 @@ import re
 import subprocess
 import sys
 import tempfile
-import traceback
 import xml.etree.ElementTree
+
+from _claims import run_claims
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build").resolve()
@@ -130,19 +131,8 @@ def claim_a_models_name_cannot_break_a_picture():
 
 
 def main():
-    passed = failed = 0
-    for name, claim in list(globals().items()):
-        if not name.startswith("claim_"):
-            continue
-        try:
-            claim()
-            passed += 1
-        except Exception:
-            failed += 1
-            print(f"FAILED {name}")
-            traceback.print_exc(file=sys.stdout)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return run_claims(globals())
+
 
 
 if __name__ == "__main__":

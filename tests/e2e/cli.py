@@ -19,7 +19,8 @@ import sys
 import tempfile
 import termios
 import time
-import traceback
+
+from _claims import run_claims
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build").resolve()
@@ -604,24 +605,17 @@ def claim_no_color_is_honoured():
     assert c.end() == 0
 
 
-def main():
+def in_scratch(claim):
     global SCRATCH
+    with tempfile.TemporaryDirectory(prefix="ds4-e2e-") as SCRATCH:
+        claim()
+
+
+def main():
     if not os.access(DS4, os.X_OK) or not os.path.exists(MODEL):
         sys.exit(f"{DS4} or {MODEL} is missing")
-    passed = failed = 0
-    only = sys.argv[2] if len(sys.argv) > 2 else ""
-    claims = [(n, f) for n, f in globals().items() if n.startswith("claim_") and only in n]
-    for name, claim in claims:
-        with tempfile.TemporaryDirectory(prefix="ds4-e2e-") as SCRATCH:
-            try:
-                claim()
-                passed += 1
-            except Exception:                    # a claim that fails does not stop the others
-                failed += 1
-                print(f"FAIL {name[6:]}")
-                print("".join("    " + line for line in traceback.format_exc().splitlines(True)[-12:]))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return run_claims(globals(), in_scratch, sys.argv[2] if len(sys.argv) > 2 else "")
+
 
 
 if __name__ == "__main__":

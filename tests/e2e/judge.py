@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
+
+from _claims import run_claims
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DS4 = str(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build").resolve() / "ds4")
@@ -397,16 +398,8 @@ def claim_ctrl_c_ends_score_with_130():
 
 
 def main():
-    passed = failed = 0
-    for name, claim in sorted((n, f) for n, f in globals().items() if n.startswith("claim_")):
-        try:
-            claim()
-            passed += 1
-        except Exception:  # pylint: disable=broad-except
-            failed += 1
-            print(f"FAILED: {name}\n{traceback.format_exc()}")
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return run_claims(globals())
+
 
 
 if __name__ == "__main__":

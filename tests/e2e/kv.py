@@ -11,7 +11,8 @@ import struct
 import subprocess
 import sys
 import tempfile
-import traceback
+
+from _claims import run_claims
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build").resolve()
@@ -210,24 +211,19 @@ def claim_wrong_usage_is_said(folder):
     fails(kv("ls", folder=folder / "lock"), 1, "no folder")
 
 
+def in_folder(claim):
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch) / "kv"
+        fill(folder)
+        claim(folder)
+
+
 def main():
     if not FILLER.exists():
         print(f"skipped: {FILLER} is not built")
         return 77
-    passed = failed = 0
-    for name, claim in [(n, f) for n, f in globals().items() if n.startswith("claim_")]:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = pathlib.Path(scratch) / "kv"
-            fill(folder)
-            try:
-                claim(folder)
-                passed += 1
-            except Exception:  # a failed claim, whatever it fell over
-                failed += 1
-                print(f"FAILED: {name}")
-                traceback.print_exc(file=sys.stdout)
-    print(f"{passed} passed, {failed} failed")
-    return failed != 0
+    return run_claims(globals(), in_folder)
+
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
+
+from _claims import run_claims
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build").resolve()
@@ -87,19 +88,11 @@ def claim_mistakes_are_said():
 
 
 def main():
-    passed = failed = 0
     (SCRATCH / "text").write_text("It rained, and the harbor was quiet. " * 40, "utf-8")
     lines = (ROOT / "tests/data/tiny/heldout.jsonl").read_text("utf-8").splitlines()
     (SCRATCH / "cases").write_text("\n".join(lines[:20]) + "\n", "utf-8")
-    for name, claim in sorted((n, f) for n, f in globals().items() if n.startswith("claim_")):
-        try:
-            claim()
-            passed += 1
-        except Exception:  # pylint: disable=broad-except
-            failed += 1
-            print(f"FAILED: {name}\n{traceback.format_exc()}")
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return run_claims(globals())
+
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
+
+from _claims import run_claims
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build").resolve()
@@ -602,6 +603,12 @@ def claim_a_terminal_sees_a_bar_with_rate_and_time_left():
     assert re.search(rb"fetching .* \d+%  .*/s  \d+:\d\d left", seen), seen
 
 
+def in_scratch(claim):
+    global SCRATCH
+    with tempfile.TemporaryDirectory(prefix="ds4-pull-") as SCRATCH:
+        claim()
+
+
 def main():
     global SCRATCH
     if not os.access(DS4, os.X_OK):
@@ -610,19 +617,8 @@ def main():
         if "needs libcurl" in ds4("pull", "--url", s.url + "/m.gguf").stderr:
             print("skipped: libcurl is missing; ./bootstrap setup installs it")
             return 77
-    passed = failed = 0
-    only = sys.argv[2] if len(sys.argv) > 2 else ""
-    for name, claim in [(n, f) for n, f in globals().items() if n.startswith("claim_") and only in n]:
-        with tempfile.TemporaryDirectory(prefix="ds4-pull-") as SCRATCH:
-            try:
-                claim()
-                passed += 1
-            except Exception:                    # a claim that fails does not stop the others
-                failed += 1
-                print(f"FAIL {name[6:]}")
-                print("".join("    " + line for line in traceback.format_exc().splitlines(True)[-12:]))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return run_claims(globals(), in_scratch, sys.argv[2] if len(sys.argv) > 2 else "")
+
 
 
 if __name__ == "__main__":

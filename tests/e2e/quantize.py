@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
+
+from _claims import run_claims
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build").resolve()
@@ -307,19 +308,14 @@ def claim_usage_is_explained(folder):
     fails(quantize("--in", folder / "gone", "--recipe", "q2", "--dry-run"), 1, "gone")
 
 
+def in_scratch(claim):
+    with tempfile.TemporaryDirectory() as scratch:
+        claim(pathlib.Path(scratch))
+
+
 def main():
-    passed = failed = 0
-    for name, claim in [(n, f) for n, f in globals().items() if n.startswith("claim_")]:
-        with tempfile.TemporaryDirectory() as scratch:
-            try:
-                claim(pathlib.Path(scratch))
-                passed += 1
-            except Exception:  # a failed claim, whatever it fell over
-                failed += 1
-                print(f"FAILED: {name}")
-                traceback.print_exc(file=sys.stdout)
-    print(f"{passed} passed, {failed} failed")
-    return failed != 0
+    return run_claims(globals(), in_scratch)
+
 
 
 if __name__ == "__main__":

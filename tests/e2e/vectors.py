@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 
+from _claims import run_claims
 from _serve import MODEL, ROOT, Server
 
 BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build").resolve()
@@ -165,16 +165,8 @@ def claim_another_file_is_not_written_to():
 
 
 def main():
-    passed = failed = 0
-    for name, claim in sorted((n, f) for n, f in globals().items() if n.startswith("claim_")):
-        try:
-            claim()
-            passed += 1
-        except Exception:  # pylint: disable=broad-except
-            failed += 1
-            print(f"FAILED: {name}\n{traceback.format_exc()}")
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return run_claims(globals())
+
 
 
 if __name__ == "__main__":
