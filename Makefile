@@ -290,8 +290,8 @@ $(B)/limits: $(B)/obj/tools/limits.o $(B)/obj/tools/machine.o $(call libs,base)
 	$(CC) -o $@ $(filter %.o,$^) $(call libs,base) $(ALL_LIBS)
 $(B)/bench_kernels: $(B)/obj/tools/bench_kernels.o $(B)/obj/tools/machine.o $(call libs,base quant backend/cpu)
 	$(CC) -o $@ $(filter %.o,$^) $(call libs,backend/cpu quant base) $(ALL_LIBS)
-$(B)/bench_attend: $(B)/obj/tools/bench_attend.o $(B)/obj/tools/machine.o $(call libs,base quant ops backend/cpu)
-	$(CC) -o $@ $(filter %.o,$^) $(call libs,backend/cpu ops quant base) $(ALL_LIBS)
+$(B)/bench_attend: $(B)/obj/tools/bench_attend.o $(B)/obj/tools/machine.o $(call libs,$(LAYERS))
+	$(CC) -o $@ $(filter %.o,$^) $(call libs,$(call reverse,$(LAYERS))) $(CUDA_LIBS) $(ALL_LIBS)
 
 # How fast the encoders are, and how well they do.
 $(B)/bench_quant: tools/bench_quant.c $(call libs,base quant)
