@@ -14,38 +14,14 @@ static ALWAYS_INLINE void dots_tile(const int n_x, float *out, size_t ldo,
                                     const uint8_t *const w[TILE_W], int n_w, const float *x,
                                     size_t ldx, int cols)
 {
-    Vec a[TILE_X][TILE_W], xv[TILE_X];
-    int c = 0;
+    Vec a[TILE_X][TILE_W];
     UNROLL
     for (int i = 0; i < n_x; i++) {
         UNROLL
         for (int r = 0; r < TILE_W; r++)
             a[i][r] = v_zero();
     }
-    for (; c + LANES <= cols; c += LANES) {
-        UNROLL
-        for (int i = 0; i < n_x; i++)
-            xv[i] = v_load(x + (size_t)i * ldx + c);
-        UNROLL
-        for (int r = 0; r < TILE_W; r++) {
-            Vec wv = v_load(w[r] + (size_t)c * sizeof(float));
-            UNROLL
-            for (int i = 0; i < n_x; i++)
-                a[i][r] = v_fma(wv, xv[i], a[i][r]);
-        }
-    }
-    if (c < cols) {
-        UNROLL
-        for (int i = 0; i < n_x; i++)
-            xv[i] = v_load_n(x + (size_t)i * ldx + c, cols - c);
-        UNROLL
-        for (int r = 0; r < TILE_W; r++) {
-            Vec wv = v_load_n(w[r] + (size_t)c * sizeof(float), cols - c);
-            UNROLL
-            for (int i = 0; i < n_x; i++)
-                a[i][r] = v_fma(wv, xv[i], a[i][r]);
-        }
-    }
+    add_products(n_x, a, w, x, ldx, cols);
     UNROLL
     for (int i = 0; i < n_x; i++)
         store4(out + (size_t)i * ldo, v_sum4(a[i][0], a[i][1], a[i][2], a[i][3]), n_w);

@@ -124,17 +124,12 @@ static ALWAYS_INLINE void gemv(const Decoder d, float *out, const void *w, size_
 
 /* ---- many rows of x ------------------------------------------------------------ */
 
-/* sum[i][r] += w[r] . x row i over n columns of F32. */
-static ALWAYS_INLINE void tile(const int n_x, Vec *sum, const uint8_t *const w[TILE_W],
-                               const float *x, size_t ldx, int n)
+/* a[i][r] += w[r] . x row i over n columns of F32; a lives in registers. */
+static ALWAYS_INLINE void add_products(const int n_x, Vec a[TILE_X][TILE_W],
+                                       const uint8_t *const w[TILE_W], const float *x, size_t ldx,
+                                       int n)
 {
-    Vec a[TILE_X][TILE_W], xv[TILE_X];
-    UNROLL
-    for (int i = 0; i < n_x; i++) {
-        UNROLL
-        for (int r = 0; r < TILE_W; r++)
-            a[i][r] = sum[i * TILE_W + r];
-    }
+    Vec xv[TILE_X];
     int c = 0;
     for (; c + LANES <= n; c += LANES) {
         UNROLL
@@ -160,6 +155,20 @@ static ALWAYS_INLINE void tile(const int n_x, Vec *sum, const uint8_t *const w[T
                 a[i][r] = v_fma(wv, xv[i], a[i][r]);
         }
     }
+}
+
+/* The same to sums that wait in memory. */
+static ALWAYS_INLINE void tile(const int n_x, Vec *sum, const uint8_t *const w[TILE_W],
+                               const float *x, size_t ldx, int n)
+{
+    Vec a[TILE_X][TILE_W];
+    UNROLL
+    for (int i = 0; i < n_x; i++) {
+        UNROLL
+        for (int r = 0; r < TILE_W; r++)
+            a[i][r] = sum[i * TILE_W + r];
+    }
+    add_products(n_x, a, w, x, ldx, n);
     UNROLL
     for (int i = 0; i < n_x; i++) {
         UNROLL
