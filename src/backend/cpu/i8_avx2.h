@@ -26,6 +26,8 @@
 #include "kernels.h"
 #include "simd_x86.h"
 
+#define INLINE static ALWAYS_INLINE
+
 enum {
     I8_ROWS = 8,
     I8_X = 4, /* rows of x at a time: 4 sums, 4 outputs and what they need are 16 registers */
@@ -33,12 +35,7 @@ enum {
     I8_RUN = 8, /* blocks of 32 columns; as many as the longest block of a format has */
 };
 
-/* Where 8 weight rows are: the first, and how far on each of them is. Only `p`
- * moves along the columns. */
-typedef struct {
-    const uint8_t *p;
-    size_t at[I8_ROWS];
-} Rows8;
+typedef struct Rows8 Rows8; /* i8_panels.h */
 
 /* What belongs to 32 columns of 8 weight rows, by rows. */
 typedef struct {
@@ -80,30 +77,23 @@ typedef struct {
     Factors of;
 } Block8;
 
-static ALWAYS_INLINE __m256i load8(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
-static ALWAYS_INLINE void store8(void *p, __m256i v) { _mm256_storeu_si256((__m256i *)p, v); }
+/* 8 numbers, one a weight row. */
+typedef __m256 Eight;
+typedef __m256i Sums;
 
-/* Rows missing at the end repeat the last one. */
-static ALWAYS_INLINE Rows8 rows8(const void *w, size_t ldw, int n_w)
-{
-    Rows8 rows = { .p = w };
-    UNROLL
-    for (int r = 0; r < I8_ROWS; r++)
-        rows.at[r] = (size_t)MIN(r, n_w - 1) * ldw;
-    return rows;
-}
+#include "i8_panels.h"
 
-static ALWAYS_INLINE const uint8_t *row8(const Rows8 *w, int r) { return w->p + w->at[r]; }
+INLINE __m256i load8(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+INLINE void store8(void *p, __m256i v) { _mm256_storeu_si256((__m256i *)p, v); }
 
 /* Products of 32 codes and x, two in each lane of 16 bits. */
-static ALWAYS_INLINE __m256i times(const Format8 f, __m256i u, __m256i sign, __m256i x)
+INLINE __m256i times(const Format8 f, __m256i u, __m256i sign, __m256i x)
 {
     return _mm256_maddubs_epi16(u, f.is_signed ? _mm256_sign_epi8(x, sign) : x);
 }
 
-/* The block's part of 8 outputs: sums of code * q in s, the sums of x by 16 at sum. */
-static ALWAYS_INLINE __m256 finish(const Format8 f, const Factors *by, __m256i s,
-                                   const int16_t *sum, float scale, __m256 out)
+INLINE Eight finish(const Format8 f, const Factors *by, const Sums s, const int16_t *sum,
+                    float scale, Eight out)
 {
     __m256 t = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_load_ps(by->a));
     if (f.has_min) {
@@ -114,24 +104,27 @@ static ALWAYS_INLINE __m256 finish(const Format8 f, const Factors *by, __m256i s
     return _mm256_fmadd_ps(t, _mm256_set1_ps(scale), out);
 }
 
-static ALWAYS_INLINE void store_upto(float *out, __m256 v, int n)
+INLINE Eight zeros(void) { return v_zero(); }
+INLINE Eight load_upto(const float *p, int n) { return v_load_upto(p, n); }
+
+INLINE void store_upto(float *p, Eight v, int n)
 {
     if (n >= I8_ROWS)
-        _mm256_storeu_ps(out, v);
+        _mm256_storeu_ps(p, v);
     else
-        _mm256_maskstore_ps(out, v_mask(n), v);
+        _mm256_maskstore_ps(p, v_mask(n), v);
 }
 
 /* ---- one row of x -------------------------------------------------------------- */
 
-static ALWAYS_INLINE __m256i add(bool wide, __m256i a, __m256i b)
+INLINE __m256i add(bool wide, __m256i a, __m256i b)
 {
     return wide ? _mm256_add_epi32(a, b) : _mm256_add_epi16(a, b);
 }
 
 /* Sums of 8 vectors, each in its lane. What has 32 bits is added as such;
  * before, the two halves of a lane travel together. */
-static ALWAYS_INLINE __m256i fold8(const Format8 f, __m256i v[I8_ROWS])
+INLINE __m256i fold8(const Format8 f, __m256i v[I8_ROWS])
 {
     const __m256i ones = _mm256_set1_epi16(1);
     UNROLL
@@ -151,7 +144,7 @@ static ALWAYS_INLINE __m256i fold8(const Format8 f, __m256i v[I8_ROWS])
 }
 
 /* The sums of 32 columns. */
-static ALWAYS_INLINE __m256i dot8(const Format8 f, const Open8 *s, const Rows8 *w, int g, __m256i x)
+INLINE Sums dot8(const Format8 f, const Open8 *s, const Rows8 *w, int g, __m256i x)
 {
     __m256i v[I8_ROWS];
     UNROLL
@@ -164,9 +157,7 @@ static ALWAYS_INLINE __m256i dot8(const Format8 f, const Open8 *s, const Rows8 *
     return fold8(f, v);
 }
 
-/* 8 weight rows, n_w of them real. */
-static ALWAYS_INLINE __m256 gemv8(const Format8 f, const void *w, size_t ldw, int n_w,
-                                  const void *x, int cols)
+INLINE Eight gemv8(const Format8 f, const void *w, size_t ldw, int n_w, const void *x, int cols)
 {
     const float *scale = act_scale(x, cols);
     const int16_t *sum = act_sum(x, cols);
@@ -174,7 +165,7 @@ static ALWAYS_INLINE __m256 gemv8(const Format8 f, const void *w, size_t ldw, in
     const size_t row = (size_t)(cols / f.len) * (size_t)f.bytes;
     const Lead lead = lead_of(row, I8_ROWS * ldw);
     Rows8 rows = rows8(w, ldw, n_w);
-    __m256 out = _mm256_setzero_ps();
+    Eight out = zeros();
     Open8 s;
 
     for (size_t at = 0; at < row; at += (size_t)f.bytes, rows.p += f.bytes) {
@@ -186,7 +177,7 @@ static ALWAYS_INLINE __m256 gemv8(const Format8 f, const void *w, size_t ldw, in
         for (int g = 0; g < f.len / ACT_BLOCK; g += f.unroll) {
             UNROLL
             for (int k = 0; k < f.unroll; k++, q += ACT_BLOCK, sum += 2, scale++) {
-                const __m256i isum = dot8(f, &s, &rows, g + k, load8(q));
+                const Sums isum = dot8(f, &s, &rows, g + k, load8(q));
                 out = finish(f, &s.of[g + k], isum, sum, *scale, out);
             }
         }
@@ -197,7 +188,7 @@ static ALWAYS_INLINE __m256 gemv8(const Format8 f, const void *w, size_t ldw, in
 /* ---- many rows of x ------------------------------------------------------------ */
 
 /* Element i of vector k becomes element k of vector i. */
-static ALWAYS_INLINE void transpose8(__m256i v[8])
+INLINE void transpose8(__m256i v[8])
 {
     __m256i t[8], u[8];
     UNROLL
@@ -219,8 +210,7 @@ static ALWAYS_INLINE void transpose8(__m256i v[8])
     }
 }
 
-/* n blocks of 32 columns of 8 rows. The bytes `ahead` of them are fetched. */
-static ALWAYS_INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_t ahead, int n)
+INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_t ahead, int n)
 {
     Open8 s;
     for (; n > 0; n -= f.len / ACT_BLOCK, rows.p += f.bytes) {
@@ -247,9 +237,8 @@ static ALWAYS_INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_
     }
 }
 
-/* Sums of 32 columns of 8 weight rows with n_x rows of x. */
-static ALWAYS_INLINE void multiply(const Format8 f, const int n_x, __m256i s[I8_X], const Block8 *w,
-                                   const int8_t *const q[I8_X], int at)
+INLINE void multiply(const Format8 f, const int n_x, Sums s[I8_X], const Block8 *w,
+                     const int8_t *const q[I8_X], int at)
 {
     UNROLL
     for (int k = 0; k < 8; k += f.steps) {
@@ -274,91 +263,14 @@ static ALWAYS_INLINE void multiply(const Format8 f, const int n_x, __m256i s[I8_
     }
 }
 
-/* Where the sums of a call are, and how far it is. */
-typedef struct {
-    float *out;
-    size_t ldo;
-    int n_w; /* real ones of 8 */
-    const uint8_t *x;
-    size_t ldx;
-    int cols, block, n; /* n blocks from this one on */
-} Place;
-
-/* n blocks of 8 weight rows with n_x rows of x, added to what came before. */
-static ALWAYS_INLINE void tile8(const Format8 f, const int n_x, const Place *p, const Block8 *w)
-{
-    const int8_t *q[I8_X];
-    const float *scale[I8_X];
-    const int16_t *sum[I8_X];
-    __m256 out[I8_X];
-    UNROLL
-    for (int i = 0; i < n_x; i++) {
-        const uint8_t *x = p->x + (size_t)i * p->ldx;
-        q[i] = act_q(x) + p->block * ACT_BLOCK;
-        scale[i] = act_scale(x, p->cols) + p->block;
-        sum[i] = act_sum(x, p->cols) + 2 * p->block;
-        out[i] = p->block ? v_load_upto(p->out + (size_t)i * p->ldo, p->n_w) : v_zero();
-    }
-    for (int b = 0; b < p->n; b++, w++) {
-        __m256i s[I8_X];
-        multiply(f, n_x, s, w, q, b * ACT_BLOCK);
-        UNROLL
-        for (int i = 0; i < n_x; i++)
-            out[i] = finish(f, &w->of, s[i], sum[i] + 2 * b, scale[i][b], out[i]);
-    }
-    UNROLL
-    for (int i = 0; i < n_x; i++)
-        store_upto(p->out + (size_t)i * p->ldo, out[i], p->n_w);
-}
-
-/* The n blocks of all rows of x with 8 weight rows of an expanded panel. */
-static ALWAYS_INLINE void tiles8(const Format8 f, const Place *all, const Block8 *w, int n_x)
+INLINE void tiles8(const Format8 f, const Place *p, const Block8 *w, int n_x)
 {
     switch (n_x) {
-    case 1: tile8(f, 1, all, w); break;
-    case 2: tile8(f, 2, all, w); break;
-    case 3: tile8(f, 3, all, w); break;
-    default: tile8(f, I8_X, all, w); break;
+    case 1: tile8(f, 1, p, w); break;
+    case 2: tile8(f, 2, p, w); break;
+    case 3: tile8(f, 3, p, w); break;
+    default: tile8(f, I8_X, p, w); break;
     }
 }
 
-/* n_w <= I8_PANEL weight rows with all rows of x. */
-static ALWAYS_INLINE void panel8(const Format8 f, float *out, size_t ldo, const void *w, size_t ldw,
-                                 int n_w, const uint8_t *x, size_t ldx, int n_x, int cols)
-{
-    Block8 panel[I8_PANEL / I8_ROWS][I8_RUN];
-    const int blocks = cols / ACT_BLOCK;
-    for (int b = 0; b < blocks; b += I8_RUN) {
-        const int n = MIN(I8_RUN, blocks - b);
-        const size_t at = (size_t)(b / (f.len / ACT_BLOCK)) * (size_t)f.bytes;
-        /* The next run's, or the next panel's. */
-        const size_t ahead =
-            b + n < blocks ? (size_t)(n / (f.len / ACT_BLOCK) * f.bytes) : I8_PANEL * ldw - at;
-        for (int j = 0; j < n_w; j += I8_ROWS) {
-            const Rows8 rows = rows8(weight_row(w, ldw, j) + at, ldw, n_w - j);
-            expand8(f, panel[j / I8_ROWS], rows, ahead, n);
-        }
-        for (int i = 0; i < n_x; i += I8_X) {
-            for (int j = 0; j < n_w; j += I8_ROWS) {
-                const Place p = {
-                    out + (size_t)i * ldo + j, ldo, n_w - j, x + (size_t)i * ldx, ldx, cols, b, n
-                };
-                tiles8(f, &p, panel[j / I8_ROWS], n_x - i);
-            }
-        }
-    }
-}
-
-static ALWAYS_INLINE void gemm8(const Format8 f, float *out, size_t ldo, const void *w, size_t ldw,
-                                int n_w, const void *x, size_t ldx, int n_x, int cols)
-{
-    const int step = n_x == 1 ? I8_ROWS : I8_PANEL;
-    for (int j = 0; j < n_w; j += step) {
-        const uint8_t *from = weight_row(w, ldw, j);
-        if (n_x == 1)
-            store_upto(out + j, gemv8(f, from, ldw, n_w - j, x, cols), n_w - j);
-        else
-            panel8(f, out + j, ldo, from, ldw, MIN(I8_PANEL, n_w - j), x, ldx, n_x, cols);
-    }
-}
 #endif

@@ -32,12 +32,7 @@ enum {
     I8_LEAD = 4096,
 };
 
-/* Where 8 weight rows are: the first, and how far on each of them is. Only `p`
- * moves along the columns. */
-typedef struct {
-    const uint8_t *p;
-    size_t at[I8_ROWS];
-} Rows8;
+typedef struct Rows8 Rows8; /* i8_panels.h */
 
 /* What belongs to 32 columns of 8 weight rows, by rows; min: factors of the two
  * sums of 16. */
@@ -71,18 +66,9 @@ typedef struct {
 typedef struct {
     float32x4_t v[2];
 } Eight;
+typedef int32x4_t Sums[2];
 
-/* Rows missing at the end repeat the last one. */
-INLINE Rows8 rows8(const void *w, size_t ldw, int n_w)
-{
-    Rows8 rows = { .p = w };
-    UNROLL
-    for (int r = 0; r < I8_ROWS; r++)
-        rows.at[r] = (size_t)MIN(r, n_w - 1) * ldw;
-    return rows;
-}
-
-INLINE const uint8_t *row8(const Rows8 *w, int r) { return w->p + w->at[r]; }
+#include "i8_panels.h"
 
 INLINE void fetch(const uint8_t *p, int bytes)
 {
@@ -140,8 +126,7 @@ INLINE int32x4_t dot32(int8x16x2_t w, int8x16_t x0, int8x16_t x1)
 }
 #endif
 
-/* The block's part of 8 outputs; s: sums of code * q, sum: those of q by 16. */
-INLINE Eight finish(const Format8 f, const Factors *by, const int32x4_t s[2], const int16_t *sum,
+INLINE Eight finish(const Format8 f, const Factors *by, const Sums s, const int16_t *sum,
                     float scale, Eight out)
 {
     UNROLL
@@ -181,8 +166,7 @@ INLINE Eight zeros(void) { return (Eight){ { vdupq_n_f32(0), vdupq_n_f32(0) } };
 /* ---- one row of x -------------------------------------------------------------- */
 
 /* The sums of 32 columns of 8 rows. */
-INLINE void dot8(const Format8 f, int32x4_t s[2], const Open8 *open, const Rows8 *w, int g,
-                 const int8_t *q)
+INLINE void dot8(const Format8 f, Sums s, const Open8 *open, const Rows8 *w, int g, const int8_t *q)
 {
     const int8x16_t x0 = vld1q_s8(q), x1 = vld1q_s8(q + 16);
     UNROLL
@@ -195,8 +179,7 @@ INLINE void dot8(const Format8 f, int32x4_t s[2], const Open8 *open, const Rows8
     }
 }
 
-/* 8 weight rows, n_w of them real. The bytes I8_LEAD on are fetched early, at a
- * row's end those of the next 8 rows. */
+/* The bytes I8_LEAD on are fetched early, at a row's end those of the next 8 rows. */
 INLINE Eight gemv8(const Format8 f, const void *w, size_t ldw, int n_w, const void *x, int cols)
 {
     const float *scale = act_scale(x, cols);
@@ -216,7 +199,7 @@ INLINE Eight gemv8(const Format8 f, const void *w, size_t ldw, int n_w, const vo
         for (int g = 0; g < f.len / ACT_BLOCK; g += f.unroll) {
             UNROLL
             for (int k = 0; k < f.unroll; k++, q += ACT_BLOCK, sum += 2, scale++) {
-                int32x4_t s[2];
+                Sums s;
                 dot8(f, s, &open, &rows, g + k, q);
                 out = finish(f, &open.of[g + k], s, sum, *scale, out);
             }
@@ -259,7 +242,6 @@ INLINE void expand4(const Format8 f, Block8 *to, const Open8 *open, const Rows8 
     }
 }
 
-/* n blocks of 32 columns of 8 rows. The bytes `ahead` of them are fetched. */
 INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_t ahead, int n)
 {
     Open8 open;
@@ -279,10 +261,10 @@ INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_t ahead, int n
     }
 }
 
-/* Sums of 32 columns of 8 weight rows with n_x rows of x. */
-INLINE void multiply(const int n_x, int32x4_t s[I8_X][2], const Block8 *w,
+INLINE void multiply(const Format8 f, const int n_x, Sums s[I8_X], const Block8 *w,
                      const int8_t *const q[I8_X], int at)
 {
+    (void)f; /* all codes are signed here */
     Sum4 sum[I8_X][2];
     UNROLL
     for (int k = 0; k < 8; k += 4) {
@@ -310,44 +292,6 @@ INLINE void multiply(const int n_x, int32x4_t s[I8_X][2], const Block8 *w,
     }
 }
 
-/* Where the sums of a call are, and how far it is. */
-typedef struct {
-    float *out;
-    size_t ldo;
-    int n_w; /* real ones of 8 */
-    const uint8_t *x;
-    size_t ldx;
-    int cols, block, n; /* n blocks from this one on */
-} Place;
-
-/* n blocks of 8 weight rows with n_x rows of x, added to what came before. */
-INLINE void tile8(const Format8 f, const int n_x, const Place *p, const Block8 *w)
-{
-    const int8_t *q[I8_X];
-    const float *scale[I8_X];
-    const int16_t *sum[I8_X];
-    Eight out[I8_X];
-    UNROLL
-    for (int i = 0; i < n_x; i++) {
-        const uint8_t *x = p->x + (size_t)i * p->ldx;
-        q[i] = act_q(x) + p->block * ACT_BLOCK;
-        scale[i] = act_scale(x, p->cols) + p->block;
-        sum[i] = act_sum(x, p->cols) + 2 * p->block;
-        out[i] = p->block ? load_upto(p->out + (size_t)i * p->ldo, p->n_w) : zeros();
-    }
-    for (int b = 0; b < p->n; b++, w++) {
-        int32x4_t s[I8_X][2];
-        multiply(n_x, s, w, q, b * ACT_BLOCK);
-        UNROLL
-        for (int i = 0; i < n_x; i++)
-            out[i] = finish(f, &w->of, s[i], sum[i] + 2 * b, scale[i][b], out[i]);
-    }
-    UNROLL
-    for (int i = 0; i < n_x; i++)
-        store_upto(p->out + (size_t)i * p->ldo, out[i], p->n_w);
-}
-
-/* n_x a constant in each case, so that sums live in registers. */
 INLINE void tiles8(const Format8 f, const Place *p, const Block8 *w, int n_x)
 {
     switch (n_x) {
@@ -360,43 +304,4 @@ INLINE void tiles8(const Format8 f, const Place *p, const Block8 *w, int n_x)
     }
 }
 
-/* n_w <= I8_PANEL weight rows with all rows of x. */
-INLINE void panel8(const Format8 f, float *out, size_t ldo, const void *w, size_t ldw, int n_w,
-                   const uint8_t *x, size_t ldx, int n_x, int cols)
-{
-    Block8 panel[I8_PANEL / I8_ROWS][I8_RUN];
-    const int blocks = cols / ACT_BLOCK;
-    for (int b = 0; b < blocks; b += I8_RUN) {
-        const int n = MIN(I8_RUN, blocks - b);
-        const size_t at = (size_t)(b / (f.len / ACT_BLOCK)) * (size_t)f.bytes;
-        /* The next run's, or the next panel's. */
-        const size_t ahead =
-            b + n < blocks ? (size_t)(n / (f.len / ACT_BLOCK) * f.bytes) : I8_PANEL * ldw - at;
-        for (int j = 0; j < n_w; j += I8_ROWS) {
-            const Rows8 rows = rows8((const uint8_t *)w + (size_t)j * ldw + at, ldw, n_w - j);
-            expand8(f, panel[j / I8_ROWS], rows, ahead, n);
-        }
-        for (int i = 0; i < n_x; i += I8_X) {
-            for (int j = 0; j < n_w; j += I8_ROWS) {
-                const Place p = {
-                    out + (size_t)i * ldo + j, ldo, n_w - j, x + (size_t)i * ldx, ldx, cols, b, n
-                };
-                tiles8(f, &p, panel[j / I8_ROWS], n_x - i);
-            }
-        }
-    }
-}
-
-INLINE void gemm8(const Format8 f, float *out, size_t ldo, const void *w, size_t ldw, int n_w,
-                  const void *x, size_t ldx, int n_x, int cols)
-{
-    const int step = n_x == 1 ? I8_ROWS : I8_PANEL;
-    for (int j = 0; j < n_w; j += step) {
-        const uint8_t *from = (const uint8_t *)w + (size_t)j * ldw;
-        if (n_x == 1)
-            store_upto(out + j, gemv8(f, from, ldw, n_w - j, x, cols), n_w - j);
-        else
-            panel8(f, out + j, ldo, from, ldw, MIN(I8_PANEL, n_w - j), x, ldx, n_x, cols);
-    }
-}
 #endif
