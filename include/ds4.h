@@ -69,7 +69,8 @@ typedef struct {
                                "check:" or "collect:" before one of them. NULL picks the fastest
                                one that is there and has room; "timed:" alone picks, too */
     const char *isa;       /* "scalar" "avx2" "avx512" "neon" "dotprod"; NULL: the CPU's best */
-    int threads;           /* CPU threads; 0: one a physical core */
+    int threads;           /* CPU threads; 0: one a physical core, and one alone for steps that
+                               are too small to share */
     bool exact;            /* on the CPU: F32 activations also where weights are multiplied with
                                activations of 8 bits (docs/ACCURACY.md says what that costs) */
     int context;           /* tokens a session can hold; 0: 8192 or the model's limit */

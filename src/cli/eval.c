@@ -225,12 +225,19 @@ static bool report(const Eval *v, ds4_err *err)
     return ok;
 }
 
+/* What answers depend on: not which GPU, nor which file is played. */
+static Str device_kind(const char *device)
+{
+    return device ? (Str){ device, strcspn(device, ":") } : STR("");
+}
+
 static bool put_header(Eval *v, ds4_err *err)
 {
     static const char *const thinking[] = {
         [CHAT_THINK_OFF] = "off", [CHAT_THINK_HIGH] = "on", [CHAT_THINK_MAX] = "max"
     };
     const AnswerOptions *a = &v->o->answer;
+    const ds4_options *m = &v->o->model.engine;
     uint8_t print[32];
     Bytes *b = &v->sheet.header;
     if (!ds4_engine_fingerprint(v->engine, print, err))
@@ -240,7 +247,10 @@ static bool put_header(Eval *v, ds4_err *err)
     bytes_str(b, ",\"fingerprint\":\"");
     for (size_t i = 0; i < sizeof print; i++)
         bytes_printf(b, "%02x", print[i]);
-    bytes_printf(b, "\",\"set\":%llu,\"think\":\"%s\",\"seed\":%llu", (unsigned long long)v->o->set,
+    bytes_str(b, "\",\"device\":");
+    cli_json_str(b, device_kind(m->device));
+    bytes_printf(b, ",\"exact\":%s,\"set\":%llu,\"think\":\"%s\",\"seed\":%llu",
+                 m->exact ? "true" : "false", (unsigned long long)v->o->set,
                  thinking[answer_thinking(a)], (unsigned long long)a->seed);
     bytes_printf(b,
                  ",\"temperature\":%g,\"top_p\":%g,\"min_p\":%g,\"top_k\":%d,\"most_tokens\":%d}",

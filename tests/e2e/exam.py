@@ -165,6 +165,8 @@ def claim_an_examination_goes_on_where_it_stopped():
     got = json.loads(works(ds4("--nothink", "--json", "--state", state, device=played([]))))
     assert got["suites"] == whole["suites"] and got["all"]["of"] == 61
     fails(ds4("--nothink", "--temp", 1, "--state", state, device=played()), 1, "other options")
+    fails(ds4("--nothink", "--exact", "--state", state, device=played()), 1, "other options")
+    fails(ds4("--nothink", "--state", state, device=["--cpu"]), 1, "other options")
     state.write_bytes(before[:-9])
     number = before[:-9].count(b"\n") + 1
     fails(ds4("--nothink", "--state", state, device=played()), 1, f"state.jsonl, line {number}: the answer: not JSON")
