@@ -54,8 +54,9 @@ void store_touch(Store *s, Entry *e)
 
 void store_end_entry(Store *s, Entry *e)
 {
-    if (e->busy) { /* the writer does it as soon as it has finished */
+    if (e->busy) { /* nobody finds it any more; the writer ends it when it has finished */
         e->doomed = true;
+        e->known = false;
         return;
     }
     ram_unwait(s, e);

@@ -87,8 +87,9 @@ void store_count_fault(Store *s, ChunkFault f);
 bool store_name_at(const ChunkModel *m, const int32_t *tokens, int n, ChunkName *parent,
                    ChunkName *name);
 void store_touch(Store *s, Entry *e);
-/* Ends it everywhere: in memory, in the queue, and its file. What is held stays in
- * memory, unknown, until store_let_go; what is being written goes after that. */
+/* Ends it everywhere: in memory, in the queue, and its file. It is unknown at once;
+ * what is held stays in memory until store_let_go, and the file of what is being
+ * written goes after that. */
 void store_end_entry(Store *s, Entry *e);
 void store_let_go(Store *s, Entry *e); /* one hold less */
 void store_chain_release(Store *s, StoreChain *c);

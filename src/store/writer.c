@@ -65,7 +65,8 @@ static void written(Store *s, Entry *e, uint64_t bytes, int64_t ns)
     s->count.written_files++;
     s->count.write_ns += (uint64_t)ns;
     s->just_written = e->head.name;
-    store_supersede(s, e, true);
+    if (e->known)
+        store_supersede(s, e, true);
 }
 
 /* A chunk that cannot be written stays in memory as long as there is room. */

@@ -439,6 +439,102 @@ static void removing_a_chunk_takes_what_goes_on_from_it(void **state)
     close_store(s);
 }
 
+/* The log, called while a chunk is being written, waits until it is let go. */
+typedef struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool here, go;
+} Gate;
+
+static void wait_at_gate(void *user, const char *line)
+{
+    Gate *g = user;
+    if (!strstr(line, "not written"))
+        return;
+    pthread_mutex_lock(&g->lock);
+    g->here = true;
+    pthread_cond_broadcast(&g->changed);
+    while (!g->go)
+        pthread_cond_wait(&g->changed, &g->lock);
+    pthread_mutex_unlock(&g->lock);
+}
+
+static size_t listed(Store *s)
+{
+    StoreItem *item;
+    size_t n;
+    assert_true(store_list(s, &item, &n));
+    free(item);
+    return n;
+}
+
+static void a_chunk_removed_while_it_is_written_is_gone_at_once(void **state)
+{
+    (void)state;
+    Gate gate = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+    StoreOptions opt = { .dir = dir, .ram_bytes = 1 << 20, .log = wait_at_gate, .user = &gate };
+    StoreModel m = toy_model(1);
+    StoreItem *item;
+    StoreFound f;
+    size_t n, gone;
+    uint64_t bytes;
+    ds4_err err = { 0 };
+    Store *s = store_open(&opt, &err);
+    assert_non_null(s);
+    store_bind(s, &m);
+    toy_remove_dir(dir); /* so that it cannot be written, which is told meanwhile */
+    assert_true(toy_put(s, a, 0, STORE_CHUNK));
+    pthread_mutex_lock(&gate.lock);
+    while (!gate.here)
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+    assert_true(store_list(s, &item, &n));
+    assert_int_equal(n, 1);
+    assert_true(store_remove(s, item[0].id, &gone, &bytes, &err));
+    assert_int_equal(gone, 1);
+    assert_int_equal(listed(s), 0);
+    assert_false(store_remove(s, item[0].id, &gone, &bytes, &err));
+    assert_int_equal(store_find(s, a, TOY_MOST, &f), 0);
+    assert_false(store_has(s, a, STORE_CHUNK));
+    /* one that is put now would go with it: so it is not taken for kept */
+    assert_false(toy_put(s, a, 0, STORE_CHUNK));
+    pthread_mutex_lock(&gate.lock);
+    gate.go = true;
+    pthread_cond_broadcast(&gate.changed);
+    pthread_mutex_unlock(&gate.lock);
+    toy_settle(s);
+    assert_int_equal(toy_counters(s).ram_bytes, 0);
+    assert_true(toy_put(s, a, 0, STORE_CHUNK));
+    assert_int_equal(listed(s), 1);
+    free(item);
+    close_store(s);
+}
+
+static void what_is_removed_at_any_moment_of_its_writing_leaves_nothing(void **state)
+{
+    (void)state;
+    Store *s = open_dir();
+    for (int round = 0; round < 150; round++) {
+        StoreItem *item;
+        size_t n, gone;
+        uint64_t bytes;
+        ds4_err err;
+        toy_save(s, a, 2 * STORE_CHUNK + 128 * (round % 5));
+        usleep((unsigned)(round * 7));
+        assert_true(store_list(s, &item, &n));
+        for (size_t i = 0; i < n; i++)
+            if (item[i].first == 0)
+                assert_true(store_remove(s, item[i].id, &gone, &bytes, &err));
+        assert_int_equal(gone, n);
+        assert_int_equal(listed(s), 0);
+        free(item);
+        toy_settle(s);
+        assert_int_equal(toy_files(dir, ".kv"), 0);
+        assert_int_equal(toy_counters(s).ram_bytes + toy_counters(s).disk_bytes, 0);
+    }
+    close_store(s);
+}
+
 /* ---- the directory ------------------------------------------------------------------------- */
 
 static void a_second_store_is_refused_with_the_pid_of_the_first(void **state)
@@ -698,6 +794,8 @@ int main(void)
         CASE(what_is_used_often_outlives_what_was_written_since),
         CASE(hits_and_last_use_survive_a_restart),
         CASE(removing_a_chunk_takes_what_goes_on_from_it),
+        CASE(a_chunk_removed_while_it_is_written_is_gone_at_once),
+        CASE(what_is_removed_at_any_moment_of_its_writing_leaves_nothing),
         CASE(a_second_store_is_refused_with_the_pid_of_the_first),
         CASE(files_are_private),
         CASE(foreign_files_count_and_stay),
