@@ -86,7 +86,8 @@ ALL_LIBS   = $(SAN) $(PKG_LIBS) $(SYSTEM_LIBS) -lm -pthread $(LDFLAGS)
 
 LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine store quantize server eval cli
 ENGINE_LAYERS := base json quant gguf text ops backend/cpu backend/cuda backend model engine
-kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx512 k_avx512_vbmi k_avx512_vnni k_avx512_2bit k_avx512_acts k_avx2_index k_avx512_index
+kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx2_index k_avx512 k_avx512_acts k_avx512_vbmi k_avx512_vnni k_avx512_q2k k_avx512_iq2 \
+                        k_avx512_index
 kernel_files_aarch64 := k_neon k_neon_i8 k_neon_dot
 kernel_files_arm64   := $(kernel_files_aarch64)
 all_kernels := $(kernel_files_x86_64) $(kernel_files_aarch64)
@@ -135,25 +136,24 @@ endif
 # Comparisons of logits in vectors: nobody looks at exceptions.
 $(B)/obj/model/sampler.o: CFLAGS += -fno-trapping-math
 AVX2 = -mavx2 -mfma -mf16c -mbmi2
-$(B)/obj/backend/cpu/k_avx2.o:   ISA = $(AVX2)
-$(B)/obj/backend/cpu/k_avx2_i8.o: ISA = $(AVX2)
+CPU_OBJ := $(B)/obj/backend/cpu
+$(CPU_OBJ)/k_avx2.o $(CPU_OBJ)/k_avx2_i8.o $(CPU_OBJ)/k_avx2_index.o: ISA = $(AVX2)
 AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl $(AVX2)
-$(B)/obj/backend/cpu/k_avx512.o $(B)/obj/backend/cpu/k_avx512_acts.o: ISA = $(AVX512)
-$(B)/obj/backend/cpu/k_avx512_vbmi.o: ISA = $(AVX512) -mavx512vbmi
-$(B)/obj/backend/cpu/k_avx512_vnni.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni
+$(CPU_OBJ)/k_avx512.o $(CPU_OBJ)/k_avx512_acts.o: ISA = $(AVX512)
+$(CPU_OBJ)/k_avx512_vbmi.o: ISA = $(AVX512) -mavx512vbmi
+$(CPU_OBJ)/k_avx512_vnni.o $(CPU_OBJ)/k_avx512_index.o: ISA = $(AVX512) -mavx512vnni
 # Unlike clang, gcc does not order instructions before it gives registers to them, unless
 # asked: 12 % of what IQ2_XXS reaches with one row.
 GCC_ORDER := $(if $(findstring clang,$(shell $(CC) --version)),,-fschedule-insns -fsched-pressure)
-$(B)/obj/backend/cpu/k_avx512_2bit.o: ISA = $(AVX512) -mavx512vbmi -mavx512vnni -mgfni $(GCC_ORDER)
-$(B)/obj/backend/cpu/k_avx2_index.o: ISA = $(AVX2)
-$(B)/obj/backend/cpu/k_avx512_index.o: ISA = $(AVX512) -mavx512vnni
+$(CPU_OBJ)/k_avx512_q2k.o: ISA = $(AVX512) -mavx512vnni $(GCC_ORDER)
+$(CPU_OBJ)/k_avx512_iq2.o: ISA = $(AVX512) -mavx512vnni -mavx512vbmi -mgfni $(GCC_ORDER)
 # gcc's note about how vectors are passed, in files whose functions are all static.
 $(B)/obj/quant/lanes_%.o: CFLAGS += -Wno-psabi
 ifeq ($(ARCH),x86_64)
 $(B)/obj/quant/lanes_avx2.o:   ISA = $(AVX2)
 $(B)/obj/quant/lanes_avx512.o: ISA = $(AVX512)
 endif
-$(B)/obj/backend/cpu/k_neon_dot.o: ISA = -march=armv8.2-a+dotprod
+$(CPU_OBJ)/k_neon_dot.o: ISA = -march=armv8.2-a+dotprod
 $(B)/obj/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ISA) $(if $(ISA),$(KERNEL_SAN)) -c -o $@ $<

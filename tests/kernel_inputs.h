@@ -1,15 +1,52 @@
-/* kernel_inputs.h - what tests of microkernels multiply: random floats and
- * blocks, in memory between two pages that must not be touched. */
+/* kernel_inputs.h - the tables that tests of microkernels try, and what they multiply:
+ * random floats and blocks, in memory between two pages that must not be touched. */
 #ifndef KERNEL_INPUTS_H
 #define KERNEL_INPUTS_H
 #include "../src/backend/cpu/kernels.h"
 #include "../src/quant/float.h"
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <cmocka.h>
+
+/* ---- tables ------------------------------------------------------------------- */
+
+enum { MOST_TABLES = 32 };
+
+/* All different tables that run here, NULL at the end: that of this CPU, and those of CPUs
+ * which lack some of its features. A name tells the features. */
+static inline const Kernels *const *tables(void)
+{
+    static Kernels table[MOST_TABLES];
+    static char name[MOST_TABLES][40];
+    static const Kernels *list[MOST_TABLES + 1];
+    const unsigned all = kernels_features();
+    unsigned lacks = 0;
+    size_t n = 0;
+
+    if (list[0])
+        return list;
+    do {
+        Kernels k;
+        size_t i = 0;
+        assert_true(kernels_make(&k, NULL, all & ~lacks, NULL));
+        while (i < n && memcmp(&k.gemm, &table[i].gemm, sizeof k - offsetof(Kernels, gemm)) != 0)
+            i++;
+        if (i == n) {
+            assert_true(n < MOST_TABLES);
+            snprintf(name[n], sizeof name[n], "%s of %#x", k.name, all & ~lacks);
+            k.name = name[n];
+            table[n] = k;
+            list[n] = &table[n];
+            n++;
+        }
+        lacks = (lacks - all) & all; /* the next set of features */
+    } while (lacks);
+    return list;
+}
 
 /* ---- memory between two pages that must not be touched ---------------------- */
 

@@ -1,8 +1,8 @@
-/* cpu-kernels-i8.c - int8 activations and the products with them, on every
- * instruction set that runs here.
+/* cpu-kernels-i8.c - int8 activations and the products with them, in every
+ * table that runs here.
  *
  * The scalar kernels are compared with sums in double over what quant.c and
- * the packed row decode to; every other set must give scalar's bits. Memory
+ * the packed row decode to; every table must give scalar's bits. Memory
  * lies against pages that must not be touched, as in cpu-kernels.c. */
 #include "../kernel_inputs.h"
 #include "../../src/backend/cpu/acts.h"
@@ -74,10 +74,10 @@ static void check_pack(const float *values, int n, bool end)
     assert_true(act_bytes(n) <= sizeof want && act_bytes(n) % ACT_ALIGN == 0);
     memcpy(x, values, sizeof(float) * (size_t)n);
     define_packed(want, x, n);
-    for (const char *const *name = kernels_list(); *name; name++) {
+    for (const Kernels *const *k = tables(); *k; k++) {
         memset(row, 0xa5, act_bytes(n));
-        kernels_find(*name, NULL)->act_pack(row, x, n);
-        check_packed(*name, row, want, n);
+        (*k)->act_pack(row, x, n);
+        check_packed((*k)->name, row, want, n);
     }
 }
 
@@ -203,47 +203,47 @@ static void check_scalar(const Case *c)
 }
 
 /* Scalar's bits, and nothing else written. */
-static void check_set(const Case *c, const char *set)
+static void check_table(const Case *c, const Kernels *k)
 {
-    run_case(c, kernels_find(set, NULL), c->out);
+    run_case(c, k, c->out);
     for (size_t at = 0; at < out_floats(c); at++) {
         size_t i = at / c->ldo, j = at % c->ldo;
         if (!same_bits(c->out[at], c->want[at]))
-            FAIL(c, set, "%zu, %zu is %.9g, expected %.9g", i, j, (double)c->out[at],
+            FAIL(c, k->name, "%zu, %zu is %.9g, expected %.9g", i, j, (double)c->out[at],
                  (double)c->want[at]);
         if (j >= (size_t)c->n_w && f32_bits(c->out[at]) != poison)
-            FAIL(c, set, "wrote between rows at %zu", at);
+            FAIL(c, k->name, "wrote between rows at %zu", at);
     }
 }
 
 /* Each row of x alone, and each weight row alone, gives the same bits. */
-static void check_company(const Case *c, const char *set)
+static void check_company(const Case *c, const Kernels *k)
 {
     float alone[64];
-    GemmI8Fn gemm = kernels_find(set, NULL)->gemm_i8[c->type];
+    GemmI8Fn gemm = k->gemm_i8[c->type];
 
     for (int i = 0; i < c->n_x; i++) {
         gemm(alone, 64, c->w, c->ldw, c->n_w, x_row(c, i), c->ldx, 1, c->cols);
         for (int j = 0; j < c->n_w; j++) {
             if (!same_bits(alone[j], c->want[(size_t)i * c->ldo + (size_t)j]))
-                FAIL(c, set, "x row %d differs at %d when alone", i, j);
+                FAIL(c, k->name, "x row %d differs at %d when alone", i, j);
         }
     }
     for (int j = 0; j < c->n_w; j++) {
         gemm(alone, 1, w_row(c, j), c->ldw, 1, c->x, c->ldx, c->n_x, c->cols);
         for (int i = 0; i < c->n_x; i++) {
             if (!same_bits(alone[i], c->want[(size_t)i * c->ldo + (size_t)j]))
-                FAIL(c, set, "weight row %d with x row %d differs when alone", j, i);
+                FAIL(c, k->name, "weight row %d with x row %d differs when alone", j, i);
         }
     }
 }
 
-static void check_sets(Case *c)
+static void check_tables(Case *c)
 {
     run_case(c, scalar(), c->want);
-    for (const char *const *name = kernels_list(); *name; name++) {
-        check_set(c, *name);
-        check_company(c, *name);
+    for (const Kernels *const *k = tables(); *k; k++) {
+        check_table(c, *k);
+        check_company(c, *k);
     }
 }
 
@@ -253,7 +253,7 @@ static void check_shape(int type, int cols, int n_w, int n_x)
     for (int variant = 0; variant < 2; variant++) {
         Case c = { .type = type, .cols = cols, .n_w = n_w, .n_x = n_x };
         case_inputs(&c, variant ? 3 : 0, (variant ^ n_w ^ n_x) & 1);
-        check_sets(&c);
+        check_tables(&c);
         check_scalar(&c);
         free(c.want);
     }
@@ -332,7 +332,7 @@ static void no_sum_of_the_largest_codes_saturates(void **state)
                 scalar()->act_pack(x_row(&c, i), x, c.cols);
             }
             fill_codes(&c, fills[k]);
-            check_sets(&c);
+            check_tables(&c);
             check_scalar(&c);
             free(c.want);
         }
@@ -361,7 +361,7 @@ static void blocks_with_any_scale_give_the_same_bits(void **state)
                         (unsigned char)random_u32();
             }
             c.w[scales[i8_types[t]].first] = (unsigned char)(run % 2 ? 0 : 255);
-            check_sets(&c);
+            check_tables(&c);
             free(c.want);
         }
     }
@@ -385,7 +385,7 @@ static void no_tuple_of_the_grid_saturates(void **state)
             for (size_t g = 0; g < 8; g++)
                 u32_put(c.w + at + 2 + 8 * g + 4, at % 4 ? 0x0fffffff : 0);
         }
-        check_sets(&c);
+        check_tables(&c);
         free(c.want);
     }
 }
@@ -402,7 +402,7 @@ static void a_row_with_nan_gives_nan_and_others_do_not_notice(void **state)
             x[i * 31] = i % 8 ? NAN : -INFINITY;
             scalar()->act_pack(x_row(&c, i), x, c.cols);
         }
-        check_sets(&c);
+        check_tables(&c);
         for (int i = 0; i < c.n_x; i++) {
             for (int j = 0; j < c.n_w; j++)
                 assert_int_equal(isnan(c.want[i * c.n_w + j]) != 0, i % 4 == 0);
@@ -449,24 +449,23 @@ static void the_loss_against_f32_activations_is_small(void **state)
     }
 }
 
-static void every_listed_set_multiplies_int8_rows(void **state)
+static void every_table_multiplies_int8_rows(void **state)
 {
     (void)state;
-    for (const char *const *name = kernels_list(); *name; name++) {
-        const Kernels *k = kernels_find(*name, NULL);
-        assert_non_null(k->act_pack);
+    for (const Kernels *const *k = tables(); *k; k++) {
+        assert_non_null((*k)->act_pack);
         for (size_t t = 0; t < COUNT(i8_types); t++)
-            assert_non_null(k->gemm_i8[i8_types[t]]);
-        assert_null(k->gemm_i8[QUANT_F32]);
-        assert_null(k->gemm_i8[QUANT_F16]);
-        assert_null(k->gemm_i8[QUANT_BF16]);
+            assert_non_null((*k)->gemm_i8[i8_types[t]]);
+        assert_null((*k)->gemm_i8[QUANT_F32]);
+        assert_null((*k)->gemm_i8[QUANT_F16]);
+        assert_null((*k)->gemm_i8[QUANT_BF16]);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_listed_set_multiplies_int8_rows),
+        cmocka_unit_test(every_table_multiplies_int8_rows),
         cmocka_unit_test(rows_pack_to_the_defined_bits_at_every_length),
         cmocka_unit_test(halves_round_to_even),
         cmocka_unit_test(blocks_of_zeros_of_traces_and_of_no_numbers_are_defined),

@@ -93,18 +93,17 @@ static void check(const Kernels *k, const Case *c, bool end)
     }
 }
 
-static void for_each_set(void (*test)(const Kernels *k))
+static void for_each_table(void (*test)(const Kernels *k))
 {
     int n = 0;
-    for (const char *const *name = kernels_list(); *name; name++) {
-        const Kernels *k = kernels_find(*name, NULL);
-        if (!k->idx_scores)
+    for (const Kernels *const *k = tables(); *k; k++) {
+        if (!(*k)->idx_scores)
             continue;
-        test(k);
+        test(*k);
         n++;
     }
     if (!n) {
-        print_message("skipped: no set of this CPU scores in integers\n");
+        print_message("skipped: no table of this CPU scores in integers\n");
         skip();
     }
 }
@@ -129,13 +128,13 @@ static void every_number_of_heads_and_columns(const Kernels *k)
 static void scores_are_the_defined_bits_at_every_number_of_rows(void **state)
 {
     (void)state;
-    for_each_set(every_number_of_rows);
+    for_each_table(every_number_of_rows);
 }
 
 static void scores_are_the_defined_bits_at_every_shape(void **state)
 {
     (void)state;
-    for_each_set(every_number_of_heads_and_columns);
+    for_each_table(every_number_of_heads_and_columns);
 }
 
 /* A query's blocks say what hadamard and fp4_round leave in floats. */
@@ -181,7 +180,7 @@ static void queries(const Kernels *k)
 static void a_query_is_rounded_as_it_is_defined(void **state)
 {
     (void)state;
-    for_each_set(queries);
+    for_each_table(queries);
 }
 
 /* A NaN in a query or a row's scale gives 0, as relu of a NaN does. */
@@ -207,7 +206,7 @@ static void no_number(const Kernels *k)
 static void what_is_no_number_scores_nothing(void **state)
 {
     (void)state;
-    for_each_set(no_number);
+    for_each_table(no_number);
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-/* cpu-kernels.c - every microkernel of every instruction set that runs here.
+/* cpu-kernels.c - every microkernel that runs here, and how tables are made of them.
  *
  * Inputs and outputs lie against pages that must not be touched, once with
  * their ends at the page behind them and once with their starts at the page
@@ -130,7 +130,7 @@ static void check_company(const Case *c)
     }
 }
 
-/* One shape on all sets, both placements, rows apart and rows side by side. */
+/* One shape on all tables, both placements, rows apart and rows side by side. */
 static void check_shape(int type, int cols, int n_w, int n_x)
 {
     for (int variant = 0; variant < 2; variant++) {
@@ -138,8 +138,8 @@ static void check_shape(int type, int cols, int n_w, int n_x)
         bool end = (variant ^ n_w ^ n_x) & 1;
         case_inputs(&c, variant ? 3 : 0, end);
         case_answer(&c);
-        for (const char *const *name = kernels_list(); *name; name++) {
-            c.k = kernels_find(*name, NULL);
+        for (const Kernels *const *k = tables(); *k; k++) {
+            c.k = *k;
             run_case(&c);
             check_answer(&c);
             check_company(&c);
@@ -217,10 +217,10 @@ static void a_single_one_reads_a_weight_exactly(void **state)
             f->decode(want, w, 64);
             int at = (int)(random_u32() % 64);
             x[at] = 1;
-            for (const char *const *name = kernels_list(); *name; name++) {
-                kernels_find(*name, NULL)->gemm[types[t]](&out, 1, w, 0, 1, x, 64, 1, 64);
+            for (const Kernels *const *k = tables(); *k; k++) {
+                (*k)->gemm[types[t]](&out, 1, w, 0, 1, x, 64, 1, 64);
                 if (!(out == want[at]))
-                    fail_msg("%s %s: %g, expected %g", *name, f->name, (double)out,
+                    fail_msg("%s %s: %g, expected %g", (*k)->name, f->name, (double)out,
                              (double)want[at]);
             }
             x[at] = 0;
@@ -232,18 +232,17 @@ static void a_single_one_reads_a_weight_exactly(void **state)
 
 static const int big[] = { 128, 255, 448, 512, 1000, 2048, 4096 };
 
-/* check(k, n, end) for n = 1 .. 67 and some large ones, on all sets and both placements. */
+/* check(k, n, end) for n = 1 .. 67 and some large ones, on all tables and both placements. */
 static void for_lengths(void (*check)(const Kernels *, int n, bool end))
 {
-    for (const char *const *name = kernels_list(); *name; name++) {
-        const Kernels *k = kernels_find(*name, NULL);
+    for (const Kernels *const *k = tables(); *k; k++) {
         for (int n = 1; n <= 67; n++) {
-            check(k, n, false);
-            check(k, n, true);
+            check(*k, n, false);
+            check(*k, n, true);
         }
         for (size_t i = 0; i < COUNT(big); i++) {
-            check(k, big[i], false);
-            check(k, big[i], true);
+            check(*k, big[i], false);
+            check(*k, big[i], true);
         }
     }
 }
@@ -412,14 +411,13 @@ static void weighted_sums_match_and_heads_do_not_depend_on_company(void **state)
     (void)state;
     static const int dims[] = { 1, 3, 7, 8, 15, 16, 17, 24, 31, 33, 63, 65, 67, 128, 512 };
     static const int n_rows[] = { 1, 2, 3, 4, 5, 8, 17 };
-    for (const char *const *name = kernels_list(); *name; name++) {
-        const Kernels *k = kernels_find(*name, NULL);
+    for (const Kernels *const *k = tables(); *k; k++) {
         for (size_t d = 0; d < COUNT(dims); d++) {
             for (size_t r = 0; r < COUNT(n_rows); r++) {
                 for (int n_h = 1; n_h <= 9; n_h += n_h < 5 ? 1 : 3)
-                    check_mix(k, n_h, n_rows[r], dims[d], (n_h ^ (int)r) & 1);
+                    check_mix(*k, n_h, n_rows[r], dims[d], (n_h ^ (int)r) & 1);
             }
-            check_mix(k, 4, 137, dims[d], true);
+            check_mix(*k, 4, 137, dims[d], true);
         }
     }
 }
@@ -442,9 +440,9 @@ static void kv_rows_unpack_to_the_defined_bits(void **state)
                 float *got = place(out_room, sizeof(float) * (size_t)f.dim, run & 1);
                 kvrow_pack(&f, row, x);
                 kvrow_unpack(&f, want, row);
-                for (const char *const *name = kernels_list(); *name; name++) {
+                for (const Kernels *const *k = tables(); *k; k++) {
                     memset(got, 0xff, sizeof(float) * (size_t)f.dim);
-                    kernels_find(*name, NULL)->kv_unpack(&f, got, row);
+                    (*k)->kv_unpack(&f, got, row);
                     assert_memory_equal(got, want, sizeof(float) * (size_t)f.dim);
                 }
             }
@@ -468,9 +466,9 @@ static void index_rows_unpack_to_the_defined_bits(void **state)
                 float *got = place(out_room, sizeof(float) * (size_t)f.dim, run & 1);
                 idxrow_pack(&f, row, x);
                 idxrow_unpack(&f, want, row);
-                for (const char *const *name = kernels_list(); *name; name++) {
+                for (const Kernels *const *k = tables(); *k; k++) {
                     memset(got, 0xff, sizeof(float) * (size_t)f.dim);
-                    kernels_find(*name, NULL)->idx_unpack(&f, got, row);
+                    (*k)->idx_unpack(&f, got, row);
                     assert_memory_equal(got, want, sizeof(float) * (size_t)f.dim);
                 }
             }
@@ -491,26 +489,89 @@ static void unknown_and_missing_sets_are_named(void **state)
     assert_non_null(kernels_find("scalar", &err));
 }
 
-static void every_listed_set_is_complete_and_the_first_is_the_default(void **state)
+static void the_default_is_the_first_of_the_listed_sets(void **state)
 {
     (void)state;
     const char *const *names = kernels_list();
     assert_string_equal(kernels_find(NULL, NULL)->name, names[0]);
-    for (; *names; names++) {
-        const Kernels *k = kernels_find(*names, NULL);
-        assert_string_equal(k->name, *names);
+    for (; *names; names++)
+        assert_string_equal(kernels_find(*names, NULL)->name, *names);
+}
+
+static void every_table_is_complete(void **state)
+{
+    (void)state;
+    for (const Kernels *const *k = tables(); *k; k++) {
         for (size_t t = 0; t < COUNT(gemm_types); t++)
-            assert_true(k->gemm[gemm_types[t]] != NULL);
-        assert_true(k->mix && k->sum_sq && k->scale && k->exp_sum && k->swiglu && k->axpy);
-        assert_true(k->kv_unpack && k->idx_unpack);
+            assert_true((*k)->gemm[gemm_types[t]] != NULL);
+        assert_true((*k)->act_pack && (*k)->mix && (*k)->sum_sq && (*k)->scale);
+        assert_true((*k)->exp_sum && (*k)->swiglu && (*k)->axpy);
+        assert_true((*k)->kv_unpack && (*k)->idx_unpack);
+        assert_true(!(*k)->idx_query == !(*k)->idx_scores);
     }
 }
+
+#if defined(__x86_64__)
+/* The table of a CPU which has all features but those; only looked at, so any CPU will do. */
+static Kernels without(unsigned features)
+{
+    Kernels k;
+    assert_true(kernels_make(&k, NULL, (HAS_DOTPROD - 1) & ~features, NULL));
+    return k;
+}
+
+static void a_cpu_that_lacks_a_feature_loses_what_needs_it_and_no_more(void **state)
+{
+    (void)state;
+    const Kernels all = without(0), avx2 = without(HAS_AVX512), no_vnni = without(HAS_VNNI);
+    const Kernels no_vbmi = without(HAS_VBMI), no_gfni = without(HAS_GFNI);
+
+    assert_string_equal(all.name, "avx512");
+    assert_string_equal(avx2.name, "avx2");
+    assert_string_equal(no_vnni.name, "avx512");
+    assert_memory_equal(no_vnni.gemm, all.gemm, sizeof all.gemm);
+    assert_memory_equal(no_vnni.gemm_i8, avx2.gemm_i8, sizeof all.gemm_i8);
+    assert_true(no_vnni.idx_scores == avx2.idx_scores && no_vnni.act_pack == all.act_pack);
+    for (int t = 0; t < QUANT_END; t++) {
+        const bool iq2 = t == QUANT_IQ2_XXS;
+        assert_true((no_vbmi.gemm[t] == all.gemm[t]) == !iq2);
+        assert_true(no_gfni.gemm[t] == all.gemm[t]);
+        assert_true(no_vbmi.gemm_i8[t] == (iq2 ? avx2 : all).gemm_i8[t]);
+        assert_true(no_gfni.gemm_i8[t] == (iq2 ? avx2 : all).gemm_i8[t]);
+        assert_true(!all.gemm_i8[t] || all.gemm_i8[t] != avx2.gemm_i8[t]);
+        assert_true(all.gemm[t] ? all.gemm[t] != avx2.gemm[t] : !avx2.gemm[t]);
+    }
+}
+
+/* Of the older ones no set can spare any. */
+static void a_cpu_that_lacks_an_old_feature_is_plain(void **state)
+{
+    (void)state;
+    static const unsigned old[] = { HAS_AVX2, HAS_FMA, HAS_F16C, HAS_BMI2 };
+    Kernels k;
+    ds4_err err = { 0 };
+    for (size_t i = 0; i < COUNT(old); i++) {
+        assert_string_equal(without(old[i]).name, "scalar");
+        assert_memory_equal(without(old[i]).gemm, kernels_scalar.gemm, sizeof k.gemm);
+    }
+    assert_false(kernels_make(&k, "avx512", (HAS_DOTPROD - 1) & ~HAS_AVX512, &err));
+    assert_string_equal(err.msg,
+                        "instruction set avx512: this CPU does not have it; its best is avx2");
+    assert_true(kernels_make(&k, "avx2", HAS_DOTPROD - 1, NULL));
+    assert_memory_equal(k.gemm_i8, without(HAS_AVX512).gemm_i8, sizeof k.gemm_i8);
+}
+#endif
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unknown_and_missing_sets_are_named),
-        cmocka_unit_test(every_listed_set_is_complete_and_the_first_is_the_default),
+        cmocka_unit_test(the_default_is_the_first_of_the_listed_sets),
+        cmocka_unit_test(every_table_is_complete),
+#if defined(__x86_64__)
+        cmocka_unit_test(a_cpu_that_lacks_a_feature_loses_what_needs_it_and_no_more),
+        cmocka_unit_test(a_cpu_that_lacks_an_old_feature_is_plain),
+#endif
         cmocka_unit_test(products_match_at_every_number_of_blocks),
         cmocka_unit_test(products_match_at_every_number_of_rows),
         cmocka_unit_test(products_match_at_model_sizes),

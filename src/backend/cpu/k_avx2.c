@@ -4,9 +4,7 @@
  * more than the format's definition does. vpermps takes the low 3 bits of a
  * lane and ignores the rest, so codes of up to 3 bits are looked up in a
  * register without masking. */
-#include "k_avx2_i8.h"
 #include "floats_x86.h"
-#include "k_index.h"
 #include "vectors_x86.h"
 #include "../../quant/blocks.h"
 #include "../../quant/fp8.h"
@@ -215,12 +213,6 @@ const Kernels kernels_avx2 = {
               [QUANT_Q4_K] = gemm_q4_k,
               [QUANT_IQ2_XXS] = gemm_iq2_xxs,
               [QUANT_MXFP4] = gemm_mxfp4 },
-    .gemm_i8 = { [QUANT_Q8_0] = avx2_q8_0_i8,
-                 [QUANT_Q2_K] = avx2_q2_k_i8,
-                 [QUANT_Q4_K] = avx2_q4_k_i8,
-                 [QUANT_IQ2_XXS] = avx2_iq2_xxs_i8,
-                 [QUANT_MXFP4] = avx2_mxfp4_i8 },
-    .act_pack = avx2_act_pack,
     .mix = mix,
     .sum_sq = sum_sq,
     .scale = scale,
@@ -229,6 +221,4 @@ const Kernels kernels_avx2 = {
     .axpy = axpy,
     .kv_unpack = kv_unpack,
     .idx_unpack = idx_unpack,
-    .idx_query = avx2_idx_query,
-    .idx_scores = avx2_idx_scores,
 };

@@ -1,7 +1,6 @@
 /* k_avx2_i8.c - int8 activations for AVX2, and what each weight format is to
  * the products of i8_avx2.h: 32 codes of a row in a vector, and the factors of
  * 8 rows side by side. */
-#include "k_avx2_i8.h"
 #include "i8_avx2.h"
 #include "../../quant/blocks.h"
 #include "../../quant/iq2xxs_grid.h"
@@ -41,7 +40,7 @@ static ALWAYS_INLINE uint32_t sums_of(__m256i q)
     return (uint16_t)low | (uint32_t)high << 16;
 }
 
-void avx2_act_pack(void *row, const float *x, int n)
+static void act_pack(void *row, const float *x, int n)
 {
     const __m256i no_sign = _mm256_set1_epi32(0x7fffffff);
     int8_t *q = act_q(row);
@@ -307,20 +306,28 @@ static ALWAYS_INLINE Codes iq2_xxs_codes(const Open8 *s, const uint8_t *block, i
 /* ---- products ---------------------------------------------------------------------- */
 
 #define GEMM_I8(name, ...) \
-    void name(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x, \
-              size_t ldx, int n_x, int cols) \
+    static void name(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x, \
+                     size_t ldx, int n_x, int cols) \
     { \
         const Format8 f = { __VA_ARGS__ }; \
         gemm8(f, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
     }
-GEMM_I8(avx2_q8_0_i8, .len = 32, .bytes = sizeof(BlockQ8_0), .is_signed = true, .steps = 1,
-        .folds = 0, .unroll = 1, .open = q8_0_open, .codes = q8_0_codes)
-GEMM_I8(avx2_mxfp4_i8, .len = 32, .bytes = sizeof(BlockMXFP4), .is_signed = true, .steps = 8,
+GEMM_I8(gemm_q8_0, .len = 32, .bytes = sizeof(BlockQ8_0), .is_signed = true, .steps = 1, .folds = 0,
+        .unroll = 1, .open = q8_0_open, .codes = q8_0_codes)
+GEMM_I8(gemm_mxfp4, .len = 32, .bytes = sizeof(BlockMXFP4), .is_signed = true, .steps = 8,
         .folds = 3, .unroll = 1, .open = mxfp4_open, .codes = mxfp4_codes)
-GEMM_I8(avx2_q4_k_i8, .len = QK, .bytes = sizeof(BlockQ4_K), .has_min = true, .steps = 8,
-        .folds = 3, .unroll = 2, .open = q4_k_open, .codes = q4_k_codes)
-GEMM_I8(avx2_q2_k_i8, .len = QK, .bytes = sizeof(BlockQ2_K), .has_min = true, .has_sub = true,
+GEMM_I8(gemm_q4_k, .len = QK, .bytes = sizeof(BlockQ4_K), .has_min = true, .steps = 8, .folds = 3,
+        .unroll = 2, .open = q4_k_open, .codes = q4_k_codes)
+GEMM_I8(gemm_q2_k, .len = QK, .bytes = sizeof(BlockQ2_K), .has_min = true, .has_sub = true,
         .steps = 4, .folds = 0, .unroll = 4, .open = q2_k_open, .codes = q2_k_codes,
         .sub_of = q2_k_sub)
-GEMM_I8(avx2_iq2_xxs_i8, .len = QK, .bytes = sizeof(BlockIQ2_XXS), .is_signed = true, .steps = 3,
+GEMM_I8(gemm_iq2_xxs, .len = QK, .bytes = sizeof(BlockIQ2_XXS), .is_signed = true, .steps = 3,
         .folds = 1, .unroll = 1, .open = iq2_xxs_open, .codes = iq2_xxs_codes)
+
+const Kernels kernels_avx2_i8 = { .name = "avx2",
+                                  .gemm_i8 = { [QUANT_Q8_0] = gemm_q8_0,
+                                               [QUANT_Q2_K] = gemm_q2_k,
+                                               [QUANT_Q4_K] = gemm_q4_k,
+                                               [QUANT_IQ2_XXS] = gemm_iq2_xxs,
+                                               [QUANT_MXFP4] = gemm_mxfp4 },
+                                  .act_pack = act_pack };

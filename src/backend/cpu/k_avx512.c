@@ -4,11 +4,7 @@
  * more than the format's definition does. Codes of up to 4 bits are looked up
  * in a register: vpermps takes the low 4 bits of a lane and ignores the rest,
  * so a table with period 4 needs no masking of 2-bit codes. */
-#include "k_avx512_2bit.h"
-#include "k_avx512_vbmi.h"
-#include "k_avx512_vnni.h"
 #include "floats_x86.h"
-#include "k_index.h"
 #include "vectors_x86.h"
 #include "../../quant/blocks.h"
 #include "../../quant/fp8.h"
@@ -155,15 +151,8 @@ static ALWAYS_INLINE Vec iq2_xxs_piece(const State *s, const uint8_t *block, int
 GEMM(gemm_q8_0, 32, sizeof(BlockQ8_0), q8_0_open, q8_0_piece, NULL)
 GEMM(gemm_q2_k, QK, sizeof(BlockQ2_K), q2_k_open, q2_k_piece, NULL)
 GEMM(gemm_q4_k, QK, sizeof(BlockQ4_K), q4_k_open, q4_k_piece, NULL)
-GEMM(gemm_iq2_xxs_plain, QK, sizeof(BlockIQ2_XXS), iq2_xxs_open, iq2_xxs_piece, NULL)
+GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), iq2_xxs_open, iq2_xxs_piece, NULL)
 GEMM(gemm_mxfp4, 32, sizeof(BlockMXFP4), mxfp4_open, mxfp4_piece, NULL)
-
-static void gemm_iq2_xxs(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const float *x,
-                         size_t ldx, int n_x, int cols)
-{
-    GemmFn fn = __builtin_cpu_supports("avx512vbmi") ? gemm_iq2_xxs_vbmi : gemm_iq2_xxs_plain;
-    fn(out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
-}
 
 /* ---- rows of the KV store ---------------------------------------------------------- */
 
@@ -230,12 +219,6 @@ const Kernels kernels_avx512 = {
               [QUANT_Q4_K] = gemm_q4_k,
               [QUANT_IQ2_XXS] = gemm_iq2_xxs,
               [QUANT_MXFP4] = gemm_mxfp4 },
-    .gemm_i8 = { [QUANT_Q8_0] = vnni_q8_0,
-                 [QUANT_Q2_K] = vnni_q2_k,
-                 [QUANT_Q4_K] = vnni_q4_k,
-                 [QUANT_IQ2_XXS] = vnni_iq2_xxs,
-                 [QUANT_MXFP4] = vnni_mxfp4 },
-    .act_pack = avx512_act_pack,
     .mix = mix,
     .sum_sq = sum_sq,
     .scale = scale,
@@ -244,6 +227,4 @@ const Kernels kernels_avx512 = {
     .axpy = axpy,
     .kv_unpack = kv_unpack,
     .idx_unpack = idx_unpack,
-    .idx_query = avx512_idx_query,
-    .idx_scores = avx512_idx_scores,
 };

@@ -2,8 +2,8 @@
  *
  * The largest of each block are found side by side, so that one vector divides
  * for all of them. A row is read twice, the second time from the first cache. */
-#include "k_avx512_vnni.h"
 #include "acts.h"
+#include "kernels.h"
 #include "simd_x86.h"
 
 enum { BATCH = 16 };
@@ -112,7 +112,7 @@ static ALWAYS_INLINE void pack(int8_t *q, float *scale, int16_t *sum, const floa
         write_codes(q + 8 * ACT_BLOCK, sum + 16, x + 8 * ACT_BLOCK, by + 8, n - 8);
 }
 
-void avx512_act_pack(void *row, const float *x, int n)
+static void act_pack(void *row, const float *x, int n)
 {
     int8_t *q = act_q(row);
     float *scale = act_scale(row, n);
@@ -124,3 +124,5 @@ void avx512_act_pack(void *row, const float *x, int n)
     if (b < blocks)
         pack(q + b * ACT_BLOCK, scale + b, sum + 2 * b, x + b * ACT_BLOCK, blocks - b);
 }
+
+const Kernels kernels_avx512_acts = { .name = "avx512", .act_pack = act_pack };

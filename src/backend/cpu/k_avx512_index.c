@@ -1,11 +1,7 @@
 /* k_avx512_index.c - index scores for AVX-512 with VNNI. */
-#include "k_index.h"
+#include "kernels.h"
 #include "index_x86.h"
 
-void avx512_idx_query(IdxBlock *q, float *x, int dim) { idx_query(q, x, dim); }
-
-void avx512_idx_scores(const IdxRowFormat *f, float *score, size_t lds, const void *rows,
-                       int n_rows, const IdxBlock *q, int n_q, const float *w, int heads)
-{
-    idx_scores(f, score, lds, rows, n_rows, q, n_q, w, heads);
-}
+const Kernels kernels_avx512_index = { .name = "avx512",
+                                       .idx_query = idx_query,
+                                       .idx_scores = idx_scores };

@@ -6,7 +6,6 @@
  * permute and a product. The nibbles come from tables of 256 and 128 bytes
  * held in registers and from vpmultishiftqb, which takes 8 bits from anywhere
  * in 64. The values, and so the sums, are bit for bit those of k_avx512.c. */
-#include "k_avx512_vbmi.h"
 #include "gemm_x86.h"
 #include "../../quant/blocks.h"
 
@@ -124,10 +123,7 @@ static ALWAYS_INLINE Vec piece(const State *s, const uint8_t *block, int k)
     return _mm512_permutexvar_ps(v, v_mul(v_set(s->scale[k / 2]), values));
 }
 
-GEMM(gemm_all, QK, sizeof(BlockIQ2_XXS), open_block, piece, NULL)
+GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), open_block, piece, NULL)
 
-void gemm_iq2_xxs_vbmi(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const float *x,
-                       size_t ldx, int n_x, int cols)
-{
-    gemm_all(out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
-}
+const Kernels kernels_avx512_vbmi = { .name = "avx512",
+                                      .gemm = { [QUANT_IQ2_XXS] = gemm_iq2_xxs } };

@@ -1,5 +1,4 @@
 /* k_avx512_vnni.c - integer products of Q8_0, Q4_K and MXFP4, 16 weight rows at a time. */
-#include "k_avx512_vnni.h"
 #include "vnni_x86.h"
 
 /* 32 bytes of each of two rows. */
@@ -67,13 +66,12 @@ static ALWAYS_INLINE void mxfp4_open(Factors *w, const uint8_t *const rows[PIECE
         _mm_unpacklo_epi64(_mm_unpacklo_epi32(v[0], v[1]), _mm_unpacklo_epi32(v[2], v[3])));
 }
 
-/* 12 + 2 * E2M1 of the low nibbles. vpermb takes 6 bits of an index: with the
- * table four times it does not matter what is in the upper two. */
+/* 12 + 2 * E2M1 of the low nibbles. */
 static ALWAYS_INLINE __m512i e2m1_codes(__m512i nibbles)
 {
     const __m512i table = _mm512_broadcast_i32x4(
         _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
-    return _mm512_permutexvar_epi8(nibbles, table);
+    return _mm512_shuffle_epi8(table, _mm512_and_si512(nibbles, _mm512_set1_epi8(15)));
 }
 
 static ALWAYS_INLINE void mxfp4_codes(__m512i v[8], const uint8_t *const rows[PIECE], size_t at,
@@ -159,7 +157,12 @@ static ALWAYS_INLINE void q4_k_codes(__m512i v[8], const uint8_t *const rows[PIE
 TILES(tiles_plain, MIN_NONE)
 TILES(tiles_min, MIN_WHOLE)
 
-GEMM_ROWS(vnni_q8_0, tiles_plain, q8_0_open, q8_0_codes, NULL, 32, sizeof(BlockQ8_0), 128, MIN_NONE)
-GEMM_ROWS(vnni_mxfp4, tiles_plain, mxfp4_open, mxfp4_codes, mxfp4_dot, 32, sizeof(BlockMXFP4), 12,
+GEMM_ROWS(gemm_q8_0, tiles_plain, q8_0_open, q8_0_codes, NULL, 32, sizeof(BlockQ8_0), 128, MIN_NONE)
+GEMM_ROWS(gemm_mxfp4, tiles_plain, mxfp4_open, mxfp4_codes, mxfp4_dot, 32, sizeof(BlockMXFP4), 12,
           MIN_NONE)
-GEMM_ROWS(vnni_q4_k, tiles_min, q4_k_open, q4_k_codes, NULL, QK, sizeof(BlockQ4_K), 0, MIN_WHOLE)
+GEMM_ROWS(gemm_q4_k, tiles_min, q4_k_open, q4_k_codes, NULL, QK, sizeof(BlockQ4_K), 0, MIN_WHOLE)
+
+const Kernels kernels_avx512_vnni = {
+    .name = "avx512",
+    .gemm_i8 = { [QUANT_Q8_0] = gemm_q8_0, [QUANT_Q4_K] = gemm_q4_k, [QUANT_MXFP4] = gemm_mxfp4 }
+};

@@ -1,10 +1,41 @@
-/* kernels.c - which instruction sets this CPU has, and their tables without gaps.
+/* kernels.c - the best kernels that a CPU can run, in one table.
  *
- * A set builds on the plainer ones after it in the list, so a NULL entry is
- * taken from the next of them. The filled tables are made once, at first use,
- * and only read afterwards. */
+ * A file of kernels says what it has and needs of a CPU; a table takes each
+ * entry from the first file in the list that has it and whose needs are met. So
+ * a CPU that lacks something loses those kernels only. The tables of the sets,
+ * files of one name and all after them, are made once, at first use. */
 #include "kernels.h"
 #include <pthread.h>
+
+enum {
+    AVX2 = HAS_AVX2 | HAS_FMA | HAS_F16C | HAS_BMI2,
+    AVX512 = AVX2 | HAS_AVX512,
+};
+
+/* Best first; of a set's files the one that needs least comes last. */
+static const struct {
+    const Kernels *has;
+    unsigned needs;
+} files[] = {
+#if defined(__x86_64__)
+    { &kernels_avx512_iq2, AVX512 | HAS_VNNI | HAS_VBMI | HAS_GFNI },
+    { &kernels_avx512_q2k, AVX512 | HAS_VNNI },
+    { &kernels_avx512_vnni, AVX512 | HAS_VNNI },
+    { &kernels_avx512_index, AVX512 | HAS_VNNI },
+    { &kernels_avx512_vbmi, AVX512 | HAS_VBMI },
+    { &kernels_avx512_acts, AVX512 },
+    { &kernels_avx512, AVX512 },
+    { &kernels_avx2_index, AVX2 },
+    { &kernels_avx2_i8, AVX2 },
+    { &kernels_avx2, AVX2 },
+#elif defined(__aarch64__)
+    { &kernels_dotprod, HAS_DOTPROD },
+    { &kernels_neon, 0 },
+#endif
+    { &kernels_scalar, 0 },
+};
+
+/* ---- this CPU ---------------------------------------------------------------------- */
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -16,60 +47,38 @@ static bool has_f16c(void)
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
-static bool has_avx2(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("bmi2") && has_f16c();
-}
-
 static bool has_avx512(void)
 {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-/* What the integer products of the set need beside. */
-static bool has_avx512_i8(void)
+unsigned kernels_features(void)
 {
-    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
-           __builtin_cpu_supports("gfni");
+    return (__builtin_cpu_supports("avx2") ? HAS_AVX2 : 0u) |
+           (__builtin_cpu_supports("fma") ? HAS_FMA : 0u) | (has_f16c() ? HAS_F16C : 0u) |
+           (__builtin_cpu_supports("bmi2") ? HAS_BMI2 : 0u) | (has_avx512() ? HAS_AVX512 : 0u) |
+           (__builtin_cpu_supports("avx512vnni") ? HAS_VNNI : 0u) |
+           (__builtin_cpu_supports("avx512vbmi") ? HAS_VBMI : 0u) |
+           (__builtin_cpu_supports("gfni") ? HAS_GFNI : 0u);
 }
-#endif
-
-#if defined(__aarch64__) && defined(__linux__)
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 
-static bool has_dotprod(void) { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
+unsigned kernels_features(void) { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? HAS_DOTPROD : 0; }
 #elif defined(__aarch64__)
-static bool has_dotprod(void) { return true; } /* every ARM Mac */
+unsigned kernels_features(void) { return HAS_DOTPROD; } /* every ARM Mac */
+#else
+unsigned kernels_features(void) { return 0; }
 #endif
 
-static bool always(void) { return true; }
-
-/* Best first. Without `i8` a set's integer products are those of the next one. */
-static const struct {
-    const Kernels *table;
-    bool (*present)(void);
-    bool (*i8)(void);
-} sets[] = {
-#if defined(__x86_64__)
-    { &kernels_avx512, has_avx512, has_avx512_i8 },
-    { &kernels_avx2, has_avx2, always },
-#elif defined(__aarch64__)
-    { &kernels_dotprod, has_dotprod, always },
-    { &kernels_neon, always, always },
-#endif
-    { &kernels_scalar, always, always },
-};
-
-static Kernels filled[COUNT(sets)];
-static const char *names[COUNT(sets) + 1];
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+/* ---- tables ------------------------------------------------------------------------ */
 
 #define FILL(member) to->member = to->member ? to->member : from->member
 
 static void fill(Kernels *to, const Kernels *from)
 {
+    FILL(name);
     for (int t = 0; t < QUANT_END; t++) {
         FILL(gemm[t]);
         FILL(gemm_i8[t]);
@@ -87,48 +96,78 @@ static void fill(Kernels *to, const Kernels *from)
     FILL(idx_scores);
 }
 
-static void drop_integers(Kernels *k)
+static bool runs(size_t file, unsigned features) { return !(files[file].needs & ~features); }
+
+/* The first file of the set, or of the best set where isa is NULL, that runs; else COUNT(files). */
+static size_t first_file(const char *isa, unsigned features)
 {
-    memset(k->gemm_i8, 0, sizeof k->gemm_i8);
-    k->idx_query = NULL;
-    k->idx_scores = NULL;
+    size_t i = 0;
+    while (i < COUNT(files) &&
+           (!runs(i, features) || (isa && strcmp(files[i].has->name, isa) != 0)))
+        i++;
+    return i;
 }
 
-static void fill_all(void)
+static bool is_known(const char *isa)
 {
-    size_t n_names = 0;
-    for (size_t i = COUNT(sets); i-- > 0;) {
-        filled[i] = *sets[i].table;
-        if (!sets[i].i8())
-            drop_integers(&filled[i]);
-        if (i + 1 < COUNT(sets))
-            fill(&filled[i], &filled[i + 1]);
+    for (size_t i = 0; i < COUNT(files); i++) {
+        if (strcmp(files[i].has->name, isa) == 0)
+            return true;
     }
-    for (size_t i = 0; i < COUNT(sets); i++) {
-        if (sets[i].present())
-            names[n_names++] = sets[i].table->name;
+    return false;
+}
+
+bool kernels_make(Kernels *k, const char *isa, unsigned features, ds4_err *err)
+{
+    const char *best = files[first_file(NULL, features)].has->name;
+    const size_t first = first_file(isa, features);
+
+    if (first == COUNT(files))
+        return fail(err, DS4_EINVAL, "instruction set %s: this %s; its best is %s", isa,
+                    is_known(isa) ? "CPU does not have it" : "build has none of that name", best);
+    *k = (Kernels){ 0 };
+    for (size_t i = first; i < COUNT(files); i++) {
+        if (runs(i, features))
+            fill(k, files[i].has);
+    }
+    return true;
+}
+
+/* ---- the sets of this CPU -------------------------------------------------------------- */
+
+static Kernels made[COUNT(files)];
+static const char *names[COUNT(files) + 1];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void make_all(void)
+{
+    const unsigned features = kernels_features();
+    size_t n = 0;
+
+    for (size_t i = 0; i < COUNT(files); i++) {
+        const char *name = files[i].has->name;
+        if (!runs(i, features) || (n && strcmp(names[n - 1], name) == 0))
+            continue;
+        kernels_make(&made[n], name, features, NULL);
+        names[n++] = name;
     }
 }
 
 const char *const *kernels_list(void)
 {
-    pthread_once(&once, fill_all);
+    pthread_once(&once, make_all);
     return names;
 }
 
 const Kernels *kernels_find(const char *isa, ds4_err *err)
 {
-    const char *best = kernels_list()[0];
-    for (size_t i = 0; i < COUNT(sets); i++) {
-        if (strcmp(filled[i].name, isa ? isa : best) != 0)
-            continue;
-        if (sets[i].present())
-            return &filled[i];
-        fail(err, DS4_EINVAL, "instruction set %s: this CPU does not have it; its best is %s", isa,
-             best);
-        return NULL;
+    Kernels unused;
+    const char *const *list = kernels_list();
+
+    for (size_t i = 0; list[i]; i++) {
+        if (!isa || strcmp(list[i], isa) == 0)
+            return &made[i];
     }
-    fail(err, DS4_EINVAL, "instruction set %s: this build has none of that name; its best is %s",
-         isa, best);
+    kernels_make(&unused, isa, kernels_features(), err); /* says why not */
     return NULL;
 }

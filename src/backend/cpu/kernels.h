@@ -2,8 +2,8 @@
  *
  * k_scalar.c is the truth: plain C, weights decoded to F32, sums in F32 over
  * blocks and double across them. Each other file (k_avx2.c, k_avx512.c,
- * k_neon.c) fills the same table for its instruction set; a NULL entry is
- * taken from the next plainer set when the table is chosen.
+ * k_neon.c, ...) has entries of the same table for its instruction set, and
+ * kernels.c takes each from the best file that the CPU can run.
  *
  * Law of all of them: an output is summed in an order that depends on its own
  * length only, never on how many rows are computed together. So a batch gives
@@ -91,7 +91,29 @@ const Kernels *kernels_find(const char *isa, ds4_err *err);
 /* The names of the sets that can run here, best first, NULL at the end. */
 const char *const *kernels_list(void);
 
-/* The tables, NULL entries not yet filled in; only those of the architecture exist. */
-extern const Kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_neon, kernels_dotprod;
+/* What a kernel may need that not all CPUs of its architecture have. */
+enum {
+    HAS_AVX2 = 1 << 0,
+    HAS_FMA = 1 << 1,
+    HAS_F16C = 1 << 2,
+    HAS_BMI2 = 1 << 3,
+    HAS_AVX512 = 1 << 4, /* F, BW, DQ and VL */
+    HAS_VNNI = 1 << 5,
+    HAS_VBMI = 1 << 6,
+    HAS_GFNI = 1 << 7,
+    HAS_DOTPROD = 1 << 8, /* ARM's */
+};
+/* Those of this CPU. */
+unsigned kernels_features(void);
+/* The table that kernels_find gives on a CPU which has `features`, in *k. A test may ask for
+ * fewer than this CPU's. */
+bool kernels_make(Kernels *k, const char *isa, unsigned features, ds4_err *err);
+
+/* What each file has, NULL for the rest; only those of the architecture exist. */
+extern const Kernels kernels_scalar, kernels_neon, kernels_dotprod;
+extern const Kernels kernels_avx2, kernels_avx2_i8, kernels_avx2_index;
+extern const Kernels kernels_avx512, kernels_avx512_acts, kernels_avx512_vbmi;
+extern const Kernels kernels_avx512_vnni, kernels_avx512_q2k, kernels_avx512_iq2;
+extern const Kernels kernels_avx512_index;
 
 #endif

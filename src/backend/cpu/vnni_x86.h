@@ -23,11 +23,10 @@
 #define VNNI_X86_H
 #include "acts.h"
 #include "kernels.h"
-#include "simd_x86.h"
+#include "rows_x86.h"
 #include "../../quant/blocks.h"
 
 enum {
-    PIECE = 16,
     PANEL = 32,
     TILE_X = 6,
     RUN = PIECE * ACT_BLOCK, /* a vector has a number of each block */
@@ -190,6 +189,28 @@ typedef void (*TileFn)(float *out, size_t ldo, const __mmask16 mask[2], const Pi
         { name##_2_1, name##_2_2, name##_2_3, name##_2_4, name##_2_5, name##_2_6 }, \
     };
 
+/* What matrices of few bits move is little, and has to come from far ahead. */
+enum { ROWS_AHEAD = 2 * PIECE };
+
+/* A row of x: what is next to be multiplied. */
+typedef struct {
+    const int8_t *q;
+    const float *scale;
+    const int16_t *sum;
+} X;
+
+static ALWAYS_INLINE X x_of(const void *row, int cols)
+{
+    return (X){ act_q(row), act_scale(row, cols), act_sum(row, cols) };
+}
+
+static ALWAYS_INLINE void next_block(X *x)
+{
+    x->q += ACT_BLOCK;
+    x->scale++;
+    x->sum += ACT_BLOCK / ACT_GROUP;
+}
+
 /* ---- all of it --------------------------------------------------------------------- */
 
 /* The pieces of n_w <= PANEL rows, n blocks from byte `at` of a row on. Missing
@@ -241,39 +262,6 @@ static ALWAYS_INLINE void gemm_vnni(const VnniFormat f, const TileFn tiles[2][TI
                       ldx, n_x, cols);
 }
 
-/* ---- what formats read of 16 rows ---------------------------------------------------- */
-
-static ALWAYS_INLINE __m256i two_rows_16(const uint8_t *low, const uint8_t *high)
-{
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)low)),
-                                   _mm_loadu_si128((const __m128i *)high), 1);
-}
-
-/* 16 bytes of rows 0, 4, 8 and 12. */
-static ALWAYS_INLINE __m512i four_rows(const uint8_t *const *rows, size_t at)
-{
-    return _mm512_inserti64x4(_mm512_castsi256_si512(two_rows_16(rows[0] + at, rows[4] + at)),
-                              two_rows_16(rows[8] + at, rows[12] + at), 1);
-}
-
-/* The halves at byte `at` of the rows. */
-static ALWAYS_INLINE Vec halves_at(const uint8_t *const rows[PIECE], size_t at)
-{
-    __m128i v[8];
-    UNROLL
-    for (int r = 0; r < 8; r++)
-        v[r] = _mm_unpacklo_epi16(_mm_loadu_si128((const __m128i *)(rows[2 * r] + at)),
-                                  _mm_loadu_si128((const __m128i *)(rows[2 * r + 1] + at)));
-    UNROLL
-    for (int r = 0; r < 4; r++)
-        v[r] = _mm_unpacklo_epi32(v[2 * r], v[2 * r + 1]);
-    return _mm512_cvtph_ps(
-        _mm256_set_m128i(_mm_unpacklo_epi64(v[2], v[3]), _mm_unpacklo_epi64(v[0], v[1])));
-}
-
-/* The low 16 bits of each lane, as halves. */
-static ALWAYS_INLINE Vec low_halves(__m512i v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
-
 /* ---- formats that tell their codes 16 rows at once ---------------------------------- */
 
 /* Makes a VnniFormat's Expand and the products of one row of x from two functions. */
@@ -287,17 +275,6 @@ typedef struct {
     /* Their products with q, summed: lane r is row r. NULL: from the codes. */
     __m512i (*dot)(const uint8_t *const rows[PIECE], size_t at, int k, const int8_t *q);
 } RowsFormat;
-
-/* In each quarter of a register, element c of v[r] becomes element r of v[c]. */
-static ALWAYS_INLINE void turn4(__m512i v[4])
-{
-    const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpacklo_epi32(v[2], v[3]);
-    const __m512i c = _mm512_unpackhi_epi32(v[0], v[1]), d = _mm512_unpackhi_epi32(v[2], v[3]);
-    v[0] = _mm512_unpacklo_epi64(a, b);
-    v[1] = _mm512_unpackhi_epi64(a, b);
-    v[2] = _mm512_unpacklo_epi64(c, d);
-    v[3] = _mm512_unpackhi_epi64(c, d);
-}
 
 static ALWAYS_INLINE void write_piece(Piece *to, const Minima minima, Factors w, __m512i v[8])
 {
@@ -313,13 +290,6 @@ static ALWAYS_INLINE void write_piece(Piece *to, const Minima minima, Factors w,
         _mm512_store_ps(to->m, w.m);
     if (minima == MIN_HALVES)
         _mm512_store_si512(to->min, w.min);
-}
-
-static ALWAYS_INLINE void fetch_rows(const uint8_t *const rows[PIECE], size_t at, int bytes)
-{
-    UNROLL
-    for (int r = 0; r < PIECE; r++)
-        fetch(rows[r] + at, bytes);
 }
 
 /* An Expand. */
@@ -420,8 +390,8 @@ static ALWAYS_INLINE void gemv_rows(const RowsFormat d, float *out, const void *
     { \
         expand_rows(name##_rows, to, rows, ahead, n); \
     } \
-    void name(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x, \
-              size_t ldx, int n_x, int cols) \
+    static void name(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x, \
+                     size_t ldx, int n_x, int cols) \
     { \
         const VnniFormat f = { __VA_ARGS__, name##_expand }; \
         if (n_x == 1) \
