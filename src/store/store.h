@@ -69,8 +69,16 @@ typedef struct {
 /* At most n tokens: whoever wants logits asks with one token less. out->n is
  * returned. Looks into memory only; hashes n tokens, a millisecond a million. */
 int store_find(Store *s, const int32_t *tokens, int n, StoreFound *out);
+/* The same for a request that waits, and is not to lose meanwhile what it will find: returns
+ * how long the beginning is, of which out->n tokens are pinned. All that is pinned so, each
+ * chunk counted once, is at most half of what the store may hold, so that strangers in a
+ * queue leave room. There are no fetches of it. */
+int store_reserve(Store *s, const int32_t *tokens, int n, StoreFound *out);
 /* Empties *f; an empty one is fine. Only after its fetches are closed. */
 void store_unpin(Store *s, StoreFound *f);
+
+/* The most bytes that chunks can be together: on the disk, or in memory where there is none. */
+uint64_t store_room(Store *s);
 
 /* Is there a place to go on from just after n tokens (a multiple of 128)? If
  * so it counts as used, and there is no need to copy the state out. */
@@ -133,6 +141,7 @@ typedef struct {
     uint64_t ram_limit, disk_limit;         /* disk: 0: no bound, or no directory */
     uint64_t waiting_chunks, waiting_bytes; /* not written yet, tails included */
     uint64_t removing;                      /* files that are to be removed */
+    uint64_t reserved_bytes;                /* pinned for requests that wait */
     bool has_dir, writable;
     /* since it was opened */
     uint64_t finds, found, found_tokens; /* asked, found something, tokens of that */

@@ -18,7 +18,8 @@ typedef struct {
 } Said;
 
 struct StoreChain {
-    int refs; /* the find and its fetches */
+    int refs;      /* the find and its fetches */
+    bool reserved; /* by store_reserve */
     int n_tokens;
     int32_t *tokens;
     size_t n;

@@ -17,8 +17,9 @@ struct Entry {
 
     bool known, on_disk;
     uint64_t file_bytes;
-    int pins;  /* it stays known, on the disk or in memory */
-    int holds; /* what is in memory stays there */
+    int pins;     /* it stays known, on the disk or in memory */
+    int reserved; /* of these, for requests that wait */
+    int holds;    /* what is in memory stays there */
 
     /* in memory: NULL where it is not */
     int32_t *tokens;

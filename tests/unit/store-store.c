@@ -314,6 +314,66 @@ static void the_disk_keeps_its_bound_and_loses_ends_of_chains_first(void **state
     close_store(s);
 }
 
+/* In memory and on the disk: what a request that waits will find is there when it comes. */
+static void what_is_reserved_stays_whatever_others_put(void **state)
+{
+    (void)state;
+    const uint64_t file = 128 + 24 + STORE_CHUNK * 4 + 16 * TOY_UNIT + TOY_MARK + 3 * 8;
+    for (int i = 0; i < 4; i++) {
+        const bool disk = i & 1, waits = i & 2;
+        Store *s = open_with((StoreOptions){ .dir = disk ? dir : NULL,
+                                             .disk_bytes = 12 * file,
+                                             .ram_bytes = disk ? 1 << 20 : 12 * file },
+                             1);
+        StoreFound held = { 0 };
+        toy_save(s, a, 4 * STORE_CHUNK);
+        toy_settle(s);
+        if (waits)
+            assert_int_equal(store_reserve(s, a, TOY_MOST, &held), 4 * STORE_CHUNK);
+        assert_int_equal(held.n, waits ? 4 * STORE_CHUNK : 0);
+        for (int who = 10; who < 16; who++) {
+            toy_tokens(b, TOY_MOST, who, 0);
+            toy_save(s, b, 8 * STORE_CHUNK);
+            toy_settle(s);
+        }
+        const int got = toy_fetch(s, a, TOY_MOST, 0);
+        if ((got == 4 * STORE_CHUNK) != waits)
+            fail_msg("%d tokens are there, disk %d, reserved %d", got, disk, waits);
+        store_unpin(s, &held);
+        assert_int_equal(toy_counters(s).reserved_bytes, 0);
+        close_store(s);
+        toy_remove_dir(dir);
+        mkdir(dir, 0700);
+    }
+}
+
+/* However many wait: shared beginnings count once, and the rest is held from its beginning on. */
+static void no_more_than_half_of_the_store_is_reserved(void **state)
+{
+    (void)state;
+    const uint64_t chunk = STORE_CHUNK * 4 + 16 * TOY_UNIT + TOY_MARK;
+    Store *s = open_ram(12 * chunk);
+    StoreFound held[4];
+    toy_tokens(a, TOY_MOST, 1, 4 * STORE_CHUNK);
+    toy_tokens(b, TOY_MOST, 2, 4 * STORE_CHUNK);
+    toy_save(s, a, 5 * STORE_CHUNK);
+    toy_save(s, b, 7 * STORE_CHUNK);
+    assert_int_equal(store_reserve(s, a, TOY_MOST, &held[0]), 5 * STORE_CHUNK);
+    assert_int_equal(toy_counters(s).reserved_bytes, 5 * chunk);
+    assert_int_equal(store_reserve(s, b, TOY_MOST, &held[1]), 7 * STORE_CHUNK);
+    assert_int_equal(held[1].n, 5 * STORE_CHUNK);
+    assert_int_equal(toy_counters(s).reserved_bytes, 6 * chunk);
+    /* as long as one of them waits */
+    store_unpin(s, &held[0]);
+    assert_int_equal(toy_counters(s).reserved_bytes, 5 * chunk);
+    store_unpin(s, &held[1]);
+    assert_int_equal(toy_counters(s).reserved_bytes, 0);
+    toy_tokens(b, TOY_MOST, 3, 0);
+    assert_int_equal(store_reserve(s, b, TOY_MOST, &held[2]), 0);
+    assert_null(held[2].chain);
+    close_store(s);
+}
+
 static void chunks_without_a_beginning_are_evicted_like_others(void **state)
 {
     (void)state;
@@ -790,6 +850,8 @@ int main(void)
         CASE(a_tail_that_adds_little_waits_longer),
         CASE(memory_keeps_its_bound_and_loses_ends_of_chains_first),
         CASE(the_disk_keeps_its_bound_and_loses_ends_of_chains_first),
+        CASE(what_is_reserved_stays_whatever_others_put),
+        CASE(no_more_than_half_of_the_store_is_reserved),
         CASE(chunks_without_a_beginning_are_evicted_like_others),
         CASE(what_is_used_often_outlives_what_was_written_since),
         CASE(hits_and_last_use_survive_a_restart),
