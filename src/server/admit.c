@@ -2,12 +2,6 @@
 #include "scheduler_parts.h"
 #include "side.h"
 
-/* In tokens that are to be read: a short prompt may go before a long one, once. */
-enum { SHORT_PROMPT = 1024, LONG_PROMPT = 8192 };
-
-/* So many of the queue are looked at for that. */
-enum { LOOKED_AT = 8 };
-
 void leave(Scheduler *s, Slot *slot)
 {
     double seconds = (double)(clock_ns() - slot->job->started_ns) / 1e9;
@@ -24,6 +18,16 @@ void leave(Scheduler *s, Slot *slot)
     show(s, slot);
     job_drop(j);
     count_slots(s);
+    s->changes++;
+    hold_nobody_back(s);
+}
+
+/* In the queue no more, and in no slot. */
+static void give_up(Job *j, const ApiError *e)
+{
+    atomic_store(&j->stage, STAGE_OVER);
+    job_fail(j, e);
+    job_drop(j);
 }
 
 int active(const Scheduler *s)
@@ -34,119 +38,101 @@ int active(const Scheduler *s)
     return n;
 }
 
-/* ---- the queue ------------------------------------------------------------------------- */
-
-/* Tokens that would have to be read. */
-static int fresh_of(Scheduler *s, const Job *j)
-{
-    StoreFound found = { 0 };
-    int n = (int)j->prompt.n, known = 0;
-    for (int i = 0; i < s->slots.n; i++) {
-        int common = slot_common(&s->slots.slot[i], &j->prompt);
-        known = MAX(known, common);
-    }
-    if (s->store) {
-        store_find(s->store, j->prompt.id, n - 1, &found);
-        known = MAX(known, found.n);
-        store_unpin(s->store, &found);
-    }
-    return n - known;
-}
-
-/* Long comparisons, so not under the mutex. */
-static void look_at_queue(Scheduler *s)
-{
-    Job *look[LOOKED_AT];
-    int n = 0;
-    pthread_mutex_lock(&s->mutex);
-    for (Job *j = s->queue; j && n < LOOKED_AT; j = j->next) {
-        job_hold(j);
-        look[n++] = j;
-    }
-    pthread_mutex_unlock(&s->mutex);
-    for (int i = 0; i < n; i++) {
-        if (n > 1)
-            look[i]->fresh = fresh_of(s, look[i]);
-        job_drop(look[i]);
-    }
-}
-
-/* Who is first; but a long prompt lets one short one go before it. */
-static Job **first_in_queue(Scheduler *s)
-{
-    Job *first = s->queue;
-    int n = 0;
-    if (!first || first->overtaken || first->fresh <= LONG_PROMPT)
-        return &s->queue;
-    for (Job **at = &first->next; *at && ++n < LOOKED_AT; at = &(*at)->next) {
-        if (!(*at)->fresh || (*at)->fresh > SHORT_PROMPT)
-            continue;
-        first->overtaken = true;
-        return at;
-    }
-    return &s->queue;
-}
-
-static Job *take_from_queue(Scheduler *s)
-{
-    pthread_mutex_lock(&s->mutex);
-    Job **at = first_in_queue(s), *j = *at;
-    if (j) {
-        *at = j->next;
-        if (!*at)
-            s->queue_end = at;
-        s->n_queue--;
-        metrics_queue_length(s->opt.metrics, s->n_queue);
-    }
-    pthread_mutex_unlock(&s->mutex);
-    return j;
-}
-
-/* The next of the queue; NULL: none, or nobody can be taken on. */
-static Job *next_in_queue(Scheduler *s)
-{
-    if (active(s) >= s->max_active)
-        return NULL;
-    look_at_queue(s);
-    return take_from_queue(s);
-}
-
 void refuse_queue(Scheduler *s, const ApiError *e)
 {
     pthread_mutex_lock(&s->mutex);
-    int n = s->n_queue; /* who comes later may have more luck */
+    Job *first = s->queue; /* who comes later may have more luck */
+    s->queue = NULL;
+    s->queue_end = &s->queue;
+    s->n_queue = 0;
+    metrics_queue_length(s->opt.metrics, 0);
     pthread_mutex_unlock(&s->mutex);
-    for (Job *j; n-- > 0 && (j = take_from_queue(s)) != NULL;) {
-        atomic_store(&j->stage, STAGE_OVER);
-        job_fail(j, e);
-        job_drop(j);
+    for (Job *j = first, *next; j; j = next) {
+        next = j->next;
+        give_up(j, e);
     }
-}
-
-static void take_on(Scheduler *s, Job *j)
-{
-    SlotChoice c;
-    bool side = is_side_request(j, slots_run(&s->slots, key_of(&j->turn).session));
-    job_is_lost(j, false);
-    if (job_canceled(j) || !slots_choose(&s->slots, j, side, &c)) {
-        atomic_store(&j->stage, STAGE_OVER);
-        job_drop(j);
-        return;
-    }
-    enter(s, &c, j, side);
 }
 
 void close_slots(Scheduler *s)
 {
+    forget_waiting(s);
     for (int i = 0; i < s->slots.n; i++)
         stop_entering(s, &s->slots.slot[i]);
     slots_close(&s->slots);
 }
 
+/* ---- into a slot ------------------------------------------------------------------------ */
+
+/* A side request costs no conversation its state. Will one that is busy do? */
+static bool one_will_do(Scheduler *s)
+{
+    for (int i = 0; i < s->slots.n; i++) {
+        const Slot *slot = &s->slots.slot[i];
+        if (slot->job && (slot->side || can_be_kept(s, slot)))
+            return true;
+    }
+    return false;
+}
+
+void no_slot_for_side(Scheduler *s, const Job *j, ApiError *e)
+{
+    enum { RETRY_S = 30 };
+    api_fail(e, 503, "no_slot", NULL,
+             "All slots hold conversations that were used lately, and there is no room to keep "
+             "one meanwhile: more --slots, --kv-ram-mb or a --kv-disk-dir make room");
+    e->retry_after = RETRY_S;
+    scheduler_log(s, "%s refused: a side request would cost a conversation its state",
+                  j->turn.request_id);
+}
+
+/* Only side requests find no slot though some are free. One that may as well begin a
+ * conversation is taken for that then. */
+static bool choose(Scheduler *s, Waiting *w, SlotChoice *c)
+{
+    ApiError e = { 0 };
+    for (int i = 0; i < s->slots.n; i++)
+        s->slots.slot[i].keepable = w->side && can_be_kept(s, &s->slots.slot[i]);
+    if (slots_choose(&s->slots, w->job, w->side, c))
+        return true;
+    if (one_will_do(s)) {
+        hold_back(s, w);
+        return false;
+    }
+    if (is_surely_side(w->job, slots_know(&s->slots, key_of(&w->job->turn).session))) {
+        if (take_waiting(s, w)) {
+            no_slot_for_side(s, w->job, &e);
+            give_up(w->job, &e);
+        }
+        return false;
+    }
+    w->side = false;
+    return slots_choose(&s->slots, w->job, false, c);
+}
+
+static void take_on(Scheduler *s, Waiting *w)
+{
+    SlotChoice c;
+    Job *j = w->job;
+    if (!choose(s, w, &c) || !take_waiting(s, w))
+        return;
+    job_is_lost(j, false);
+    if (job_canceled(j)) {
+        atomic_store(&j->stage, STAGE_OVER);
+        job_drop(j);
+        return;
+    }
+    enter(s, &c, j, w->side);
+    s->changes++;
+}
+
 void admit(Scheduler *s)
 {
-    for (Job *j; (j = next_in_queue(s)) != NULL;)
-        take_on(s, j);
+    Waiting *w;
+    look_at_queue(s);
+    while (active(s) < s->max_active && (w = next_waiting(s)) != NULL) {
+        take_on(s, w);
+        look_at_queue(s);
+    }
 }
 
 /* Whoever waits has no slot. */

@@ -151,7 +151,17 @@ static void move_in(Scheduler *s, Slot *slot)
     slot->key = key;
     slot->names = (AnswerNames){ 0 };
     slot->scratch = slot->side;
-    slot->leaving = false;
+    slot->leaving = slot->must = false;
+}
+
+/* What was found stays pinned as long as it is waited for more. */
+static void keep_found(Scheduler *s, Slot *slot)
+{
+    if (s->store)
+        store_unpin(s->store, &slot->wanted);
+    slot->wanted = slot->ladder.found;
+    slot->ladder.found = (StoreFound){ 0 };
+    ladder_leave(&slot->ladder, s->store);
 }
 
 /* Looks at what there is, and takes it, unless more is on its way. */
@@ -159,14 +169,15 @@ static void find_beginning(Scheduler *s, Slot *slot)
 {
     slot->entered_ns = clock_ns();
     ladder_find(&slot->ladder, &s->slots, slot, &slot->job->prompt, slot->named, s->store);
-    if (s->store)
-        store_unpin(s->store, &slot->wanted);
     memcpy(slot->why.offered, slot->ladder.tokens, sizeof slot->why.offered);
     look_ahead(s, slot);
-    if (slot->ahead)
-        ladder_leave(&slot->ladder, s->store);
-    else
-        climb(s, slot);
+    if (slot->ahead) {
+        keep_found(s, slot);
+        return;
+    }
+    if (s->store)
+        store_unpin(s->store, &slot->wanted);
+    climb(s, slot);
 }
 
 /* ---- from the store ------------------------------------------------------------------------- */
@@ -246,6 +257,16 @@ static bool has_to_wait(const Scheduler *s, const Slot *slot)
            way_together(&s->slots.slot[slot->ahead - 1], slot->job) >= slot->ahead_to;
 }
 
+/* What had to be kept first could not be. */
+static void turn_back(Scheduler *s, Slot *slot)
+{
+    ApiError e = { 0 };
+    no_slot_for_side(s, slot->job, &e);
+    slot->chunks = -1;
+    job_fail(slot->job, &e);
+    leave(s, slot);
+}
+
 static bool enter_some(Scheduler *s, Slot *slot)
 {
     if (slot->fetch)
@@ -254,6 +275,10 @@ static bool enter_some(Scheduler *s, Slot *slot)
         return false;
     if (slot->leaving && save_some(s, slot))
         return true;
+    if (slot->must && !is_kept(s, slot)) {
+        turn_back(s, slot);
+        return true;
+    }
     if (!slot->ahead)
         move_in(s, slot);
     find_beginning(s, slot);
@@ -280,16 +305,16 @@ bool go_on_entering(Scheduler *s)
 
 /* A conversation leaves where more of it would be lost than the prompt can use; its own
  * earlier turns do not: they were kept when they ended. */
-static void make_leave(Scheduler *s, Slot *slot, const SlotChoice *c)
+static void make_leave(Scheduler *s, Slot *slot, const SlotChoice *c, bool left)
 {
     slot->leaving = !c->own && !slot->scratch && c->resident > c->common;
+    slot->must = false;
     if (!slot->leaving)
         return;
     saving_moved(slot);
     slot->tail = true;
+    slot->must = slot->side && c->resident - c->common >= SLOT_LITTLE && !left;
     slot->why.given_up = c->resident - c->common;
-    if (s->store)
-        store_find(s->store, slot->job->prompt.id, (int)slot->job->prompt.n - 1, &slot->wanted);
     metrics_evicted(s->opt.metrics, EVICT_SLOT_NEEDED);
 }
 
@@ -297,6 +322,7 @@ void enter(Scheduler *s, const SlotChoice *c, Job *j, bool side)
 {
     ApiError e = { 0 };
     Slot *slot = c->slot;
+    bool left = slot_is_left(slot);
     explain_break(&slot->why, &s->slots, s->past, slot, j, s->vocab, side);
     slot->job = j;
     slot->side = side;
@@ -308,7 +334,9 @@ void enter(Scheduler *s, const SlotChoice *c, Job *j, bool side)
     metrics_left_queue(s->opt.metrics, (double)(j->started_ns - j->prepared_ns) / 1e9);
     if (side)
         metrics_side_request(s->opt.metrics);
-    make_leave(s, slot, c);
+    make_leave(s, slot, c, left);
+    if (s->store)
+        store_find(s->store, j->prompt.id, (int)j->prompt.n - 1, &slot->wanted);
     show(s, slot);
     slot->answer = generation_new(j, &s->env, &e);
     if (!slot->answer) {

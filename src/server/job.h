@@ -68,8 +68,8 @@ struct Job {
     atomic_int stage, cached, processed, generated;
     int64_t started_ns, first_ns; /* in a slot; first token. The engine's */
     Job *next;                    /* in the scheduler's queue */
-    bool overtaken;               /* there, by a shorter one */
-    int fresh; /* tokens of its prompt that must be read, lately; 0: not known. The engine's */
+    bool overtaken;               /* there, by another one. The engine's */
+    bool held_back;               /* there: no slot will do before one that is busy is free */
 };
 
 /* One reference. NULL: no memory. */

@@ -139,6 +139,7 @@ void kept_status(Server *s, Bytes *out)
         { "foreign_bytes", c.foreign_bytes },
         { "waiting", c.waiting_chunks },
         { "waiting_bytes", c.waiting_bytes },
+        { "reserved_bytes", c.reserved_bytes },
         { "finds", c.finds },
         { "found", c.found },
         { "found_tokens", c.found_tokens },

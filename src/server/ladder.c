@@ -14,21 +14,25 @@ static int reach_of(const ds4_session *s, int common)
     return reach;
 }
 
-static void look_at_own(Ladder *l, const Slot *slot, int common, bool handle)
+int slot_reach(const Slot *s, const Tokens *prompt)
 {
-    int reach = reach_of(slot->session, common);
+    return reach_of(s->session, MIN(slot_common(s, prompt), (int)prompt->n - 1));
+}
+
+static void look_at_own(Ladder *l, const Slot *slot, const Tokens *prompt, bool handle)
+{
+    int reach = slot_reach(slot, prompt);
     bool whole = reach == ds4_session_length(slot->session);
     l->tokens[!whole ? CACHE_REWIND : handle ? CACHE_HANDLE : CACHE_LIVE] = reach;
 }
 
-static void look_at_others(Ladder *l, const Slots *s, const Slot *slot, const Tokens *prompt,
-                           int most)
+static void look_at_others(Ladder *l, const Slots *s, const Slot *slot, const Tokens *prompt)
 {
     for (int i = 0; i < s->n; i++) {
         const Slot *other = &s->slot[i];
         if (other == slot || other->entering)
             continue;
-        int reach = reach_of(other->session, MIN(slot_common(other, prompt), most));
+        int reach = slot_reach(other, prompt);
         if (reach > l->tokens[CACHE_FORK]) {
             l->tokens[CACHE_FORK] = reach;
             l->from = i;
@@ -41,8 +45,8 @@ void ladder_find(Ladder *l, const Slots *s, const Slot *slot, const Tokens *prom
 {
     int most = (int)prompt->n - 1;
     *l = (Ladder){ 0 };
-    look_at_own(l, slot, MIN(slot_common(slot, prompt), most), handle);
-    look_at_others(l, s, slot, prompt, most);
+    look_at_own(l, slot, prompt, handle);
+    look_at_others(l, s, slot, prompt);
     if (store && store_find(store, prompt->id, most, &l->found) > 0)
         l->tokens[l->found.in_ram >= l->found.n ? CACHE_RAM : CACHE_DISK] = l->found.n;
 }

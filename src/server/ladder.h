@@ -8,6 +8,9 @@
 #define LADDER_H
 #include "slots.h"
 
+/* Tokens of a prompt that need no reading where it takes up a slot's state, less than all. */
+int slot_reach(const Slot *s, const Tokens *prompt);
+
 /* What all rungs offer for a prompt in this slot: tokens that need no reading, less than
  * the prompt's, since logits come from its last. handle: the slot was named by one.
  * store: NULL is none. */

@@ -96,6 +96,7 @@ static bool save_piece(Scheduler *s, Slot *slot, int first, int last)
         return false;
     }
     bool kept = store_put(s->store, &put);
+    s->changes += kept;
     if (kept)
         metrics_saved(s->opt.metrics, rows + mark, (double)(clock_ns() - start) / 1e9);
     return kept;
@@ -140,4 +141,26 @@ void save_all(Scheduler *s, int64_t until_ns)
         while (clock_ns() < until_ns && save_some(s, slot))
             ;
     }
+}
+
+bool can_be_kept(Scheduler *s, const Slot *slot)
+{
+    int n = ds4_session_length(slot->session);
+    if (!s->store || slot->chunks < 0)
+        return false;
+    uint64_t marks = (uint64_t)n / STORE_CHUNK + 1;
+    uint64_t bytes = ds4_rows_bytes(s->engine, 0, n - n % STORE_UNIT) +
+                     marks * ds4_mark_bytes(s->engine, STORE_UNIT);
+    return bytes <= store_room(s->store);
+}
+
+bool is_kept(Scheduler *s, const Slot *slot)
+{
+    StoreFound f = { 0 };
+    int n = ds4_session_length(slot->session), kept = 0;
+    if (s->store) {
+        kept = store_find(s->store, ds4_session_tokens(slot->session), n, &f);
+        store_unpin(s->store, &f);
+    }
+    return n - kept < SLOT_LITTLE;
 }

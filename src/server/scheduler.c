@@ -86,6 +86,7 @@ bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
         job_hold(j);
         atomic_store(&j->stage, STAGE_QUEUED);
         j->next = NULL;
+        j->held_back = false;
         *s->queue_end = j;
         s->queue_end = &j->next;
         s->n_queue++;
@@ -103,6 +104,15 @@ bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
     return true;
 }
 
+void unqueue(Scheduler *s, Job **at)
+{
+    *at = (*at)->next;
+    if (!*at)
+        s->queue_end = at;
+    s->n_queue--;
+    metrics_queue_length(s->opt.metrics, s->n_queue);
+}
+
 void scheduler_cancel(Scheduler *s, Job *j)
 {
     bool found = false;
@@ -110,11 +120,7 @@ void scheduler_cancel(Scheduler *s, Job *j)
     for (Job **at = &s->queue; *at; at = &(*at)->next) {
         if (*at != j)
             continue;
-        *at = j->next;
-        if (!*at)
-            s->queue_end = at;
-        s->n_queue--;
-        metrics_queue_length(s->opt.metrics, s->n_queue);
+        unqueue(s, at);
         found = true;
         break;
     }

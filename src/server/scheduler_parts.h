@@ -2,6 +2,7 @@
  *
  *      scheduler.c    what other threads call, and the thread itself
  *      status.c       what they may see
+ *      waiting.c      who waits, who is next, and what is held for them
  *      admit.c        from the queue into slots, and out of them
  *      enter.c        how a job finds the beginning of its prompt
  *      saving.c       states on their way to the store
@@ -24,6 +25,18 @@ typedef struct {
     int tokens;   /* that it holds */
     char *prompt; /* what its last prompt found, as JSON; NULL: there was none */
 } Shown;
+
+/* So many of the queue are looked at. */
+enum { LOOKED_AT = 8 };
+
+/* One of them, and what its prompt would find. */
+typedef struct {
+    Job *job;         /* a reference */
+    StoreFound found; /* reserved for it */
+    int fresh;        /* tokens that it would have to read */
+    bool side;
+    unsigned seen; /* Scheduler.changes when it was looked at */
+} Waiting;
 
 struct Scheduler {
     SchedulerOptions opt;
@@ -50,6 +63,9 @@ struct Scheduler {
     const ds4_vocab *vocab;
     GenerateEnv env;
     Slots slots;
+    Waiting waiting[LOOKED_AT]; /* the first of the queue, but those that are held back */
+    int n_waiting;
+    unsigned changes; /* of what slots hold, or the store */
     Past *past;
     ds4_work *step; /* [slots] */
     Slot **of_step;
@@ -63,6 +79,8 @@ struct Scheduler {
     atomic_bool busy;
 };
 
+/* Under the mutex: the job *at is in the queue no more; its reference is the caller's. */
+void unqueue(Scheduler *s, Job **at);
 void scheduler_log(Scheduler *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- status.c */
@@ -72,12 +90,24 @@ void count_slots(Scheduler *s);
 int wait_seconds(const Scheduler *s, int waiting); /* until so many have gone into slots */
 int free_slots(const Scheduler *s);                /* both under the mutex */
 
+/* ---- waiting.c */
+void look_at_queue(Scheduler *s); /* once a round */
+/* Who gets the next slot, and slots know what the others would lose. NULL: nobody. */
+Waiting *next_waiting(Scheduler *s);
+/* Out of the queue; its reference is the caller's. False: it went by itself. */
+bool take_waiting(Scheduler *s, const Waiting *w);
+void hold_back(Scheduler *s, Waiting *w); /* until the next job leaves its slot */
+void hold_nobody_back(Scheduler *s);
+void forget_waiting(Scheduler *s);
+
 /* ---- admit.c */
 int active(const Scheduler *s);
 void admit(Scheduler *s);
 void drop_canceled(Scheduler *s);
 void leave(Scheduler *s, Slot *slot); /* its job is over */
 void close_slots(Scheduler *s);
+/* A side request would cost a conversation its state: says so. */
+void no_slot_for_side(Scheduler *s, const Job *j, ApiError *e);
 /* Nobody can be answered now: all that wait are told so. */
 void refuse_queue(Scheduler *s, const ApiError *e);
 
@@ -98,6 +128,10 @@ bool save_some(Scheduler *s, Slot *slot);
 /* The same of any of them, in turn. */
 bool save_any(Scheduler *s);
 void save_all(Scheduler *s, int64_t until_ns);
+/* Has the store room for all of its conversation? */
+bool can_be_kept(Scheduler *s, const Slot *slot);
+/* Is it there, but for a little? */
+bool is_kept(Scheduler *s, const Slot *slot);
 
 /* ---- steps.c */
 bool step(Scheduler *s); /* False: nobody needs one */

@@ -40,3 +40,8 @@ bool is_side_request(const Job *j, bool session_runs)
         return false;
     return session_runs || t->think == CHAT_THINK_LOW || asks_for_title(t);
 }
+
+bool is_surely_side(const Job *j, bool session_here)
+{
+    return session_here || asks_for_title(&j->turn);
+}

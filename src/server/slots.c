@@ -71,6 +71,14 @@ bool slots_run(const Slots *s, uint64_t session)
     return false;
 }
 
+bool slots_know(const Slots *s, uint64_t session)
+{
+    for (int i = 0; i < s->n; i++)
+        if (session && !s->slot[i].scratch && s->slot[i].key.session == session)
+            return true;
+    return false;
+}
+
 int slot_common(const Slot *s, const Tokens *prompt)
 {
     const int32_t *tokens = ds4_session_tokens(s->session);
@@ -119,8 +127,10 @@ static double loss_of(const SlotChoice *c, const ConversationKey *key, bool side
 {
     enum { STORED_PART = 8, HALF_LIFE_S = 600, NEEDED_SOON = 4 };
     const Slot *s = c->slot;
-    if (s->scratch || c->common >= c->resident)
+    if (c->common >= c->resident)
         return 0;
+    if (s->scratch)
+        return s->awaited;
     int stored = MAX(MIN(s->kept, c->resident), c->common);
     double tokens = c->resident - stored + (double)(stored - c->common) / STORED_PART;
     double idle_s = (double)(clock_ns() - s->used_ns) / 1e9;
@@ -128,7 +138,23 @@ static double loss_of(const SlotChoice *c, const ConversationKey *key, bool side
     bool waits =
         (key->parent && key->parent == s->key.own) ||
         (key->session && key->session == s->key.session && (side || key->own != s->key.own));
-    return tokens * exp2(-idle_s / HALF_LIFE_S) * (waits ? NEEDED_SOON : 1);
+    /* And who waits in the queue is there already. */
+    return tokens * exp2(-idle_s / HALF_LIFE_S) * (waits ? NEEDED_SOON : 1) +
+           (double)NEEDED_SOON * s->awaited;
+}
+
+bool slot_is_left(const Slot *s)
+{
+    enum { LEFT_S = 600 };
+    return clock_ns() - s->used_ns > (int64_t)LEFT_S * 1000000000;
+}
+
+/* Would its conversation come back whole, or as good as that, from a side request? */
+static bool spares(const SlotChoice *c)
+{
+    const Slot *s = c->slot;
+    int lost = c->resident - MAX(c->common, s->kept);
+    return s->scratch || s->keepable || lost < SLOT_LITTLE || slot_is_left(s);
 }
 
 /* Of slots that lose nothing, best last. A side request takes one that another has
@@ -165,6 +191,8 @@ bool slots_choose(const Slots *s, const Job *j, bool side, SlotChoice *out)
         if (c.slot->job)
             continue;
         look_at(&c, j, &key, side);
+        if (side && !spares(&c))
+            continue;
         if (!out->slot || better(&c, out, &key, side))
             *out = c;
     }

@@ -17,6 +17,9 @@ typedef struct {
 } ConversationKey;
 ConversationKey key_of(const Turn *t);
 
+/* Tokens that are read again in no time. */
+enum { SLOT_LITTLE = 256 };
+
 /* What a prompt's beginning can be had from, and how many tokens of it (ladder.h). */
 typedef struct {
     int tokens[N_CACHE_SOURCES];
@@ -55,6 +58,11 @@ typedef struct {
     int kept;     /* up to here it can be brought back */
     bool tail;    /* what is behind the last whole chunk is to be kept, too */
     bool leaving; /* all of it, and soon: the conversation has to go */
+    bool must;    /* or it does not go: who comes is refused */
+
+    /* while somebody is chosen for it */
+    int awaited;   /* tokens that a waiting request would have to read if they went */
+    bool keepable; /* the store has room for all of it */
 
     /* the job's way to its first token */
     bool entering;     /* its beginning is not there yet: first all of the old one is kept, */
@@ -91,10 +99,16 @@ typedef struct {
     int resident;   /* tokens that it holds */
 } SlotChoice;
 
-/* The free slot for a job. side: see side.h. False: none is free. */
+/* The free slot for a job. side: see side.h; such a one gets none whose conversation would
+ * lose more than a little, unless nobody has gone on with that for ten minutes. False: none
+ * is free. */
 bool slots_choose(const Slots *s, const Job *j, bool side, SlotChoice *out);
 /* Is an answer of this session running? */
 bool slots_run(const Slots *s, uint64_t session);
+/* Has one of them a conversation of it? */
+bool slots_know(const Slots *s, uint64_t session);
+/* Has nobody used it for so long that a side request may take what is in it? */
+bool slot_is_left(const Slot *s);
 
 /* The slot's job is over; what it holds stays. */
 void slot_leave(Slot *s);

@@ -219,6 +219,20 @@ static void who_waits_for_the_one_that_asks_stays(void **state)
     close_stage(&g);
 }
 
+static void what_somebody_waits_for_goes_last(void **state)
+{
+    (void)state;
+    Stage g = stage();
+    Found awaited = run(&g, job("a", 1, 500, 500)); /* longest unused, and shortest */
+    run(&g, job("b", 200, 700, 700));
+    run(&g, job("c", 400, 700, 700));
+    awaited.slot->awaited = 384;
+    assert_ptr_not_equal(run(&g, job("d", 600, 500, 500)).slot, awaited.slot);
+    awaited.slot->awaited = 0;
+    assert_ptr_equal(run(&g, job("e", 800, 500, 500)).slot, awaited.slot);
+    close_stage(&g);
+}
+
 static void a_handle_names_the_slot(void **state)
 {
     (void)state;
@@ -287,6 +301,32 @@ static void a_side_request_takes_what_another_left(void **state)
     close_stage(&g);
 }
 
+static void a_side_request_takes_nothing_that_cannot_be_kept(void **state)
+{
+    (void)state;
+    Stage g = stage();
+    SlotChoice c;
+    Slot *slot[SESSIONS];
+    for (int i = 0; i < SESSIONS; i++)
+        slot[i] = run(&g, job(i ? i > 1 ? "c" : "b" : "a", 1 + 200 * i, 700, 700)).slot;
+    Job *side = job("a", 900, 50, 50);
+    assert_false(slots_choose(&g.slots, side, true, &c));
+    assert_true(slots_choose(&g.slots, side, false, &c)); /* others do */
+    slot[1]->keepable = true;
+    assert_true(slots_choose(&g.slots, side, true, &c));
+    assert_ptr_equal(c.slot, slot[1]);
+    slot[1]->keepable = false;
+    slot[2]->used_ns -= (int64_t)601 * 1000000000;
+    assert_true(slots_choose(&g.slots, side, true, &c));
+    assert_ptr_equal(c.slot, slot[2]);
+    slot[2]->used_ns = clock_ns();
+    slot[0]->kept = 512;
+    assert_true(slots_choose(&g.slots, side, true, &c));
+    assert_ptr_equal(c.slot, slot[0]);
+    job_drop(side);
+    close_stage(&g);
+}
+
 static void side_requests_are_known(void **state)
 {
     (void)state;
@@ -317,6 +357,9 @@ static void side_requests_are_known(void **state)
         j->turn.n_tools = cases[i].tools;
         if (is_side_request(j, cases[i].runs) != cases[i].is)
             fail_msg("case %zu", i);
+        if (is_surely_side(j, false) != (strstr(cases[i].system, "itle") != NULL) ||
+            !is_surely_side(j, true))
+            fail_msg("case %zu is not as sure", i);
         j->turn.messages = NULL;
         j->turn.tools = NULL;
         j->turn.n_messages = j->turn.n_tools = 0;
@@ -429,9 +472,11 @@ int main(void)
         cmocka_unit_test(a_short_conversation_goes_before_a_long_one),
         cmocka_unit_test(what_the_store_has_is_missed_less),
         cmocka_unit_test(who_waits_for_the_one_that_asks_stays),
+        cmocka_unit_test(what_somebody_waits_for_goes_last),
         cmocka_unit_test(a_handle_names_the_slot),
         cmocka_unit_test(busy_slots_are_left_alone),
         cmocka_unit_test(a_side_request_takes_what_another_left),
+        cmocka_unit_test(a_side_request_takes_nothing_that_cannot_be_kept),
         cmocka_unit_test(side_requests_are_known),
         cmocka_unit_test(the_longest_rung_wins_and_of_equal_ones_the_cheaper),
         cmocka_unit_test(a_prompt_that_is_there_in_full_leaves_its_last_token),
