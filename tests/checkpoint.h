@@ -33,13 +33,14 @@ static const char config_format[] =
     "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":16,\"beta_fast\":32,\"beta_slow\":1,"
     "\"original_max_position_embeddings\":4096}}";
 
-/* The last shard is for holes, and else not there. */
+/* The last shard is for holes, or for scales that lie apart, and else not there. */
 enum { SHARDS = 3, HOLES = 2, EXPERTS = 3 };
 
 /* What to do otherwise, or wrong. */
 typedef struct {
     int vocab, expert_dim; /* 0: 300, 128 */
     bool holes;            /* what is as long as the vocabulary is all zeros and takes no room */
+    bool apart;            /* scales are in a shard of their own */
     bool sane;             /* values like those of a trained model, not all codes alike */
     const char *leave_out, *transpose, *nan, *bad_id, *no_scale;
     bool extra;
@@ -167,7 +168,7 @@ static inline void put_scales(Made *m, int shard, const char *weight, uint64_t r
     snprintf(name, sizeof name, "%.*s.scale", (int)(strlen(weight) - 7), weight);
     if (m->slip.no_scale && strcmp(name, m->slip.no_scale) == 0)
         return;
-    char *at = enter(m, shard, name, "F8_E8M0", 1, rows, cols);
+    char *at = enter(m, m->slip.apart ? HOLES : shard, name, "F8_E8M0", 1, rows, cols);
     for (uint64_t i = 0; i < rows * cols; i++)
         at[i] = (char)(m->slip.sane ? (uint64_t)scale + i % 2 : 115 + rng_next(&m->rng) % 12);
 }

@@ -92,14 +92,17 @@ static bool made_bad(const Writer *w, const Rows *b, ds4_err *err)
 }
 
 /* The rows have been read and will not be again. */
-static void forget(const Rows *b)
+static void forget(const Writer *w, const Rows *b)
 {
     const uint64_t rows = b->t->spec.dims[1], cols = b->t->spec.dims[0];
     for (uint64_t r = b->first, end = r + b->n; r < end;) {
         const bool experts = b->t->spec.kind == KIND_EXPERTS;
         const uint64_t k = experts ? r / rows : 0, at = experts ? r % rows : r;
         const uint64_t n = experts ? MIN(rows - at, end - r) : end - r;
-        source_forget(&b->part[k], at, n, cols);
+        Str weights, scales;
+        source_places(&b->part[k], at, n, cols, &weights, &scales);
+        input_forget(&w->c->input, weights);
+        input_forget(&w->c->input, scales);
         r += n;
     }
 }
@@ -129,7 +132,7 @@ static bool write_rows(Writer *w, Rows *b, uint64_t at, ds4_err *err)
     if (!encode_rows(b, w->pool))
         return made_bad(w, b, err);
     add_errors(w, b->n);
-    forget(b);
+    forget(w, b);
     return !w->part || b->encoded || part_write(w->part, at, w->batch, bytes, err);
 }
 

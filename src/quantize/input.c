@@ -4,6 +4,7 @@
 #include "tokenizer.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -86,6 +87,35 @@ bool input_is(const Input *in, size_t i, const Source *s)
     if (in->is_gguf)
         return s->gguf == &in->gguf.tensor[i];
     return s->weight == in->checkpoint.tensor[i] || s->scale == in->checkpoint.tensor[i];
+}
+
+/* Around a page that is touched the system gives us others that it has in memory: up to a huge
+ * page to each side. */
+#define AROUND ((uintptr_t)2 << 20)
+
+static const Map *map_with(const Input *in, const char *p)
+{
+    if (in->is_gguf)
+        return &in->map;
+    for (size_t i = 0; i < in->checkpoint.n_shards; i++) {
+        const Map *m = &in->checkpoint.shard[i].map;
+        if ((const unsigned char *)p >= m->p && (const unsigned char *)p < m->p + m->n)
+            return m;
+    }
+    return NULL;
+}
+
+/* Never beyond the map: what lies beside it is others' memory. */
+void input_forget(const Input *in, Str bytes)
+{
+    const Map *m = bytes.n ? map_with(in, bytes.p) : NULL;
+    if (!m)
+        return;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)m->p;
+    const uintptr_t at = ((uintptr_t)bytes.p - begin) / page * page;
+    const uintptr_t from = at - MIN(at, AROUND);
+    const uintptr_t to = MIN(at + bytes.n + page + AROUND, m->n);
+    madvise((void *)(begin + from), to - from, MADV_DONTNEED);
 }
 
 /* mtp.N.*, and the layers after the model's own in llama.cpp's files. */

@@ -33,6 +33,8 @@ Str input_tensor(const Input *in, size_t i);
 bool input_is_draft(const Input *in, Str name);
 /* Is it tensor i that the source reads? */
 bool input_is(const Input *in, size_t i, const Source *s);
+/* These bytes of it have been read and are not needed soon: memory gives them up. */
+void input_forget(const Input *in, Str bytes);
 
 /* Metadata: of config.json, tokenizer.json (is there one?) and name; or a GGUF's own but for what this
  * conversion changes. name NULL: the input's. imatrix: there will be new keys about one. */

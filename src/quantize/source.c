@@ -4,8 +4,6 @@
 #include "../quant/quant.h"
 #include <math.h>
 #include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 enum { FP8_BLOCK = 128, FP4_BLOCK = 32 };
 
@@ -156,18 +154,14 @@ bool source_lossy(const Source *s)
     return s->gguf && quant_format(s->gguf->type)->block_len > 1 && s->gguf->type != QUANT_MXFP4;
 }
 
-void source_forget(const Source *s, uint64_t r, uint64_t n, uint64_t cols)
+void source_places(const Source *s, uint64_t r, uint64_t n, uint64_t cols, Str *rows, Str *scales)
 {
-    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    const unsigned char *data = s->gguf ? s->gguf->data : s->weight->data;
-    uint64_t row = s->gguf ? s->row_bytes
-                           : s->weight->bytes /
-                                 (s->weight->count / (s->weight->type == ST_I8 ? cols / 2 : cols));
-    uintptr_t from = (uintptr_t)(data + (s->first + r) * row), to = from + n * row;
-    from = (from + page - 1) / page * page;
-    to = to / page * page;
-    if (to > from)
-        madvise((void *)from, to - from, MADV_DONTNEED);
+    const StTensor *w = s->weight, *scale = s->scale;
+    const unsigned char *data = s->gguf ? s->gguf->data : w->data;
+    uint64_t row =
+        s->gguf ? s->row_bytes : w->bytes / (w->count / (w->type == ST_I8 ? cols / 2 : cols));
+    *rows = (Str){ (const char *)data + (s->first + r) * row, (size_t)(n * row) };
+    *scales = scale ? (Str){ (const char *)scale->data, (size_t)scale->bytes } : (Str){ 0 };
 }
 
 /* ---- rows ---------------------------------------------------------------- */

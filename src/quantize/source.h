@@ -43,8 +43,8 @@ const unsigned char *source_raw(const Source *s, uint64_t r, int type);
 const char *source_type(const Source *s);
 /* Has rounding to this format lost something of the trained weights? */
 bool source_lossy(const Source *s);
-/* Rows [r, r + n) of rows of `cols` values are not needed soon: memory may forget them. */
-void source_forget(const Source *s, uint64_t r, uint64_t n, uint64_t cols);
+/* Where rows [r, r + n) of rows of `cols` values lie, and the tensor's scales; p NULL: none. */
+void source_places(const Source *s, uint64_t r, uint64_t n, uint64_t cols, Str *rows, Str *scales);
 
 /* Packed FP4 is MXFP4 in another order: row r as blocks of 17 bytes, exactly.
  * False when a scale is no number. */
