@@ -37,6 +37,47 @@ static int str_order(Str a, Str b)
     return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
+/* ---- names that are there twice ------------------------------------------ */
+
+/* Of all objects in it. */
+static size_t n_members(struct json_object *o)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < json_length(o); i++)
+        n += n_members(json_at(o, i));
+    if (!json_object_is_type(o, json_type_object))
+        return n;
+    struct json_object_iterator it = json_object_iter_begin(o), end = json_object_iter_end(o);
+    for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it))
+        n += 1 + n_members(json_object_iter_peek_value(&it));
+    return n;
+}
+
+/* Colons of a JSON text that are not in strings. */
+static size_t n_colons(Str text)
+{
+    size_t n = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] == '"')
+            quoted = !quoted;
+        else if (quoted && text.p[i] == '\\')
+            i++;
+        else
+            n += !quoted && text.p[i] == ':';
+    }
+    return n;
+}
+
+/* Of members with one name only the last is left, and nobody knows which one was meant. */
+static bool each_once(Str text, struct json_object *o, const char *what, ds4_err *err)
+{
+    const size_t written = n_colons(text), left = n_members(o);
+    return written == left ||
+           fail(err, DS4_EFORMAT, "%s: a name is there twice in one object: %zu of %zu are lost",
+                what, written - left, written);
+}
+
 /* ---- one file ---------------------------------------------------------- */
 
 static bool read_type(StTensor *t, struct json_object *o, ds4_err *err)
@@ -171,14 +212,18 @@ bool st_parse(StFile *f, const void *p, size_t n, ds4_err *err)
         return fail(err, DS4_EFORMAT, "%zu bytes are no safetensors file", n);
     for (int i = 7; i >= 0; i--)
         len = len << 8 | b[i];
-    if (len > n - 8 || len > MAX_HEADER)
+    if (len > n - 8)
         return fail(err, DS4_EFORMAT, "a header of %llu bytes in a file of %zu",
                     (unsigned long long)len, n);
+    if (len > MAX_HEADER)
+        return fail(err, DS4_EFORMAT, "a header of %llu bytes, more than %llu",
+                    (unsigned long long)len, (unsigned long long)MAX_HEADER);
     f->data_offset = 8 + len;
 
-    struct json_object *root =
-        json_parse((Str){ (const char *)b + 8, (size_t)len }, 8, "header", err);
-    bool ok = root && read_header(f, root, b + 8 + len, n - 8 - len, err);
+    const Str header = { (const char *)b + 8, (size_t)len };
+    struct json_object *root = json_parse(header, 8, "header", err);
+    bool ok = root && each_once(header, root, "header", err) &&
+              read_header(f, root, b + 8 + len, n - 8 - len, err);
     json_free(root);
     if (!ok)
         st_release(f);
@@ -230,34 +275,68 @@ static bool is_file(const char *dir, const char *name)
 
 #define INDEX_NAME "model.safetensors.index.json"
 
-static bool shards_of_index(Checkpoint *c, const char *dir, ds4_err *err)
+/* NULL after a message. */
+static struct json_object *read_index(const char *dir, ds4_err *err)
 {
     Bytes text = { 0 };
     char *path = join(dir, INDEX_NAME);
-    struct json_object *root = NULL, *map = NULL;
+    struct json_object *root = NULL;
     bool ok = path ? file_read(&text, path, (size_t)MAX_HEADER, err)
                    : fail(err, DS4_ENOMEM, "no memory for the name of %s", INDEX_NAME);
     if (ok)
-        ok = (root = json_parse(bytes_view(&text), 8, INDEX_NAME, err)) != NULL;
-    if (ok && !json_object_is_type(map = json_member(root, "weight_map"), json_type_object))
+        ok = (root = json_parse(bytes_view(&text), 8, INDEX_NAME, err)) != NULL &&
+             each_once(bytes_view(&text), root, INDEX_NAME, err);
+    if (ok && !json_is_object(json_member(root, "weight_map")))
         ok = fail(err, DS4_EFORMAT, "%s has no weight_map", INDEX_NAME);
-    if (ok) {
-        struct json_object_iterator it = json_object_iter_begin(map),
-                                    end = json_object_iter_end(map);
-        for (; ok && !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
-            Str file = json_text(json_object_iter_peek_value(&it));
-            /* A name and not a path: the index must not lead elsewhere. */
-            if (!file.n || memchr(file.p, '/', file.n) || memchr(file.p, '\0', file.n))
-                ok = fail(err, DS4_EFORMAT, "%s: the file of %.100s is no file name", INDEX_NAME,
-                          json_object_iter_peek_name(&it));
-            else
-                ok = add_shard(c, file.p, err);
-        }
-    }
-    json_free(root);
     bytes_release(&text);
     free(path);
-    return ok;
+    if (ok)
+        return root;
+    json_free(root);
+    return NULL;
+}
+
+/* The file of a tensor, for each. */
+typedef bool (*Entry)(Checkpoint *c, const char *tensor, Str file, ds4_err *err);
+
+static bool for_index(Checkpoint *c, struct json_object *index, Entry entry, ds4_err *err)
+{
+    struct json_object *map = json_member(index, "weight_map");
+    struct json_object_iterator it = json_object_iter_begin(map), end = json_object_iter_end(map);
+    for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it))
+        if (!entry(c, json_object_iter_peek_name(&it), json_text(json_object_iter_peek_value(&it)),
+                   err))
+            return false;
+    return true;
+}
+
+/* A name and not a path: the index must not lead elsewhere. */
+static bool add_named(Checkpoint *c, const char *tensor, Str file, ds4_err *err)
+{
+    if (!file.n || memchr(file.p, '/', file.n) || memchr(file.p, '\0', file.n))
+        return fail(err, DS4_EFORMAT, "%s: the file of %.100s is no file name", INDEX_NAME, tensor);
+    return add_shard(c, file.p, err);
+}
+
+static const char *file_of(const Checkpoint *c, const StTensor *t)
+{
+    for (size_t i = 0; i < c->n_shards; i++) {
+        const StFile *f = &c->shard[i].file;
+        if (t >= f->tensor && t < f->tensor + f->n)
+            return c->shard[i].name;
+    }
+    return "?";
+}
+
+static bool check_named(Checkpoint *c, const char *tensor, Str file, ds4_err *err)
+{
+    const StTensor *t = checkpoint_find(c, tensor);
+    if (!t)
+        return fail(err, DS4_EFORMAT, "%s: %.100s is said to be in %.60s, and is nowhere",
+                    INDEX_NAME, tensor, file.p);
+    return strcmp(file_of(c, t), file.p) == 0 ||
+           fail(err, DS4_EFORMAT, "%s: %.100s is said to be in %.60s, and is in %.60s", INDEX_NAME,
+                tensor, file.p, file_of(c, t));
 }
 
 static bool shards_of_folder(Checkpoint *c, const char *dir, ds4_err *err)
@@ -320,17 +399,25 @@ static bool index_tensors(Checkpoint *c, ds4_err *err)
     return true;
 }
 
+static bool find_shards(Checkpoint *c, const char *dir, struct json_object **index, ds4_err *err)
+{
+    if (is_file(dir, INDEX_NAME))
+        return (*index = read_index(dir, err)) != NULL && for_index(c, *index, add_named, err);
+    return is_file(dir, "model.safetensors") ? add_shard(c, "model.safetensors", err)
+                                             : shards_of_folder(c, dir, err);
+}
+
 bool checkpoint_open(Checkpoint *c, const char *dir, ds4_err *err)
 {
+    struct json_object *index = NULL;
     *c = (Checkpoint){ 0 };
-    bool ok = is_file(dir, INDEX_NAME)            ? shards_of_index(c, dir, err)
-              : is_file(dir, "model.safetensors") ? add_shard(c, "model.safetensors", err)
-                                                  : shards_of_folder(c, dir, err);
+    bool ok = find_shards(c, dir, &index, err);
     if (ok)
         qsort(c->shard, c->n_shards, sizeof *c->shard, by_shard_name);
     for (size_t i = 0; ok && i < c->n_shards; i++)
         ok = open_shard(&c->shard[i], dir, err);
-    ok = ok && index_tensors(c, err);
+    ok = ok && index_tensors(c, err) && (!index || for_index(c, index, check_named, err));
+    json_free(index);
     if (!ok)
         checkpoint_close(c);
     return ok;

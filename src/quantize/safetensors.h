@@ -3,7 +3,8 @@
  *
  * A file is a length, a JSON header and data. Nothing in the header is
  * believed before it is checked: offsets inside the file, shapes that fill
- * their bytes exactly, no two tensors on the same bytes. */
+ * their bytes exactly, no two tensors on the same bytes or of one name; of
+ * an index, that each tensor is in the file that it says. */
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 #include "../base/arena.h"

@@ -130,6 +130,12 @@ static void lies_are_named(void **state)
         { "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
           "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[3,7]}}",
           "tensors a and b overlap at byte 3" },
+        { "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
+          "\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,8]}}",
+          "header: a name is there twice in one object: 4 of 8 are lost" },
+        { "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"shape\":[2,2],\"data_offsets\":[0,4]}}",
+          "twice in one object: 1 of 5 are lost" },
+        { "{\"__metadata__\":{\"a:\\\":\":\":\"},\"a\":7}", "a has no dtype" },
         { "{\"\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", "0 bytes" },
     };
     for (size_t i = 0; i < COUNT(all); i++) {
@@ -155,6 +161,14 @@ static void a_header_longer_than_the_file_is_refused(void **state)
     bytes_str(&b, "{}");
     assert_false(st_parse(&f, b.p, b.n, &err));
     assert_non_null(strstr(err.msg, "in a file of 10"));
+
+    const size_t n = ((size_t)64 << 20) + 1;
+    bytes_clear(&b);
+    bytes_u64(&b, n);
+    memset(bytes_room(&b, n), ' ', n);
+    b.n += n;
+    assert_false(st_parse(&f, b.p, b.n, &err));
+    assert_non_null(strstr(err.msg, "a header of 67108865 bytes, more than 67108864"));
     bytes_release(&b);
 }
 
@@ -225,10 +239,41 @@ static void shards_are_one_checkpoint(void **state)
     assert_null(checkpoint_find(&c, "z"));
     checkpoint_close(&c);
 
-    put_index("{\"weight_map\":{\"x\":\"one.safetensors\",\"x2\":\"one.safetensors\"}}");
+    put_index("{\"weight_map\":{\"x\":\"one.safetensors\"}}");
     assert_true(checkpoint_open(&c, folder, &err)); /* the index decides */
     assert_int_equal(c.n_shards, 1);
     assert_null(checkpoint_find(&c, "y"));
+    checkpoint_close(&c);
+}
+
+static void an_index_that_lies_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *index, *says;
+    } all[] = {
+        { "{\"weight_map\":{\"x\":\"one.safetensors\",\"y\":\"one.safetensors\"}}",
+          "y is said to be in one.safetensors, and is nowhere" },
+        { "{\"weight_map\":{\"x\":\"two.safetensors\",\"y\":\"one.safetensors\"}}",
+          "x is said to be in two.safetensors, and is in one.safetensors" },
+        { "{\"weight_map\":{\"x\":\"one.safetensors\",\"x\":\"two.safetensors\"}}",
+          "a name is there twice in one object: 1 of 3 are lost" },
+    };
+    Checkpoint c;
+    put_tensor("one.safetensors", "x", 0);
+    put_tensor("two.safetensors", "y", 8);
+    for (size_t i = 0; i < COUNT(all); i++) {
+        ds4_err err = { 0 };
+        put_index(all[i].index);
+        assert_false(checkpoint_open(&c, folder, &err));
+        assert_int_equal(err.code, DS4_EFORMAT);
+        if (!strstr(err.msg, all[i].says))
+            fail_msg("%s gave: %s", all[i].index, err.msg);
+    }
+    put_index("{\"metadata\":{\"total_size\":8},"
+              "\"weight_map\":{\"x\":\"one.safetensors\",\"y\":\"two.safetensors\"}}");
+    ds4_err err;
+    assert_true(checkpoint_open(&c, folder, &err));
     checkpoint_close(&c);
 }
 
@@ -283,6 +328,7 @@ int main(void)
         cmocka_unit_test(lies_are_named),
         cmocka_unit_test(a_header_longer_than_the_file_is_refused),
         cmocka_unit_test_setup_teardown(shards_are_one_checkpoint, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(an_index_that_lies_is_refused, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(model_safetensors_comes_before_other_files, make_folder,
                                         remove_folder),
         cmocka_unit_test_setup_teardown(bad_directories_are_explained, make_folder, remove_folder),
