@@ -264,6 +264,12 @@ bool ds4_session_enter(ds4_session *s, const int32_t *tokens, int n, const void 
  * of it; *reached (may be NULL): how many. Copies within the device, evaluates nothing. It
  * has logits if it is all of `from`, which had some. Two sessions of one engine. */
 bool ds4_session_fork(ds4_session *to, const ds4_session *from, int n, int *reached, ds4_err *err);
+/* What of a fork takes long, before it and in pieces, between steps of others: the rows of
+ * [first, last) from a session that has them, by the rules of write_rows. If nothing but
+ * such pieces of this session came since, a fork from it copies only what is missing.
+ * Meanwhile `from` may go on, but not be taken back below `last`. */
+bool ds4_session_copy_rows(ds4_session *to, const ds4_session *from, int first, int last,
+                           ds4_err *err);
 
 /* SHA-256 of the model: metadata, tensor table, a sample of each tensor's bytes. */
 bool ds4_engine_fingerprint(ds4_engine *e, uint8_t out[32], ds4_err *err);

@@ -30,9 +30,10 @@ typedef struct {
 struct ds4_session {
     ds4_engine *engine;
     int slot, length;
-    int kept, filled; /* rows that are there, beyond the length: pieces.c */
-    int32_t *token;   /* [context] */
-    float *logits;    /* [vocab], of the last token: its own, or where the last step left them */
+    int kept, filled;          /* rows that are there, beyond the length: pieces.c */
+    const ds4_session *lender; /* whose rows [0, filled) are; NULL: not all of one's */
+    int32_t *token;            /* [context] */
+    float *logits; /* [vocab], of the last token: its own, or where the last step left them */
     float *own_logits;
     bool has_logits;
     bool in_prompt;           /* the last step fed several tokens */

@@ -93,6 +93,7 @@ bool ds4_session_write_rows(ds4_session *s, int first, int last, const void *row
     if (!right_size("rows", first, last, bytes, kv_rows_bytes(&e->kv, first, last), err))
         return false;
     give_up(s, first);
+    s->lender = NULL;
     kv_rows_load(&e->kv, e->be, s->slot, first, last, rows);
     s->filled = last;
     return device_did(e, err);
@@ -137,6 +138,26 @@ bool ds4_session_enter(ds4_session *s, const int32_t *tokens, int n, const void 
 
 /* ---- from one session to another --------------------------------------------------- */
 
+bool ds4_session_copy_rows(ds4_session *to, const ds4_session *from, int first, int last,
+                           ds4_err *err)
+{
+    const ds4_engine *e = to->engine;
+
+    if (to == from || e != from->engine)
+        return fail(err, DS4_EINVAL, "rows are copied from another session of the same engine");
+    if (!in_units(first, last) || first == last || last > from->length)
+        return fail(err, DS4_EINVAL, "rows of tokens %d to %d of a session of %d", first, last,
+                    from->length);
+    if (first > to->filled)
+        return fail(err, DS4_EINVAL, "rows from token %d on, and %d are there", first, to->filled);
+    const bool all = !first || to->lender == from;
+    give_up(to, first);
+    to->lender = all ? from : NULL;
+    kv_rows_copy(&e->kv, e->be, to->slot, from->slot, first, last);
+    to->filled = last;
+    return device_did(e, err);
+}
+
 /* What does not need a mark: all of it. */
 static int reachable(const ds4_session *s, int n)
 {
@@ -149,12 +170,13 @@ static int reachable(const ds4_session *s, int n)
     return best;
 }
 
-static void copy_state(ds4_session *to, const ds4_session *from, int n)
+/* The rows of the first `there` tokens have been copied. */
+static void copy_state(ds4_session *to, const ds4_session *from, int there, int n)
 {
     const ds4_engine *e = to->engine;
     const void *mark = marks_find(from, n); /* none: it is all of the session, at an odd length */
 
-    kv_rows_copy(&e->kv, e->be, to->slot, from->slot, 0, n);
+    kv_rows_copy(&e->kv, e->be, to->slot, from->slot, there, n);
     memcpy(to->token, from->token, (size_t)n * sizeof *to->token);
     tell_tokens(to, n);
     session_jump(to, n);
@@ -171,12 +193,13 @@ bool ds4_session_fork(ds4_session *to, const ds4_session *from, int n, int *reac
     if (to == from || to->engine != from->engine)
         return fail(err, DS4_EINVAL, "a fork is from another session of the same engine");
     const int at = reachable(from, MAX(n, 0));
+    const int there = to->lender == from ? MIN(to->filled, at - at % MARK_UNIT) : 0;
     session_clear(to);
     if (reached)
         *reached = at;
     if (!at)
         return true;
-    copy_state(to, from, at);
+    copy_state(to, from, there, at);
     to->has_logits = at == from->length && from->has_logits;
     to->logits = to->own_logits;
     if (to->has_logits)

@@ -25,7 +25,11 @@ int ds4_session_length(const ds4_session *s) { return s->length; }
 
 const int32_t *ds4_session_tokens(const ds4_session *s) { return s->token; }
 
-void session_at(ds4_session *s, int n) { s->length = s->kept = s->filled = n; }
+void session_at(ds4_session *s, int n)
+{
+    s->length = s->kept = s->filled = n;
+    s->lender = NULL;
+}
 
 void session_jump(ds4_session *s, int n)
 {

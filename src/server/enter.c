@@ -3,9 +3,9 @@
  * First a conversation that has to leave the slot is given to the store. Where
  * another slot just reads a prompt that begins alike, it is waited for: agents
  * start their helpers all at once, and what they share is read once. Then the
- * best rung of the ladder is taken. What comes from the store comes in chunks,
- * between steps of others, for a few milliseconds at a time; where it fails,
- * the next best rung is taken. */
+ * best rung of the ladder is taken. What comes from the store or another slot
+ * comes in chunks, between steps of others, for a few milliseconds at a time;
+ * where it fails, the next best rung is taken. */
 #include "scheduler_parts.h"
 
 /* For all jobs that enter, between two steps: where others wait for a token, and where not. */
@@ -54,22 +54,13 @@ static bool fetch(Scheduler *s, Slot *slot)
     return slot->fetch != NULL;
 }
 
-static bool copy(Scheduler *s, Slot *slot)
-{
-    ds4_err err = { 0 };
-    int n = slot->ladder.tokens[CACHE_FORK], reached = 0;
-    const Slot *from = &s->slots.slot[slot->ladder.from];
-    if (ds4_session_fork(slot->session, from->session, n, &reached, &err) && reached > 0)
-        return true;
-    scheduler_log(s, "%s slot %d could not be copied: %s", slot->job->turn.request_id,
-                  slot->ladder.from, err.msg);
-    return false;
-}
-
 static bool take(Scheduler *s, Slot *slot, enum CacheSource source)
 {
     switch (source) {
-    case CACHE_FORK: return copy(s, slot);
+    case CACHE_FORK:
+        slot->copying = true;
+        slot->copied = 0;
+        return true;
     case CACHE_RAM:
     case CACHE_DISK: return fetch(s, slot);
     case CACHE_REWIND: return ds4_session_rewind(slot->session, slot->ladder.tokens[source]) > 0;
@@ -88,7 +79,7 @@ static void climb(Scheduler *s, Slot *slot)
         slot->why.store_failed |= source == CACHE_RAM || source == CACHE_DISK;
         source = ladder_best(&slot->ladder);
     }
-    if (!slot->fetch)
+    if (!slot->fetch && !slot->copying)
         begin_prompt(s, slot, source);
 }
 
@@ -241,11 +232,54 @@ void stop_entering(Scheduler *s, Slot *slot)
     slot->ahead = 0;
     if (s->store)
         store_unpin(s->store, &slot->wanted);
-    if (!slot->fetch)
+    if (!slot->fetch && !slot->copying)
         return;
     end_fetch(slot);
+    slot->copying = false;
     ladder_leave(&slot->ladder, s->store);
     saving_moved(slot);
+}
+
+/* ---- from another slot ----------------------------------------------------------------------- */
+
+/* The next rows. The last of them come with what of the state is no rows. */
+static bool copy_piece(Slot *slot, const Slot *from, ds4_err *err)
+{
+    int n = slot->ladder.tokens[CACHE_FORK], reached = 0;
+    int last = MIN(slot->copied + STORE_CHUNK, n - n % STORE_UNIT);
+    if (last == slot->copied) {
+        slot->copying = false;
+        return ds4_session_fork(slot->session, from->session, n, &reached, err) && reached > 0;
+    }
+    int first = slot->copied;
+    slot->copied = last;
+    return ds4_session_copy_rows(slot->session, from->session, first, last, err);
+}
+
+static void copy_some(Scheduler *s, Slot *slot)
+{
+    ds4_err err = { 0 };
+    bool ok = copy_piece(slot, &s->slots.slot[slot->ladder.from], &err);
+    if (ok && !slot->copying)
+        begin_prompt(s, slot, CACHE_FORK);
+    if (ok)
+        return;
+    scheduler_log(s, "%s slot %d could not be copied: %s", slot->job->turn.request_id,
+                  slot->ladder.from, err.msg);
+    slot->copying = false;
+    slot->ladder.tokens[CACHE_FORK] = 0;
+    climb(s, slot);
+}
+
+/* Does another one copy from it? Then it may go on, but is not taken back. */
+static bool is_lent(const Scheduler *s, const Slot *slot)
+{
+    for (int i = 0; i < s->slots.n; i++) {
+        const Slot *other = &s->slots.slot[i];
+        if (other->copying && &s->slots.slot[other->ladder.from] == slot)
+            return true;
+    }
+    return false;
 }
 
 /* ---- entering ---------------------------------------------------------------------------------- */
@@ -271,7 +305,11 @@ static bool enter_some(Scheduler *s, Slot *slot)
 {
     if (slot->fetch)
         return restore_some(s, slot);
-    if (has_to_wait(s, slot))
+    if (slot->copying) {
+        copy_some(s, slot);
+        return true;
+    }
+    if (has_to_wait(s, slot) || is_lent(s, slot))
         return false;
     if (slot->leaving && save_some(s, slot))
         return true;

@@ -69,7 +69,9 @@ typedef struct {
     int ahead;         /* then 1 + the slot that reads what both begin with, 0: there is none, */
     int ahead_to;      /* has come to this length, */
     Ladder ladder;     /* then the best of these is tried, */
-    StoreFetch *fetch; /* and this comes in, if it is that */
+    StoreFetch *fetch; /* and this comes in, if it is that, */
+    bool copying;      /* or another slot's state, */
+    int copied;        /* of which there are so many tokens' rows */
     StoreFound wanted; /* pinned, lest what is saved pushes out what comes next */
     bool side, named;  /* the job is one; its request names the slot's conversation */
     int64_t entered_ns;

@@ -443,6 +443,77 @@ static void a_fork_equals_computing_again(void **state)
     }
 }
 
+/* Others step meanwhile, the source too. */
+static void a_fork_in_pieces_equals_one_in_a_call(void **state)
+{
+    Toys *t = *state;
+    static const struct {
+        int length, n, reached;
+    } cases[] = {
+        { 300, 300, 256 }, { 2176, 2100, 2048 }, { 2500, 2300, 2176 }, { 200, 200, 128 }
+    };
+
+    for (int kind = 0; kind < N_KINDS; kind++) {
+        for (size_t i = 0; i < COUNT(cases); i++) {
+            ds4_engine *e = t->kind[kind].engine;
+            ds4_session *from = toy_session(e), *to = toy_session(e), *other = toy_session(e);
+            int reached = -1, first = 0;
+            ds4_err err;
+            toy_run(to, t->text + 3, 300, 70, NULL); /* something was there */
+            toy_run(from, t->text, cases[i].length, 64, NULL);
+            for (; first + 128 <= cases[i].n; first += 128) {
+                assert_true(ds4_session_copy_rows(to, from, first, first + 128, &err));
+                toy_run(other, t->text + 9 + first / 128, 1, 1, NULL);
+                if (first < 128)
+                    assert_continues(t, kind, from, 1, "lent at", cases[i].length);
+            }
+            assert_true(ds4_session_fork(to, from, cases[i].n, &reached, &err));
+            assert_int_equal(reached, cases[i].reached);
+            assert_continues(t, kind, to, 70, "copied at", reached);
+            assert_continues(t, kind, from, 70, "was lent at", cases[i].length + 1);
+            ds4_session_close(from);
+            ds4_session_close(to);
+            ds4_session_close(other);
+        }
+    }
+}
+
+/* Rows that came from elsewhere, or before the session was moved, are copied again. */
+static void a_fork_takes_no_rows_for_its_sources_that_are_not(void **state)
+{
+    Toys *t = *state;
+    ds4_engine *e = t->kind[SCALAR].engine;
+    ds4_session *from = toy_session(e), *wrong = toy_session(e), *to = toy_session(e);
+    ds4_err err;
+
+    toy_run(from, t->text, 640, 64, NULL);
+    toy_run(wrong, t->text + 3, 640, 64, NULL);
+    for (int i = 0; i < 4; i++) {
+        char *rows = malloc((size_t)ds4_rows_bytes(e, 128, 256));
+        assert_true(ds4_session_read_rows(wrong, 128, 256, rows, &err));
+        assert_true(ds4_session_copy_rows(to, i == 0 ? wrong : from, 0, 128, &err));
+        if (i == 1)
+            assert_true(ds4_session_write_rows(to, 128, 256, rows,
+                                               (size_t)ds4_rows_bytes(e, 128, 256), &err));
+        if (i == 2)
+            assert_true(ds4_session_copy_rows(to, wrong, 128, 256, &err) &&
+                        ds4_session_copy_rows(to, from, 256, 384, &err));
+        if (i == 3)
+            toy_run(to, t->text + 3, 200, 64, NULL);
+        assert_true(ds4_session_fork(to, from, 640, NULL, &err));
+        assert_continues(t, SCALAR, to, 40, "forked after others' rows at", 640);
+        free(rows);
+    }
+    assert_refused(ds4_session_copy_rows(to, to, 0, 128, &err), &err, "another session");
+    assert_refused(ds4_session_copy_rows(to, from, 0, 100, &err), &err, "rows of tokens 0 to 100");
+    assert_refused(ds4_session_copy_rows(to, from, 640, 768, &err), &err, "of a session of 640");
+    assert_true(ds4_session_rewind(to, 0) == 0);
+    assert_refused(ds4_session_copy_rows(to, from, 128, 256, &err), &err, "and 0 are there");
+    ds4_session_close(from);
+    ds4_session_close(wrong);
+    ds4_session_close(to);
+}
+
 static void a_fork_has_a_place_to_go_back_to_and_the_logits(void **state)
 {
     Toys *t = *state;
@@ -647,6 +718,8 @@ int main(void)
         cmocka_unit_test(a_step_or_a_rewind_ends_a_restore),
         cmocka_unit_test(a_restore_may_end_at_any_piece_that_is_in),
         cmocka_unit_test(a_fork_equals_computing_again),
+        cmocka_unit_test(a_fork_in_pieces_equals_one_in_a_call),
+        cmocka_unit_test(a_fork_takes_no_rows_for_its_sources_that_are_not),
         cmocka_unit_test(a_fork_has_a_place_to_go_back_to_and_the_logits),
         cmocka_unit_test(the_mark_where_a_step_ends_can_be_read),
         cmocka_unit_test(marks_where_turns_end_and_chunks_end_last),
