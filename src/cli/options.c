@@ -218,12 +218,24 @@ static bool is_choice(const char *choices, const char *text)
     }
 }
 
+/* What a script's empty variable leaves; it would fail when the work is done. */
+static bool lacks_name(const Option *o, const char *text)
+{
+    static const char *const names[] = { "FILE", "PATH", "DIR", "URL" };
+    bool named = false;
+    for (size_t i = 0; (o->kind == OPT_STR || o->kind == OPT_LIST) && i < COUNT(names); i++)
+        named |= strcmp(o->arg, names[i]) == 0;
+    return named && !*text;
+}
+
 /* -1: stored. */
 static int store(const Option *o, const char *name, const char *text)
 {
     char *end = NULL;
     bool plain = *text && strspn(text, " \t\n\v\f\r") == 0;
     errno = 0;
+    if (lacks_name(o, text))
+        return cli_usage_error("%s: its %s is empty", name, o->arg);
     if (o->kind == OPT_STR) {
         if (strchr(o->arg, '|') && !is_choice(o->arg, text))
             return cli_usage_error("%s: '%.60s' is none of %s", name, text, o->arg);

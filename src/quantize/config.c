@@ -281,11 +281,11 @@ static void put_layers(GgufWriter *w, const Shape *s)
     bytes_release(&limits);
 }
 
-void config_put(GgufWriter *w, const Shape *s, const char *name, int file_type)
+void config_put(GgufWriter *w, const Shape *s, Str name, int file_type)
 {
     gguf_put_str(w, "general.architecture", STR("deepseek4"));
     gguf_put_str(w, "general.type", STR("model"));
-    gguf_put_str(w, "general.name", str_of(name));
+    gguf_put_str(w, "general.name", name);
     gguf_put_int(w, "general.file_type", GGUF_U32, file_type);
     gguf_put_int(w, "general.quantization_version", GGUF_U32, 2);
     gguf_put_int(w, K("block_count"), GGUF_U32, s->n_layers);

@@ -8,7 +8,7 @@
 typedef struct {
     Shape shape;
     int bos, eos, pad; /* token ids; -1: none */
-    char name[64];     /* "" where config.json has none */
+    char name[256];    /* "" where config.json has none */
 } Config;
 
 /* DIR/config.json. Every number that the model needs must be there, and the
@@ -17,6 +17,6 @@ bool config_read(Config *c, const char *dir, ds4_err *err);
 bool config_parse(Config *c, Str json, ds4_err *err);
 
 /* general.* and deepseek4.*. file_type: of the recipe. */
-void config_put(GgufWriter *w, const Shape *s, const char *name, int file_type);
+void config_put(GgufWriter *w, const Shape *s, Str name, int file_type);
 
 #endif

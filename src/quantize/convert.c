@@ -180,8 +180,14 @@ static void note_loss(const Convert *c, size_t i)
 /* Only the searching encoders look at importance. */
 static bool read_importance(Convert *c, ds4_err *err)
 {
-    return !c->opt.imatrix ||
-           importance_read(&c->importance, c->opt.imatrix, &c->plan, c->opt.note, c->opt.user, err);
+    if (!c->opt.imatrix)
+        return true;
+    if (!importance_read(&c->importance, c->opt.imatrix, &c->plan, c->opt.note, c->opt.user, err))
+        return false;
+    return c->importance.decides || c->opt.compared ||
+           fail(err, DS4_EINVAL,
+                "importance decides about nothing in recipe %s: no tensor is Q2_K, Q4_K or IQ2_XXS",
+                c->plan.recipe->name);
 }
 
 bool convert_open(Convert *c, const ConvertOptions *opt, ds4_err *err)

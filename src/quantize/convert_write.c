@@ -30,7 +30,7 @@ typedef struct {
 static bool make_header(Convert *c, Bytes *header, ds4_err *err)
 {
     GgufWriter w = { 0 };
-    const bool imatrix = c->opt.imatrix != NULL;
+    const bool imatrix = c->importance.decides;
     bool ok = input_put(&c->input, &w, c->opt.name, c->plan.recipe->file_type, imatrix, err);
     if (ok && imatrix)
         importance_put(&c->importance, &w, c->opt.imatrix);
@@ -227,12 +227,21 @@ static void writer_release(Writer *w)
     free(w->error);
 }
 
+/* Who writes over the input has neither when it turns out to be the wrong recipe. */
+static bool is_another(const Convert *c, const char *path, ds4_err *err)
+{
+    if (input_has_file(&c->input, path))
+        return fail(err, DS4_EINVAL, "%s is what is converted: another name for the output", path);
+    return !c->opt.imatrix || !same_file(c->opt.imatrix, path) ||
+           fail(err, DS4_EINVAL, "%s is the importance: another name for the output", path);
+}
+
 /* What is done is written already, so it needs no more room. */
 static bool begin(Writer *w, Part *p, const char *path, const Bytes *header, ds4_err *err)
 {
     char identity[IDENTITY];
     const uint64_t bytes = header->n + w->total;
-    if (!identify(w->c, header, identity, err) ||
+    if (!is_another(w->c, path, err) || !identify(w->c, header, identity, err) ||
         !part_open(p, path, identity, w->c->opt.restart, err))
         return false;
     w->part = p;

@@ -10,7 +10,8 @@ typedef struct {
     Importance *m;
     void (*note)(void *user, const char *line);
     void *user;
-    size_t found, missing;
+    size_t wanted, found, missing; /* tensors whose encoder searches */
+    size_t judged;                 /* others, of which only the error is weighed */
 } Finder;
 
 static void tell(const Finder *f, const char *line)
@@ -121,9 +122,24 @@ static bool find(Finder *f, const PlanTensor *t, const float **row, ds4_err *err
     return true;
 }
 
+/* What does not fit is no error here: of what is not searched, other programs collect in shapes
+ * of their own. */
+static void find_judged(Finder *f, const PlanTensor *t, const float **row)
+{
+    const size_t before = f->found;
+    bool any = false;
+    ds4_err unfit;
+    ImatrixEntry *e = imatrix_find(&f->m->matrix, str_of(t->spec.name));
+    if (e)
+        take_entry(f, e, t, row, &unfit);
+    else
+        take_official(f, t, row, &any, &unfit);
+    f->judged += f->found - before;
+    f->found = before;
+}
+
 static bool find_all(Finder *f, const Plan *p, const char *path, ds4_err *err)
 {
-    size_t wanted = 0;
     f->m->row = arena_array(&f->m->arena, p->n, sizeof *f->m->row);
     if (!f->m->row)
         return fail(err, DS4_ENOMEM, "no memory for the importance of %zu tensors", p->n);
@@ -133,13 +149,13 @@ static bool find_all(Finder *f, const Plan *p, const char *path, ds4_err *err)
         if (!row)
             return fail(err, DS4_ENOMEM, "no memory for the importance of %s", t->spec.name);
         f->m->row[i] = row;
+        f->wanted += searches(t->type);
         if (!searches(t->type))
-            continue;
-        wanted++;
-        if (!find(f, t, row, err))
+            find_judged(f, t, row);
+        else if (!find(f, t, row, err))
             return false;
     }
-    if (wanted && !f->found)
+    if (f->wanted ? !f->found : !f->judged)
         return fail(err, DS4_EFORMAT,
                     "%s: none of its %zu entries is of this model, the first is %s", path,
                     f->m->matrix.n, f->m->matrix.entry[0].name);
@@ -172,8 +188,10 @@ bool importance_read(Importance *m, const char *path, const Plan *p,
     if (!imatrix_read(&m->matrix, path, err))
         return false;
     m->hash = hash_of(&m->matrix);
-    if (find_all(&f, p, path, err))
+    if (find_all(&f, p, path, err)) {
+        m->decides = f.wanted > 0;
         return true;
+    }
     importance_release(m);
     return false;
 }

@@ -1,7 +1,7 @@
 /* importance.h - an importance matrix, laid out by the tensors of a plan.
  *
  * An entry is found by the tensor's name in the GGUF, else by its official name (of an
- * expert: its own). Only formats whose encoder searches use it. */
+ * expert: its own). Only encoders that search use it; of all others it weighs the errors. */
 #ifndef IMPORTANCE_H
 #define IMPORTANCE_H
 #include "imatrix.h"
@@ -11,6 +11,7 @@ typedef struct {
     Imatrix matrix;
     const float ***row; /* [plan.n][experts or 1]; NULL where nothing is known */
     uint64_t hash;      /* of all of it */
+    bool decides;       /* about bytes: a tensor's encoder searches */
     Arena arena;
 } Importance;
 

@@ -2,6 +2,7 @@
 #include "input.h"
 #include "../model/shape.h"
 #include "tokenizer.h"
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -144,30 +145,35 @@ bool input_has_tokenizer(const Input *in)
     return in->is_gguf || access(path, F_OK) == 0;
 }
 
-/* config.json's name, else the directory's. */
-static void model_name(char out[64], const Input *in, const char *name)
+/* Behind the last slash but those at the end. */
+static Str last_part(const char *path)
 {
-    if (name || in->config.name[0]) {
-        snprintf(out, 64, "%s", name ? name : in->config.name);
-        return;
-    }
-    size_t n = strlen(in->path);
-    while (n > 1 && in->path[n - 1] == '/')
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
         n--;
     size_t at = n;
-    while (at > 0 && in->path[at - 1] != '/')
+    while (at > 0 && path[at - 1] != '/')
         at--;
-    snprintf(out, 64, "%.*s", (int)MIN(n - at, 63), in->path + at);
+    return (Str){ path + at, n - at };
+}
+
+/* config.json's name, else the directory's; room: where that may lie. */
+static Str model_name(const Input *in, const char *name, char room[PATH_MAX])
+{
+    if (name || in->config.name[0])
+        return str_of(name ? name : in->config.name);
+    const Str last = last_part(in->path);
+    const bool dots = str_eq(last, STR(".")) || str_eq(last, STR(".."));
+    return dots && realpath(in->path, room) ? last_part(room) : last;
 }
 
 static bool put_checkpoint(const Input *in, GgufWriter *w, const char *name, int file_type,
                            ds4_err *err)
 {
     const int vocab = in->config.shape.vocab;
-    char path[4096], text[64];
-    model_name(text, in, name);
+    char path[4096], room[PATH_MAX];
     tokenizer_path(path, sizeof path, in);
-    config_put(w, &in->config.shape, text, file_type);
+    config_put(w, &in->config.shape, model_name(in, name, room), file_type);
     bool ok = input_has_tokenizer(in) ? tokenizer_put_file(w, path, vocab, err)
                                       : tokenizer_put_default(w, vocab, err);
     tokenizer_put_ids(w, in->config.bos, in->config.eos, in->config.pad);
@@ -212,6 +218,30 @@ bool input_put(const Input *in, GgufWriter *w, const char *name, int file_type, 
     return true;
 }
 
+/* ---- files ------------------------------------------------------------------------ */
+
+bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static void shard_path(char *out, size_t n, const Input *in, size_t i)
+{
+    snprintf(out, n, "%s/%s", in->path, in->checkpoint.shard[i].name);
+}
+
+bool input_has_file(const Input *in, const char *path)
+{
+    char name[4096];
+    bool has = in->is_gguf && same_file(in->path, path);
+    for (size_t i = 0; i < in->checkpoint.n_shards && !has; i++) {
+        shard_path(name, sizeof name, in, i);
+        has = same_file(name, path);
+    }
+    return has;
+}
+
 /* ---- identity --------------------------------------------------------------------- */
 
 /* A file's length and date, and the hash of what describes its tensors. */
@@ -239,7 +269,7 @@ bool input_identity(const Input *in, Bytes *out, ds4_err *err)
     for (size_t i = 0; i < in->checkpoint.n_shards; i++) {
         const StShard *s = &in->checkpoint.shard[i];
         char path[4096];
-        snprintf(path, sizeof path, "%s/%s", in->path, s->name);
+        shard_path(path, sizeof path, in, i);
         if (!put_file(out, path, s->map.p, (size_t)s->file.data_offset, err))
             return false;
     }

@@ -123,7 +123,7 @@ static bool make_header(Plan *p, const SynthOptions *opt, Bytes *header, uint64_
     char name[80];
     snprintf(name, sizeof name, "synthetic %s, %d layers, seed %llu", p->recipe->name,
              opt->shape->n_layers, (unsigned long long)opt->seed);
-    config_put(&w, opt->shape, opt->name ? opt->name : name, p->recipe->file_type);
+    config_put(&w, opt->shape, str_of(opt->name ? opt->name : name), p->recipe->file_type);
     bool ok = opt->tokenizer ? tokenizer_put_file(&w, opt->tokenizer, opt->shape->vocab, err)
                              : tokenizer_put_default(&w, opt->shape->vocab, err);
     tokenizer_put_ids(&w, 0, 1, 2);

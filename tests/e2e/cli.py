@@ -101,6 +101,9 @@ def claim_wrong_values_are_usage_errors():
                  ["--raw", "--think", "-p", "a"]):
         fails(ds4("run", *args), 2)
     fails(ds4("logits", "-m", MODEL), 2, "--tokens")
+    for args in (["logits", "-o", ""], ["quantize", "--in", ""], ["imatrix", "--merge="],
+                 ["pull", "--dir", ""], ["pull", "--mirror", ""]):
+        fails(ds4(*args), 2, args[1].rstrip("="), "is empty")
     fails(ds4("inspect", "a", "b"), 2, "unexpected argument 'b'")
     fails(ds4("bench", "--ctx-start", "10", "--ctx-max", "5"), 2, "--ctx-start 10")
 

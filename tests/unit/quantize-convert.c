@@ -191,6 +191,46 @@ static void the_metadata_is_the_config(void **state)
     unmake(&m);
 }
 
+/* The checkpoint's name under `name`, read through the path `in`. */
+static void expect_name(const Made *m, const char *in, const char *name, const char *want)
+{
+    Convert c;
+    Map map;
+    Gguf g;
+    Str s;
+    ds4_err err = { 0 };
+    const ConvertOptions opt = { .in = in, .recipe = "bf16", .name = name };
+    if (!convert_open(&c, &opt, &err) || !convert_write(&c, path_in(m, "out.gguf"), &err) ||
+        !map_open(&map, path_in(m, "out.gguf"), &err) || !gguf_parse(&g, map.p, map.n, &err))
+        fail_msg("%s", err.msg);
+    convert_close(&c);
+    assert_true(gguf_str(gguf_kv(&g, "general.name"), &s) && str_eq(s, str_of(want)));
+    gguf_release(&g);
+    map_close(&map);
+}
+
+static void the_name_is_the_users_or_the_directorys(void **state)
+{
+    (void)state;
+    Made m;
+    char dots[80], slashes[80], *mark;
+    make(&m, (Slip){ 0 });
+    assert_non_null(mark = strstr(m.config, "\"_name\""));
+    memcpy(mark, "\"_none\"", 7);
+    put_file(&m, "config.json", m.config, strlen(m.config));
+    snprintf(dots, sizeof dots, "%s/.", m.dir);
+    snprintf(slashes, sizeof slashes, "%s//", m.dir);
+    const char *last = strrchr(m.dir, '/') + 1;
+    expect_name(&m, m.dir, NULL, last);
+    expect_name(&m, slashes, NULL, last);
+    expect_name(&m, dots, NULL, last);
+    static const char name[] =
+        "a name of more than sixty-three bytes, which was cut off there once "
+        "without a word, as it was";
+    expect_name(&m, m.dir, name, name);
+    unmake(&m);
+}
+
 static void a_tokenizer_file_is_taken(void **state)
 {
     (void)state;
@@ -364,6 +404,7 @@ int main(void)
         cmocka_unit_test(packed_fp4_becomes_mxfp4_without_loss),
         cmocka_unit_test(bf16_holds_fp8_and_fp4_exactly),
         cmocka_unit_test(the_metadata_is_the_config),
+        cmocka_unit_test(the_name_is_the_users_or_the_directorys),
         cmocka_unit_test(a_tokenizer_file_is_taken),
         cmocka_unit_test(threads_do_not_change_a_byte),
         cmocka_unit_test(what_is_wrong_is_named),

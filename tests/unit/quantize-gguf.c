@@ -8,7 +8,7 @@ static char folder[64];
 /* The path of a file in the folder, which stays valid. */
 static const char *at(const char *name)
 {
-    static char path[24][400];
+    static char path[48][400];
     char wanted[400];
     size_t i = 0;
     snprintf(wanted, sizeof wanted, "%s/%s", folder, name);
@@ -555,6 +555,64 @@ static void official_names_are_found(void **state)
     assert_true(isnan(kept_of("blk.1.ffn_gate_exps.weight")->weighted));
 }
 
+/* Q8_0 is judged by what matters, too, in the same bytes. */
+static void importance_weighs_the_errors_of_every_format(void **state)
+{
+    (void)state;
+    ds4_err err = { 0 };
+    ConvertOptions opt = {
+        .in = at("f32"), .recipe = "q8", .imatrix = at("im.gguf"), .compared = keep, .threads = 2
+    };
+    n_kept = 0;
+    must(run(&opt, at("judged"), &err), &err);
+    const Kept *k = kept_of("blk.1.ffn_up_exps.weight");
+    assert_true(k->weighted > 0.003 && k->weighted < 0.007);
+    assert_true(k->weighted < k->rms || k->weighted > k->rms); /* it is not the plain one */
+    assert_true(isnan(kept_of("blk.3.ffn_down_exps.weight")->weighted));
+    assert_true(isnan(kept_of("output.weight")->weighted));
+    converted(at("f32"), "q8", at("plain8"));
+    same_files(at("judged"), at("plain8")); /* nor does the file claim any importance */
+}
+
+static void importance_that_decides_about_nothing_is_refused(void **state)
+{
+    (void)state;
+    ConvertOptions opt = { .in = at("f32"), .recipe = "mxfp4", .imatrix = at("im.gguf") };
+    refused(&opt, "importance decides about nothing in recipe mxfp4");
+}
+
+/* An entry of another shape, as others collect it, where no encoder asks for it. */
+static void other_shapes_of_what_is_not_searched_do_no_harm(void **state)
+{
+    (void)state;
+    Imatrix m = { 0 };
+    ds4_err err = { 0 };
+    put_entry(&m, "blk.1.ffn_up_exps.weight", N_EXPERTS);
+    assert_non_null(imatrix_add(&m, STR("output.weight"), 1, 77, &err));
+    must(imatrix_write(&m, at("odd"), &err), &err);
+    imatrix_release(&m);
+    const ConvertOptions opt = { .in = at("f32"), .recipe = "q2", .imatrix = at("odd") };
+    must(run(&opt, at("out"), &err), &err);
+}
+
+static void the_input_is_not_written_over(void **state)
+{
+    (void)state;
+    ds4_err err = { 0 };
+    ConvertOptions opt = { .in = at("f32"), .recipe = "q2", .imatrix = at("im.gguf") };
+    assert_false(run(&opt, at("f32"), &err));
+    assert_non_null(strstr(err.msg, "f32 is what is converted: another name"));
+    assert_int_equal(symlink("f32", at("link")), 0);
+    assert_false(run(&opt, at("link"), &err));
+    assert_non_null(strstr(err.msg, "link is what is converted"));
+    assert_false(run(&opt, at("im.gguf"), &err));
+    assert_non_null(strstr(err.msg, "im.gguf is the importance"));
+    assert_int_equal(access(at("f32.part"), F_OK), -1);
+    Opened o = opened(at("f32"));
+    assert_int_equal(gguf_tensor(&o.g, "output.weight")->type, QUANT_F32);
+    closed(&o);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -591,6 +649,10 @@ int main(void)
         cmocka_unit_test(comparisons_are_the_errors),
         cmocka_unit_test(an_imatrix_that_does_not_fit_is_refused),
         cmocka_unit_test(official_names_are_found),
+        cmocka_unit_test(importance_weighs_the_errors_of_every_format),
+        cmocka_unit_test(importance_that_decides_about_nothing_is_refused),
+        cmocka_unit_test(other_shapes_of_what_is_not_searched_do_no_harm),
+        cmocka_unit_test(the_input_is_not_written_over),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
