@@ -211,7 +211,7 @@ WHOLE := $(patsubst tests/%.c,%,$(wildcard tests/golden/*.c tests/props/*.c))
 GPU   := $(if $(filter 1,$(CUDA)),$(patsubst tests/%.c,%,$(wildcard tests/gpu/*.c)))
 FUZZ  := $(patsubst tests/%.c,%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
 # The programs that start threads.
-THREADED := $(patsubst tests/%.c,%,$(shell grep -lE 'pool_new|pthread_create|threads|http_site' \
+THREADED := $(patsubst tests/%.c,%,$(shell grep -lE 'pool_new|pthread_create|threads|http_site|toy_open' \
               $(wildcard tests/unit/*.c tests/props/*.c) /dev/null))
 TEST_CFLAGS = $(ALL_CFLAGS) -Wno-conversion -Wno-sign-conversion $(call as_system,$(shell $(PKG) --cflags cmocka))
 TEST_LIBS   = $(ALL_LIBS) $(shell $(PKG) --libs cmocka)

@@ -1,20 +1,28 @@
 /* store_toy.h - timelines of made-up states for tests of the store: what rows and marks
- * must be follows from the tokens, so that whatever comes back can be checked. */
+ * must be follows from the tokens, so that whatever comes back can be checked. TOY_CASE
+ * gives each test a folder. */
 #ifndef STORE_TOY_H
 #define STORE_TOY_H
 #include "../src/store/store.h"
 #include "../src/base/file.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
 #include <dirent.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
+#include <cmocka.h>
 
 #ifndef TOY_UNIT /* bytes of the rows of 128 tokens, and of a mark */
 #define TOY_UNIT 640
 #define TOY_MARK 1000
 #endif
+/* Bytes of a whole chunk's file. */
+#define TOY_FILE (128 + 24 + STORE_CHUNK * 4 + 16 * TOY_UNIT + TOY_MARK + 3 * 8)
 enum { TOY_MOST = 40 * STORE_CHUNK };
 
 static inline StoreModel toy_model(int which)
@@ -146,5 +154,88 @@ static inline void toy_remove_dir(const char *dir)
         closedir(d);
     rmdir(dir);
 }
+
+/* ---- a test ------------------------------------------------------------------------- */
+
+static char toy_dir[64];                         /* the test's own */
+static int32_t toy_a[TOY_MOST], toy_b[TOY_MOST]; /* two conversations, alike for 5000 tokens */
+static char toy_said[1 << 16];                   /* what the stores of this test have said */
+static pthread_mutex_t toy_said_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static inline void toy_hear(void *user, const char *line)
+{
+    (void)user;
+    pthread_mutex_lock(&toy_said_lock);
+    const size_t n = strlen(toy_said);
+    snprintf(toy_said + n, sizeof toy_said - n, "%s\n", line);
+    pthread_mutex_unlock(&toy_said_lock);
+}
+
+/* How often the words were said. */
+static inline int toy_heard(const char *words)
+{
+    int n = 0;
+    pthread_mutex_lock(&toy_said_lock);
+    for (const char *p = toy_said; (p = strstr(p, words)); p++)
+        n++;
+    pthread_mutex_unlock(&toy_said_lock);
+    return n;
+}
+
+static inline int toy_begin(void **state)
+{
+    (void)state;
+    toy_said[0] = '\0';
+    toy_tokens(toy_a, TOY_MOST, 1, 5000);
+    toy_tokens(toy_b, TOY_MOST, 2, 5000);
+    snprintf(toy_dir, sizeof toy_dir, "/tmp/ds4-test-XXXXXX");
+    return mkdtemp(toy_dir) ? 0 : -1;
+}
+
+static inline int toy_end(void **state)
+{
+    (void)state;
+    toy_remove_dir(toy_dir);
+    return 0;
+}
+
+#define TOY_CASE(name) cmocka_unit_test_setup_teardown(name, toy_begin, toy_end)
+
+/* A store of this model. NULL, and why is printed: it cannot be opened. */
+static inline Store *toy_try_open(StoreOptions opt, int model)
+{
+    ds4_err err = { 0 };
+    StoreModel m = toy_model(model);
+    opt.log = toy_hear;
+    Store *s = store_open(&opt, &err);
+    if (!s)
+        print_error("%s\n", err.msg);
+    else
+        store_bind(s, &m);
+    return s;
+}
+
+static inline Store *toy_open(StoreOptions opt, int model)
+{
+    Store *s = toy_try_open(opt, model);
+    assert_non_null(s);
+    return s;
+}
+
+static inline Store *toy_open_dir(void)
+{
+    return toy_open((StoreOptions){ .dir = toy_dir, .disk_bytes = 1 << 30, .ram_bytes = 1 << 20 },
+                    1);
+}
+
+static inline Store *toy_open_ram(uint64_t bytes)
+{
+    return toy_open((StoreOptions){ .ram_bytes = bytes }, 1);
+}
+
+#define TOY_SOON (clock_ns() + (int64_t)20000000000)
+
+/* Chunks that could not be written. */
+static inline int toy_close(Store *s) { return (int)store_close(s, TOY_SOON); }
 
 #endif

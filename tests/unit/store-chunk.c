@@ -1,52 +1,14 @@
 /* A file that is not exactly what was written is seen, removed, counted and survived. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
 #include "../store_toy.h"
 #include "../../src/store/chunk.h"
 #include "../../src/store/table.h"
 #include "../../src/store/value.h"
-#include <cmocka.h>
-
-static char dir[64], said[8192];
-static int32_t tokens[TOY_MOST];
 
 enum { HEAD = 128, USE = 24 };
 enum { ROWS_AT = HEAD + USE + STORE_CHUNK * 4 + 8, MARK_AT = ROWS_AT + 16 * TOY_UNIT + 8 };
 enum { FILE_BYTES = MARK_AT + TOY_MARK + 8 };
 
-static void keep_line(void *user, const char *line)
-{
-    (void)user;
-    const size_t n = strlen(said);
-    snprintf(said + n, sizeof said - n, "%s\n", line);
-}
-
-static int make_dir(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/ds4-test-XXXXXX");
-    toy_tokens(tokens, TOY_MOST, 1, 0);
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    toy_remove_dir(dir);
-    return 0;
-}
-
-static Store *open_dir(void)
-{
-    ds4_err err = { 0 };
-    StoreModel m = toy_model(1);
-    Store *s = store_open(&(StoreOptions){ .dir = dir, .log = keep_line }, &err);
-    if (!s)
-        fail_msg("%s", err.msg);
-    store_bind(s, &m);
-    return s;
-}
+static Store *open_dir(void) { return toy_open((StoreOptions){ .dir = toy_dir }, 1); }
 
 /* Chunk i of the timeline as a path. */
 static const char *file_of(int i)
@@ -58,7 +20,7 @@ static const char *file_of(int i)
     assert_true(store_list(s, &item, &n));
     for (size_t k = 0; k < n; k++)
         if (item[k].first == i * STORE_CHUNK)
-            snprintf(path, sizeof path, "%s/%s.kv", dir, item[k].id);
+            snprintf(path, sizeof path, "%s/%s.kv", toy_dir, item[k].id);
     free(item);
     store_close(s, 0);
     return path;
@@ -67,7 +29,7 @@ static const char *file_of(int i)
 static void save(int chunks)
 {
     Store *s = open_dir();
-    toy_save(s, tokens, chunks * STORE_CHUNK);
+    toy_save(s, toy_a, chunks * STORE_CHUNK);
     assert_int_equal(store_close(s, clock_ns() + (int64_t)20000000000), 0);
 }
 
@@ -115,21 +77,21 @@ static void a_flipped_bit_anywhere_is_seen(void **state)
 /* What a store does with chunk 1 of 3 in this state. */
 static void is_survived(uint64_t (*reason)(const StoreCounters *))
 {
-    said[0] = '\0';
+    toy_said[0] = '\0';
     Store *s = open_dir();
-    assert_int_equal(toy_fetch(s, tokens, TOY_MOST, 0), STORE_CHUNK);
-    assert_int_equal(toy_fetch(s, tokens, TOY_MOST, 0), STORE_CHUNK);
+    assert_int_equal(toy_fetch(s, toy_a, TOY_MOST, 0), STORE_CHUNK);
+    assert_int_equal(toy_fetch(s, toy_a, TOY_MOST, 0), STORE_CHUNK);
     toy_settle(s);
     StoreCounters c = toy_counters(s);
     assert_int_equal(all_bad(&c), 1);
     assert_int_equal(reason(&c), 1);
-    assert_non_null(strstr(said, "removed"));
-    assert_int_equal(toy_files(dir, ".kv"), 2);
+    assert_true(toy_heard("removed"));
+    assert_int_equal(toy_files(toy_dir, ".kv"), 2);
     /* computed again, all of it is there: what goes on from it was kept */
-    toy_put(s, tokens, STORE_CHUNK, 2 * STORE_CHUNK);
-    assert_int_equal(toy_fetch(s, tokens, TOY_MOST, 0), 3 * STORE_CHUNK);
+    toy_put(s, toy_a, STORE_CHUNK, 2 * STORE_CHUNK);
+    assert_int_equal(toy_fetch(s, toy_a, TOY_MOST, 0), 3 * STORE_CHUNK);
     store_close(s, clock_ns() + (int64_t)20000000000);
-    assert_int_equal(toy_files(dir, ".kv"), 3);
+    assert_int_equal(toy_files(toy_dir, ".kv"), 3);
 }
 
 static uint64_t header(const StoreCounters *c) { return c->bad_header; }
@@ -243,7 +205,7 @@ static void a_damaged_mark_takes_the_end_one_chunk_back(void **state)
     b.p[MARK_AT + 3] ^= 1;
     write_file(path, b.p, b.n);
     Store *s = open_dir();
-    assert_int_equal(toy_fetch(s, tokens, TOY_MOST, 2 * STORE_CHUNK), 2 * STORE_CHUNK);
+    assert_int_equal(toy_fetch(s, toy_a, TOY_MOST, 2 * STORE_CHUNK), 2 * STORE_CHUNK);
     assert_int_equal(toy_counters(s).bad_checksum, 1);
     store_close(s, 0);
     bytes_release(&b);
@@ -259,7 +221,7 @@ static void a_damaged_use_record_is_a_first_use(void **state)
     write_file(path, b.p, b.n);
     bytes_release(&b);
     Store *s = open_dir();
-    assert_int_equal(toy_fetch(s, tokens, TOY_MOST, 0), STORE_CHUNK);
+    assert_int_equal(toy_fetch(s, toy_a, TOY_MOST, 0), STORE_CHUNK);
     store_close(s, 0);
     b = read_file(path); /* and is written anew */
     ChunkHead h;
@@ -275,9 +237,9 @@ static void a_file_that_somebody_removed_is_counted(void **state)
     snprintf(path, sizeof path, "%s", file_of(1));
     Store *s = open_dir();
     remove(path);
-    assert_int_equal(toy_fetch(s, tokens, TOY_MOST, 0), STORE_CHUNK);
+    assert_int_equal(toy_fetch(s, toy_a, TOY_MOST, 0), STORE_CHUNK);
     assert_int_equal(toy_counters(s).vanished, 1);
-    assert_non_null(strstr(said, "removed by somebody"));
+    assert_true(toy_heard("removed by somebody"));
     store_close(s, 0);
 }
 
@@ -285,12 +247,12 @@ static void a_name_that_is_no_file_is_foreign(void **state)
 {
     (void)state;
     char path[128];
-    snprintf(path, sizeof path, "%s/%040d.kv", dir, 7);
+    snprintf(path, sizeof path, "%s/%040d.kv", toy_dir, 7);
     mkdir(path, 0700);
     Store *s = open_dir();
     assert_int_equal(toy_counters(s).foreign_files, 1);
     store_close(s, 0);
-    assert_int_equal(toy_files(dir, ".kv"), 1);
+    assert_int_equal(toy_files(toy_dir, ".kv"), 1);
 }
 
 /* ---- places in the tree ------------------------------------------------------------------- */
@@ -389,18 +351,17 @@ static void later_tokens_and_fewer_bytes_are_worth_more(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        CASE(a_flipped_bit_anywhere_is_seen),
-        CASE(a_damaged_file_ends_the_chain_there_and_is_removed),
-        CASE(a_truncated_file_ends_the_chain_there_and_is_removed),
-        CASE(a_file_under_anothers_name_is_removed),
-        CASE(a_section_of_another_chunk_is_seen),
-        CASE(other_tokens_under_the_same_name_are_seen),
-        CASE(a_damaged_mark_takes_the_end_one_chunk_back),
-        CASE(a_damaged_use_record_is_a_first_use),
-        CASE(a_file_that_somebody_removed_is_counted),
-        CASE(a_name_that_is_no_file_is_foreign),
+        TOY_CASE(a_flipped_bit_anywhere_is_seen),
+        TOY_CASE(a_damaged_file_ends_the_chain_there_and_is_removed),
+        TOY_CASE(a_truncated_file_ends_the_chain_there_and_is_removed),
+        TOY_CASE(a_file_under_anothers_name_is_removed),
+        TOY_CASE(a_section_of_another_chunk_is_seen),
+        TOY_CASE(other_tokens_under_the_same_name_are_seen),
+        TOY_CASE(a_damaged_mark_takes_the_end_one_chunk_back),
+        TOY_CASE(a_damaged_use_record_is_a_first_use),
+        TOY_CASE(a_file_that_somebody_removed_is_counted),
+        TOY_CASE(a_name_that_is_no_file_is_foreign),
         cmocka_unit_test(a_tree_takes_no_circles),
         cmocka_unit_test(an_orphan_finds_its_parent_again),
         cmocka_unit_test(use_is_halved_every_six_hours),

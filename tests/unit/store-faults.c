@@ -3,9 +3,6 @@
  * Children that save are killed at random moments, run out of space, or meet limits;
  * the parent looks at what they left. `store-faults fill DIR MODEL_TOKENS` makes a
  * folder for other tests, of a few conversations of tokens below MODEL_TOKENS. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
 #define TOY_UNIT 16384
 #define TOY_MARK 40000
 #include "../store_toy.h"
@@ -20,50 +17,13 @@
 #ifdef __linux__
 #include <sys/mount.h>
 #endif
-#include <cmocka.h>
 
-static char dir[64], said[16384];
-static int32_t tokens[TOY_MOST];
-
-#define SOON (clock_ns() + (int64_t)20000000000)
 enum { KILLS = 200 };
 
-static void keep_line(void *user, const char *line)
+/* A child has nobody to fail for: NULL. */
+static Store *open_dir(void)
 {
-    (void)user;
-    const size_t n = strlen(said);
-    snprintf(said + n, sizeof said - n, "%s\n", line);
-}
-
-static int make_dir(void **state)
-{
-    (void)state;
-    said[0] = '\0';
-    snprintf(dir, sizeof dir, "/tmp/ds4-test-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    toy_remove_dir(dir);
-    return 0;
-}
-
-static Store *open_dir(uint64_t disk_bytes)
-{
-    ds4_err err = { 0 };
-    StoreModel m = toy_model(1);
-    Store *s = store_open(
-        &(StoreOptions){
-            .dir = dir, .disk_bytes = disk_bytes, .ram_bytes = 64 << 20, .log = keep_line },
-        &err);
-    if (!s) {
-        print_error("%s\n", err.msg);
-        return NULL;
-    }
-    store_bind(s, &m);
-    return s;
+    return toy_try_open((StoreOptions){ .dir = toy_dir, .ram_bytes = 64 << 20 }, 1);
 }
 
 /* ---- kill -9 ------------------------------------------------------------------------------- */
@@ -122,7 +82,7 @@ static void save_until_killed(Progress *p)
     static const int ends[] = { 512, 1024, STORE_CHUNK };
     Told t = { .right = true };
     const JournalOptions opt = journal_options(&t);
-    Store *s = open_dir(0);
+    Store *s = open_dir();
     Journal *j = s ? journal_open(s, &opt, NULL) : NULL;
     char text[64];
     if (!j)
@@ -130,7 +90,7 @@ static void save_until_killed(Progress *p)
     int record = (int)t.n;
     for (int at = 0; at + STORE_CHUNK <= TOY_MOST; at += STORE_CHUNK) {
         for (size_t k = 0; k < COUNT(ends) && !is_on_disk(s, at + STORE_CHUNK); k++) {
-            if (toy_put(s, tokens, at, at + ends[k]))
+            if (toy_put(s, toy_a, at, at + ends[k]))
                 while (!is_on_disk(s, at + ends[k]))
                     usleep(50);
             p->saved = at + ends[k];
@@ -167,7 +127,7 @@ static void killed_at_any_moment_only_the_newest_chunk_is_lost(void **state)
     Progress *p = mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int floor = 0, tails = 0;
     for (int i = 0; i < KILLS; i++) {
-        toy_tokens(tokens, TOY_MOST, i / 8, 0); /* goes on with a conversation for a while */
+        toy_tokens(toy_a, TOY_MOST, i / 8, 0); /* goes on with a conversation for a while */
         *p = (Progress){ 0 };
         const pid_t pid = fork();
         if (pid == 0)
@@ -177,16 +137,16 @@ static void killed_at_any_moment_only_the_newest_chunk_is_lost(void **state)
         waitpid(pid, NULL, 0);
 
         Folder f;
-        assert_true(folder_open(&f, dir, false, NULL));
+        assert_true(folder_open(&f, toy_dir, false, NULL));
         assert_true(folder_scan(&f, count_bad, &f, NULL));
         folder_close(&f);
         assert_int_equal(bad_files, 0);
-        assert_true(toy_files(dir, ".kv") < 2 * KILLS);
+        assert_true(toy_files(toy_dir, ".kv") < 2 * KILLS);
         Told t = { .right = true };
         const JournalOptions opt = journal_options(&t);
-        Store *s = open_dir(0);
+        Store *s = open_dir();
         assert_non_null(s);
-        const int reached = toy_fetch(s, tokens, TOY_MOST, 0);
+        const int reached = toy_fetch(s, toy_a, TOY_MOST, 0);
         floor = MAX(floor, p->saved); /* of this conversation, in any round */
         assert_true(reached >= floor);
         torn += toy_counters(s).leftovers;
@@ -197,8 +157,8 @@ static void killed_at_any_moment_only_the_newest_chunk_is_lost(void **state)
         store_close(s, 0);
         if (i % 8 == 7) {
             floor = 0; /* the next conversation begins in an empty folder */
-            toy_remove_dir(dir);
-            assert_int_equal(mkdir(dir, 0700), 0);
+            toy_remove_dir(toy_dir);
+            assert_int_equal(mkdir(toy_dir, 0700), 0);
         }
     }
     munmap(p, sizeof *p);
@@ -224,10 +184,10 @@ static int in_child(int (*fn)(void))
 static int save_under_a_limit(void)
 {
     signal(SIGXFSZ, SIG_IGN);
-    Store *s = open_dir(0);
+    Store *s = open_dir();
     if (!s)
         return 1;
-    toy_save(s, tokens, 2 * STORE_CHUNK);
+    toy_save(s, toy_a, 2 * STORE_CHUNK);
     toy_settle(s);
     struct rlimit limit;
     getrlimit(RLIMIT_FSIZE, &limit);
@@ -236,17 +196,14 @@ static int save_under_a_limit(void)
     if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
         return 2;
     for (int at = 2; at < 12; at++)
-        toy_put(s, tokens, at * STORE_CHUNK, (at + 1) * STORE_CHUNK);
+        toy_put(s, toy_a, at * STORE_CHUNK, (at + 1) * STORE_CHUNK);
     toy_settle(s);
     StoreCounters c = toy_counters(s);
     if (c.disk_full != 10 || c.failed_writes != 10 || c.disk_chunks != 2)
         return 3;
-    if (toy_files(dir, ".kv") != 2 || toy_fetch(s, tokens, TOY_MOST, 0) != 12 * STORE_CHUNK)
+    if (toy_files(toy_dir, ".kv") != 2 || toy_fetch(s, toy_a, TOY_MOST, 0) != 12 * STORE_CHUNK)
         return 4; /* they are in memory */
-    const char *first = strstr(said, "the disk is full");
-    int lines = 0;
-    for (; first; first = strstr(first + 1, "the disk is full"))
-        lines++;
+    const int lines = toy_heard("the disk is full");
     if (lines < 1 || lines > 5)
         return 5;
     /* used again they are tried again, at the latest when the store is closed */
@@ -254,21 +211,21 @@ static int save_under_a_limit(void)
         return 6;
     if (setrlimit(RLIMIT_FSIZE, &before) != 0)
         return 7;
-    store_close(s, SOON);
-    return toy_files(dir, ".kv") != 12 ? 8 : 0;
+    store_close(s, TOY_SOON);
+    return toy_files(toy_dir, ".kv") != 12 ? 8 : 0;
 }
 
 static void a_write_that_fails_is_given_up_and_nothing_else_is_lost(void **state)
 {
     (void)state;
-    toy_tokens(tokens, TOY_MOST, 1, 0);
+    toy_tokens(toy_a, TOY_MOST, 1, 0);
     assert_int_equal(in_child(save_under_a_limit), 0);
-    DIR *d = opendir(dir);
+    DIR *d = opendir(toy_dir);
     for (struct dirent *e; (e = readdir(d));)
         assert_null(strstr(e->d_name, ".tmp-"));
     closedir(d);
-    Store *s = open_dir(0);
-    assert_int_equal(toy_fetch(s, tokens, TOY_MOST, 0), 12 * STORE_CHUNK);
+    Store *s = open_dir();
+    assert_int_equal(toy_fetch(s, toy_a, TOY_MOST, 0), 12 * STORE_CHUNK);
     store_close(s, 0);
 }
 
@@ -278,13 +235,13 @@ static int save_until_full(void)
     Told t = { .right = true };
     const JournalOptions opt = journal_options(&t);
     char text[64];
-    if (mount("tmpfs", dir, "tmpfs", 0, "size=2m") != 0)
+    if (mount("tmpfs", toy_dir, "tmpfs", 0, "size=2m") != 0)
         return 77;
-    Store *s = open_dir(0);
+    Store *s = open_dir();
     Journal *j = s ? journal_open(s, &opt, NULL) : NULL;
     int status = j ? 0 : 1;
     for (int at = 0; !status && at < 20; at++) {
-        toy_put(s, tokens, at * STORE_CHUNK, (at + 1) * STORE_CHUNK);
+        toy_put(s, toy_a, at * STORE_CHUNK, (at + 1) * STORE_CHUNK);
         for (int i = at * 1000; i < at * 1000 + 1000; i++)
             journal_put(j, (uint64_t)i, record_of(i, text));
     }
@@ -295,21 +252,21 @@ static int save_until_full(void)
         chunks = (int)c.disk_chunks;
         if (c.disk_full == 0 || chunks < 2 || chunks + (int)c.disk_full != 20)
             status = 3;
-        store_close(s, SOON);
+        store_close(s, TOY_SOON);
     }
-    if (!status && !strstr(said, "the disk is full"))
+    if (!status && !toy_heard("the disk is full"))
         status = 4;
-    s = status ? NULL : open_dir(0);
-    if (s && toy_fetch(s, tokens, TOY_MOST, 0) != chunks * STORE_CHUNK)
+    s = status ? NULL : open_dir();
+    if (s && toy_fetch(s, toy_a, TOY_MOST, 0) != chunks * STORE_CHUNK)
         status = 5;
     store_close(s, 0);
     Folder f;
-    if (!status && folder_open(&f, dir, false, NULL)) {
+    if (!status && folder_open(&f, toy_dir, false, NULL)) {
         folder_scan(&f, count_bad, &f, NULL);
         folder_close(&f);
         status = bad_files ? 6 : 0;
     }
-    umount2(dir, MNT_DETACH);
+    umount2(toy_dir, MNT_DETACH);
     return status;
 }
 #endif
@@ -318,10 +275,10 @@ static void a_full_disk_is_said_and_survived(void **state)
 {
     (void)state;
     int status = 77;
-    toy_tokens(tokens, TOY_MOST, 1, 0);
+    toy_tokens(toy_a, TOY_MOST, 1, 0);
 #ifdef __linux__
     status = in_child(save_until_full);
-    umount2(dir, MNT_DETACH); /* if it crashed */
+    umount2(toy_dir, MNT_DETACH); /* if it crashed */
 #endif
     if (status == 77) {
         print_message("skipped: a small file system cannot be mounted here\n");
@@ -337,14 +294,14 @@ static int open_second(void)
     ds4_err err = { 0 };
     char pid[32];
     snprintf(pid, sizeof pid, "process %ld", (long)getppid());
-    Store *s = store_open(&(StoreOptions){ .dir = dir }, &err);
+    Store *s = store_open(&(StoreOptions){ .dir = toy_dir }, &err);
     return s ? 1 : strstr(err.msg, pid) ? 0 : 2;
 }
 
 static void a_second_process_is_refused_until_the_first_has_ended(void **state)
 {
     (void)state;
-    Store *s = open_dir(0);
+    Store *s = open_dir();
     assert_int_equal(in_child(open_second), 0);
     store_close(s, 0);
     assert_int_equal(in_child(open_second), 1);
@@ -358,51 +315,50 @@ static void what_memory_has_no_room_for_before_it_is_written_is_said(void **stat
     ds4_err err = { 0 };
     StoreModel m = toy_model(1);
     (void)state;
-    Store *s = store_open(&(StoreOptions){ .dir = dir, .tail_s = 3600, .log = keep_line }, &err);
+    Store *s = store_open(&(StoreOptions){ .dir = toy_dir, .tail_s = 3600, .log = toy_hear }, &err);
     assert_non_null(s);
     store_bind(s, &m); /* memory for four chunks */
     for (int who = 0; who < TAILS; who++) {
-        toy_tokens(tokens, STORE_UNIT, who, 0);
-        toy_put(s, tokens, 0, STORE_UNIT);
+        toy_tokens(toy_a, STORE_UNIT, who, 0);
+        toy_put(s, toy_a, 0, STORE_UNIT);
     }
-    assert_int_equal(store_close(s, SOON), 0);
-    assert_non_null(strstr(said, "were given up before they were written"));
-    assert_in_range(toy_files(dir, ".kv"), 1, TAILS - 1);
+    assert_int_equal(store_close(s, TOY_SOON), 0);
+    assert_true(toy_heard("were given up before they were written"));
+    assert_in_range(toy_files(toy_dir, ".kv"), 1, TAILS - 1);
 }
 
 /* ---- a folder for other tests ----------------------------------------------------------------------- */
 
 static int fill(const char *where, int vocab)
 {
-    snprintf(dir, sizeof dir, "%s", where);
-    Store *s = open_dir(0);
+    snprintf(toy_dir, sizeof toy_dir, "%s", where);
+    Store *s = open_dir();
     if (!s)
         return 1;
     for (int who = 1; who < 4; who++) {
-        toy_tokens(tokens, TOY_MOST, who, 2 * STORE_CHUNK);
+        toy_tokens(toy_a, TOY_MOST, who, 2 * STORE_CHUNK);
         for (int i = 0; i < TOY_MOST; i++)
-            tokens[i] %= vocab;
-        toy_save(s, tokens, (2 + who) * STORE_CHUNK + who * 128);
+            toy_a[i] %= vocab;
+        toy_save(s, toy_a, (2 + who) * STORE_CHUNK + who * 128);
     }
     Journal *j = journal_open(
         s, &(JournalOptions){ .name = "test", .version = 1, .max_bytes = 1000, .max_record = 100 },
         NULL);
     journal_put(j, 1, STR("one"));
     journal_put(j, 2, STR("two"));
-    return store_close(s, SOON) ? 1 : 0;
+    return store_close(s, TOY_SOON) ? 1 : 0;
 }
 
 int main(int argc, char **argv)
 {
     if (argc == 4 && !strcmp(argv[1], "fill"))
         return fill(argv[2], atoi(argv[3]));
-#define CASE(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        CASE(killed_at_any_moment_only_the_newest_chunk_is_lost),
-        CASE(a_write_that_fails_is_given_up_and_nothing_else_is_lost),
-        CASE(a_full_disk_is_said_and_survived),
-        CASE(what_memory_has_no_room_for_before_it_is_written_is_said),
-        CASE(a_second_process_is_refused_until_the_first_has_ended),
+        TOY_CASE(killed_at_any_moment_only_the_newest_chunk_is_lost),
+        TOY_CASE(a_write_that_fails_is_given_up_and_nothing_else_is_lost),
+        TOY_CASE(a_full_disk_is_said_and_survived),
+        TOY_CASE(what_memory_has_no_room_for_before_it_is_written_is_said),
+        TOY_CASE(a_second_process_is_refused_until_the_first_has_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,7 @@
 /* Records come back after a restart, in their order, whatever became of others. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
 #include "../store_toy.h"
 #include "../../src/store/journal.h"
 #include "../../src/store/record.h"
-#include <pthread.h>
-#include <cmocka.h>
-
-static char dir[64], said[4096];
 
 typedef struct {
     size_t n;
@@ -23,27 +16,6 @@ static void tell(void *user, uint64_t key, Str record)
     t->key[t->n] = key;
     bytes_clear(&t->text[t->n]);
     bytes_put(&t->text[t->n++], record.p, record.n);
-}
-
-static void keep_line(void *user, const char *line)
-{
-    (void)user;
-    snprintf(said + strlen(said), sizeof said - strlen(said), "%s\n", line);
-}
-
-static int make_dir(void **state)
-{
-    (void)state;
-    said[0] = '\0';
-    snprintf(dir, sizeof dir, "/tmp/ds4-test-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    toy_remove_dir(dir);
-    return 0;
 }
 
 static int release(void **state)
@@ -62,7 +34,7 @@ typedef struct {
 static Both open_both(uint64_t max_bytes, uint32_t version)
 {
     ds4_err err = { 0 };
-    Both b = { .s = store_open(&(StoreOptions){ .dir = dir, .log = keep_line }, &err) };
+    Both b = { .s = store_open(&(StoreOptions){ .dir = toy_dir, .log = toy_hear }, &err) };
     if (!b.s)
         fail_msg("%s", err.msg);
     told.n = 0;
@@ -118,7 +90,7 @@ static JournalCounters counters(Both b)
 static const char *path(void)
 {
     static char p[128];
-    snprintf(p, sizeof p, "%s/test.journal", dir);
+    snprintf(p, sizeof p, "%s/test.journal", toy_dir);
     return p;
 }
 
@@ -208,7 +180,7 @@ static void a_file_that_is_mostly_dead_is_made_anew(void **state)
     Bytes f = whole_file();
     assert_true(f.n < 2 * 100 * 240 + 70000);
     bytes_release(&f);
-    assert_int_equal(toy_files(dir, ".journal"), 1);
+    assert_int_equal(toy_files(toy_dir, ".journal"), 1);
     b = open_both(1 << 20, 1);
     assert_int_equal(told.n, 100);
     for (uint64_t i = 0; i < 99; i++)
@@ -261,7 +233,7 @@ static void a_damaged_record_is_lost_alone(void **state)
         f.p[at] ^= 0x10;
         write_whole(f.p, f.n);
         f.p[at] ^= 0x10;
-        said[0] = '\0';
+        toy_said[0] = '\0';
         b = open_both(1 << 20, 1);
         assert_int_equal(told.n, 11);
         size_t lost = 0;
@@ -271,7 +243,7 @@ static void a_damaged_record_is_lost_alone(void **state)
         }
         assert_true(lost <= 1);
         if (lost) /* else it was the last, which looks torn */
-            assert_non_null(strstr(said, "damaged at 1 places: 11 records are left"));
+            assert_true(toy_heard("damaged at 1 places: 11 records are left"));
         close_both(b);
     }
     /* the first write makes it whole again */
@@ -295,7 +267,7 @@ static void records_of_another_version_are_left_out(void **state)
     close_both(b);
     b = open_both(1 << 20, 2);
     assert_int_equal(told.n, 0);
-    assert_non_null(strstr(said, "another version"));
+    assert_true(toy_heard("another version"));
     put(b, 2, 0);
     close_both(b);
     b = open_both(1 << 20, 2);
@@ -343,7 +315,7 @@ static void a_hundred_thousand_records_are_read_in_a_moment(void **state)
     bytes_release(&f);
     bytes_release(&r);
     const int64_t begin = clock_ns();
-    Store *s = store_open(&(StoreOptions){ .dir = dir }, NULL);
+    Store *s = store_open(&(StoreOptions){ .dir = toy_dir }, NULL);
     Both b = { s, journal_open(
                       s,
                       &(JournalOptions){
@@ -398,19 +370,18 @@ static void threads_write_at_one_time(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        CASE(records_come_back_oldest_first),
-        CASE(a_record_replaces_the_one_of_its_key_and_one_can_be_dropped),
-        CASE(the_oldest_go_when_there_is_too_much),
-        CASE(a_file_that_is_mostly_dead_is_made_anew),
-        CASE(a_torn_end_is_cut_off),
-        CASE(a_damaged_record_is_lost_alone),
-        CASE(records_of_another_version_are_left_out),
-        CASE(what_is_too_long_is_refused),
-        CASE(without_a_directory_there_is_no_journal),
-        CASE(a_hundred_thousand_records_are_read_in_a_moment),
-        CASE(threads_write_at_one_time),
+        TOY_CASE(records_come_back_oldest_first),
+        TOY_CASE(a_record_replaces_the_one_of_its_key_and_one_can_be_dropped),
+        TOY_CASE(the_oldest_go_when_there_is_too_much),
+        TOY_CASE(a_file_that_is_mostly_dead_is_made_anew),
+        TOY_CASE(a_torn_end_is_cut_off),
+        TOY_CASE(a_damaged_record_is_lost_alone),
+        TOY_CASE(records_of_another_version_are_left_out),
+        TOY_CASE(what_is_too_long_is_refused),
+        TOY_CASE(without_a_directory_there_is_no_journal),
+        TOY_CASE(a_hundred_thousand_records_are_read_in_a_moment),
+        TOY_CASE(threads_write_at_one_time),
     };
     return cmocka_run_group_tests(tests, NULL, release);
 }
