@@ -47,7 +47,8 @@ static bool read_text(Collect *c, const char *path, Tokens *out, ds4_err *err)
     Bytes text = { 0 };
     bool ok = cli_read_text(&text, path, err);
     char question[QUESTION_ID];
-    if (ok && questions_found(bytes_view(&text), question))
+    ok = ok && questions_find(bytes_view(&text), question, err);
+    if (ok && question[0])
         ok = fail(err, DS4_EINVAL,
                   "%s holds ds4 eval's question %s: what was collected from it "
                   "would be judged by it",

@@ -23,6 +23,8 @@ static const char *const times[] = { "in the morning", "after lunch",   "before 
                                      "at night",       "on a cold day", "in early spring",
                                      "without a word", "once again" };
 
+const char recall_fact[] = "The number of the golden %s is %d.";
+
 #define PICK(rng, list) ((list)[rng_next(rng) % COUNT(list)])
 
 static void put_filler(uint64_t *rng, Bytes *out)
@@ -116,7 +118,7 @@ static void ask(Maker *m, int tokens, int depth)
     const char *room = PICK(&m->rng, rooms);
     int number = maker_number(m, 10000, 99999);
     snprintf(want, sizeof want, "%d", number);
-    snprintf(fact, sizeof fact, "The number of the golden %s is %d.", room, number);
+    snprintf(fact, sizeof fact, recall_fact, room, number);
     ExamQuestion *q = maker_add(m, SUITE_RECALL, GRADE_NUMBER, want,
                                 "What is the number of the golden %s?", room);
     char *kept = arena_str(&m->q->arena, str_of(fact));

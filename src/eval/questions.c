@@ -69,6 +69,7 @@ ExamQuestion *maker_add(Maker *m, enum Suite suite, enum GradeKind kind, const c
     ExamQuestion *q = &m->q->question[m->q->n];
     *q = (ExamQuestion){ .suite = suite,
                          .prompt = keep(m, text),
+                         .form = strchr(fmt, '%') == fmt ? NULL : fmt,
                          .key = { .kind = kind, .want = keep(m, want) } };
     snprintf(q->id, sizeof q->id, "%s-%d", names[suite], number_in_suite(m->q, suite));
     m->q->n++;
@@ -113,18 +114,96 @@ void questions_release(Exam *q)
 
 /* ---- finding ------------------------------------------------------------------------------ */
 
-bool questions_found(Str text, char id[QUESTION_ID])
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
+static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+static size_t run_of(Str s, bool (*is)(char c))
+{
+    size_t n = 0;
+    while (n < s.n && is(s.p[n]))
+        n++;
+    return n;
+}
+
+/* Forms of strings take our words only: with others they are nobody's in particular. */
+static bool is_our_word(Str s)
+{
+    bool ours = false;
+    for (size_t i = 0; i < COUNT(words); i++)
+        ours |= str_eq(s, str_of(words[i]));
+    return ours;
+}
+
+/* How much of the text one character of a form takes (two of "%d", "%s"); 0: it differs. */
+static size_t taken(const char *form, Str text, bool our_words)
+{
+    size_t n = 0;
+    if (form[0] == '%' && form[1] == 'd')
+        return run_of(text, is_digit);
+    if (form[0] == '%') {
+        n = run_of(text, is_lower);
+        return our_words && !is_our_word((Str){ text.p, n }) ? 0 : n;
+    }
+    if (form[0] == ' ') /* lines may be broken anywhere */
+        return run_of(text, is_blank);
+    n = form[0] == '"' && text.n > 1 && text.p[0] == '\\'; /* as JSON has it */
+    return text.n > n && text.p[n] == form[0] ? n + 1 : 0;
+}
+
+static bool begins_with_form(Str text, const char *form, bool our_words)
+{
+    for (; *form; form += *form == '%' ? 2 : 1) {
+        size_t n = taken(form, text, our_words);
+        if (!n)
+            return false;
+        text = (Str){ text.p + n, text.n - n };
+    }
+    return true;
+}
+
+static bool has_form(Str text, const char *form, bool our_words)
+{
+    const size_t first = strcspn(form, " ");
+    for (const char *at; (at = memmem(text.p, text.n, form, first)) != NULL;) {
+        text = (Str){ at, text.n - (size_t)(at - text.p) };
+        if (begins_with_form(text, form, our_words))
+            return true;
+        text = (Str){ text.p + 1, text.n - 1 };
+    }
+    return false;
+}
+
+/* "What is %d + %d?" is in every schoolbook; a form with some words of its own is only ours. */
+static bool is_distinct(const char *form)
+{
+    enum { OWN = 5 };
+    int n = 0;
+    for (size_t k; *form; form += k + (form[k] != '\0')) {
+        k = strcspn(form, " ");
+        n += (form[0] | 0x20) >= 'a' && (form[0] | 0x20) <= 'z';
+    }
+    return n >= OWN;
+}
+
+static bool is_found(Str text, const ExamQuestion *q)
+{
+    if (has_form(text, q->prompt.p, false))
+        return true;
+    return (q->form && is_distinct(q->form) &&
+            has_form(text, q->form, q->suite == SUITE_STRINGS)) ||
+           (q->suite == SUITE_RECALL && has_form(text, recall_fact, false));
+}
+
+bool questions_find(Str text, char id[QUESTION_ID], ds4_err *err)
 {
     Exam q;
-    bool found = false;
-    if (!questions_make(&q, FIRST_SET, 0, NULL))
+    id[0] = '\0';
+    if (!questions_make(&q, FIRST_SET, RECALL_LEAST, err))
         return false;
-    for (size_t i = 0; i < q.n && !found; i++) {
-        Str p = q.question[i].prompt;
-        found = memmem(text.p, text.n, p.p, p.n) != NULL;
-        if (found)
+    for (size_t i = 0; i < q.n && !id[0]; i++)
+        if (is_found(text, &q.question[i]))
             memcpy(id, q.question[i].id, QUESTION_ID);
-    }
     questions_release(&q);
-    return found;
+    return true;
 }

@@ -24,8 +24,9 @@ enum { RECALL_LEAST = 1024, RECALL_MOST = 131072 }; /* tokens of a prompt, doubl
 typedef struct {
     char id[QUESTION_ID];
     enum Suite suite;
-    Str prompt; /* of recall: what is asked after the document */
-    bool tools; /* are offered */
+    Str prompt;       /* of recall: what is asked after the document */
+    const char *form; /* the prompt of every set, with %d and %s; NULL: it is the same in each */
+    bool tools;       /* are offered */
     Key key;
     int tokens, depth; /* of recall: the prompt's, and where the fact stands, in percent */
     Str fact;          /* of recall */
@@ -50,7 +51,8 @@ const Str *questions_tools(size_t *n);
 typedef size_t (*TokensOf)(void *user, Str text);
 bool question_text(const ExamQuestion *q, TokensOf tokens_of, void *user, Bytes *out, ds4_err *err);
 
-/* Is a question of the first set in this text, word for word? Then id is its name. */
-bool questions_found(Str text, char id[QUESTION_ID]);
+/* The name of a question that is in this text, its words in their order; "": none is. Of the first
+ * set all are looked for; of other sets those whose words are not everybody's ("What is 2 + 3?"). */
+bool questions_find(Str text, char id[QUESTION_ID], ds4_err *err);
 
 #endif

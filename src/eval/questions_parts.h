@@ -24,5 +24,6 @@ void make_strings(Maker *m);
 void make_tools(Maker *m);
 void make_instructions(Maker *m);
 void make_recall(Maker *m, int most_tokens);
+extern const char recall_fact[]; /* "The number of ... %s is %d." */
 
 #endif
