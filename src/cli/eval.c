@@ -3,6 +3,7 @@
  * Each question is a conversation of its own. A question's random numbers follow
  * from --seed and its place, so an examination that goes on from its file ends
  * as one that was never stopped. */
+#include "../base/file.h"
 #include "../text/stream.h"
 #include "eval_result.h"
 #include "eval_view.h"
@@ -263,7 +264,8 @@ static int most_tokens(const EvalOptions *o, int context) { return context - o->
 static bool run(EvalOptions *o, ds4_err *err)
 {
     Eval v = { .o = o, .live = eval_view_wanted() };
-    bool ok = (v.engine = cli_open_engine(&o->model, err)) != NULL &&
+    bool ok = (!o->state || file_try(o->state, err)) &&
+              (v.engine = cli_open_engine(&o->model, err)) != NULL &&
               sheet_init(&v.sheet, o->set, most_tokens(o, ds4_engine_info(v.engine).context),
                          &o->only, err) &&
               put_header(&v, err) && (!o->state || sheet_load(&v.sheet, o->state, err)) &&

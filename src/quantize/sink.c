@@ -45,7 +45,7 @@ bool sink_room(const char *path, uint64_t bytes, ds4_err *err)
     bytes_release(&dir);
     /* What cannot be asked will be told by the write. */
     if (known && room < bytes)
-        return fail(err, DS4_EIO, "%s needs %.1f GB, and its disk has %.1f GB left", path,
+        return fail(err, DS4_EIO, "%s needs %.3f GB, and its disk has %.3f GB left", path,
                     (double)bytes / 1e9, (double)room / 1e9);
     return true;
 }

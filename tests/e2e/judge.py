@@ -354,6 +354,10 @@ def claim_the_examination_is_no_text_to_collect_from():
     out = pathlib.Path(SCRATCH, "never.gguf")
     text = file("exam", TEXT + "Start a timer for 12 minutes.\n")
     fails(ds4("imatrix", "-o", out, file("a", TEXT), text), 1, str(text), "tool-5")
+    listed = works(subprocess.run([DS4, "eval", "--list", "--set", "7", "--only", "string-4"],
+                                  capture_output=True, timeout=60, check=False))
+    other = file("other", TEXT + listed.decode().split("\t")[2])
+    fails(ds4("imatrix", "-o", out, other), 1, str(other), "string-4")
     assert not out.exists()
     fails(ds4("imatrix", text), 2, "--out")
     fails(ds4("imatrix", "-o", out), 2, "--merge")
@@ -382,6 +386,8 @@ def claim_what_cannot_be_written_is_said_before_the_work():
     for args in (["imatrix", "-o"], ["score", "--vectors"]):
         fails(ds4(*args, "/nowhere/x", text), 1, "/nowhere/x")
     assert time.monotonic() - start < 2
+    fails(ds4("logits", "--tokens", file("ids", "[1]"), "--out", "/nowhere/x"), 1, "/nowhere/x")
+    fails(ds4("eval", "--state", "/nowhere/x"), 1, "/nowhere/x")   # one line: no model was opened
     out = pathlib.Path(SCRATCH, "tried.gguf")
     fails(ds4("imatrix", "-o", out, "/nowhere"), 1, "/nowhere")
     assert not list(pathlib.Path(SCRATCH).glob("tried*"))
