@@ -115,7 +115,7 @@ static void take_on(Scheduler *s, Waiting *w)
     Job *j = w->job;
     if (!choose(s, w, &c) || !take_waiting(s, w))
         return;
-    job_is_lost(j, false);
+    job_is_lost(j, JOB_BESIDE);
     if (job_canceled(j)) {
         atomic_store(&j->stage, STAGE_OVER);
         job_drop(j);
@@ -144,15 +144,26 @@ static bool is_waited_for(Scheduler *s)
     return waits;
 }
 
+/* Those that nobody hears keep nobody from anything. */
+static enum JobCompany company(Scheduler *s)
+{
+    bool waits = is_waited_for(s), others = waits;
+    for (int i = 0; i < s->slots.n; i++) {
+        const Job *j = s->slots.slot[i].job;
+        others |= j && !atomic_load(&j->left_ns);
+    }
+    return waits && active(s) >= s->max_active ? JOB_WANTED : others ? JOB_BESIDE : JOB_ALONE;
+}
+
 void drop_canceled(Scheduler *s)
 {
-    bool wanted = is_waited_for(s) && active(s) >= s->max_active;
+    enum JobCompany now = company(s);
     for (int i = 0; i < s->slots.n; i++) {
         Slot *slot = &s->slots.slot[i];
         if (!slot->job)
             continue;
-        if (job_is_lost(slot->job, wanted))
-            wanted = false; /* one slot is enough for now */
+        if (job_is_lost(slot->job, now) && now == JOB_WANTED)
+            now = JOB_BESIDE; /* one slot is enough for now */
         if (job_canceled(slot->job))
             leave(s, slot);
     }

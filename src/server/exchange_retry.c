@@ -6,7 +6,9 @@
  * its slot shall be free at once. They cannot be told apart, so an answer goes
  * on unheard only where that harms nobody: it has been worked on for a while
  * (what was not costs little to do again), nobody waits for its slot, its session
- * asks for nothing else, and what it says is no more than 1 MiB. */
+ * asks for nothing else, and what it says is no more than 1 MiB. That is for some
+ * seconds; a prompt is read further than that while nobody asks for anything, since
+ * whoever comes again goes on with what was read (job.h). */
 #include "exchange_parts.h"
 #include <stdlib.h>
 
@@ -46,16 +48,17 @@ bool retry_wait(Exchange *x, const char *why)
     x->left_ns = clock_ns();
     x->left_phase = exchange_phase(x);
     job_abandon(x->job, "client_gone", grace_ns(s));
-    server_log(s, "%s left: its client is gone, and may ask again within %d s",
-               x->job->turn.request_id, s->opt.retry_seconds);
+    server_log(s, "%s left: its client is gone, and may ask again within %d s%s",
+               x->job->turn.request_id, s->opt.retry_seconds,
+               x->left_phase == JOB_PREFILL ? ", or as long as its prompt is read" : "");
     return true;
 }
 
 void retry_tick(Exchange *x)
 {
     const Server *s = x->server;
-    bool wanted = s->draining || scheduler_counts(s->scheduler).queued;
-    job_is_lost(x->job, wanted);
+    /* Whether others want something is the engine's thread's to see. */
+    job_is_lost(x->job, s->draining ? JOB_WANTED : JOB_ALONE);
     const char *why = job_canceled(x->job);
     if (!why)
         return;
@@ -92,7 +95,7 @@ static void give_way(Exchange *x)
     const Server *s = x->server;
     for (Exchange *o = s->exchanges; o; o = o->next)
         if (!o->r && o->job->turn.session.n && same_session(o->job, x->job) &&
-            job_is_lost(o->job, true))
+            job_is_lost(o->job, JOB_WANTED))
             scheduler_cancel(s->scheduler, o->job);
 }
 

@@ -6,6 +6,9 @@
 #define MOST_WAITING ((size_t)8 << 20)
 #define MOST_UNHEARD ((size_t)1 << 20)
 
+/* So much longer a prompt is read that nobody waits for. */
+#define READING_NS ((int64_t)600 * 1000000000)
+
 Job *job_new(const Dialect *d, enum Api api)
 {
     Job *j = calloc(1, sizeof *j);
@@ -60,10 +63,25 @@ bool job_adopt(Job *j)
     return !job_canceled(j);
 }
 
-bool job_is_lost(Job *j, bool wanted)
+/* left: until then it has time in any case but that its slot is wanted. */
+static bool yields(const Job *j, long long left, enum JobCompany company)
+{
+    bool reads = atomic_load(&j->stage) == STAGE_PREFILL;
+    if (company == JOB_ALONE && reads)
+        left += READING_NS;
+    return company == JOB_WANTED || clock_ns() >= left;
+}
+
+bool job_yields(const Job *j, enum JobCompany company)
 {
     long long left = atomic_load(&j->left_ns);
-    if (left <= 0 || (!wanted && clock_ns() < left) ||
+    return left > 0 && yields(j, left, company);
+}
+
+bool job_is_lost(Job *j, enum JobCompany company)
+{
+    long long left = atomic_load(&j->left_ns);
+    if (left <= 0 || !yields(j, left, company) ||
         !atomic_compare_exchange_strong(&j->left_ns, &left, -1))
         return false;
     job_cancel(j, j->left_why);

@@ -82,13 +82,23 @@ void job_cancel(Job *j, const char *why);
 const char *job_canceled(const Job *j); /* NULL: it is not */
 
 /* Its client is gone, and may ask for the same again: for grace_ns it goes on unheard, as
- * long as nobody waits for its slot and its events are no more than 1 MiB. Then it is
- * canceled, for why. The network thread's, like job_adopt; the scheduler sees to the rest. */
+ * long as nobody waits for its slot and its events are no more than 1 MiB; and for ten
+ * minutes more while it is alone and its prompt is read, which is of use to whoever goes on
+ * with it. Then it is canceled, for why. The network thread's, like job_adopt; the scheduler
+ * sees to the rest. */
 void job_abandon(Job *j, const char *why, int64_t grace_ns);
 /* Somebody listens again; what was told meanwhile waits in the queue. False: too late. */
 bool job_adopt(Job *j);
-/* The engine's: is it time to give it up? wanted: others wait for its slot. */
-bool job_is_lost(Job *j, bool wanted);
+/* What others ask for meanwhile. */
+enum JobCompany {
+    JOB_ALONE,  /* nothing */
+    JOB_BESIDE, /* answers, for which there are slots */
+    JOB_WANTED  /* its slot */
+};
+/* Would it be given up now? */
+bool job_yields(const Job *j, enum JobCompany company);
+/* Gives it up if so, and only once. */
+bool job_is_lost(Job *j, enum JobCompany company);
 
 /* A copy of the event for the client. A client that is too far behind cancels. */
 void job_tell(Job *j, const Event *e);

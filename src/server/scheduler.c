@@ -80,7 +80,8 @@ void scheduler_free(Scheduler *s)
 bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
 {
     pthread_mutex_lock(&s->mutex);
-    int waiting = MAX(s->n_queue - free_slots(s), 0), wait_s = wait_seconds(s, waiting);
+    int before = s->n_queue - free_slots(s), waiting = MAX(before, 0),
+        wait_s = wait_seconds(s, waiting);
     bool closed = s->finishing || s->over, full = waiting >= s->opt.max_queue;
     if (!closed && !full) {
         job_hold(j);
@@ -91,6 +92,8 @@ bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
         s->queue_end = &j->next;
         s->n_queue++;
         metrics_queue_length(s->opt.metrics, s->n_queue);
+        if (s->running && job_yields(s->running, before < 0 ? JOB_BESIDE : JOB_WANTED))
+            ds4_cancel(s->engine);
         wake(s);
     }
     pthread_mutex_unlock(&s->mutex);

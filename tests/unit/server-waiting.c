@@ -282,6 +282,61 @@ static void a_job_nobody_hears_ends_when_its_slot_is_wanted(void **state)
     end(g);
 }
 
+static void wait_until_read(Job *j, int more)
+{
+    int n = atomic_load(&j->processed) + more;
+    while (atomic_load(&j->processed) < n)
+        usleep(1000);
+}
+
+/* Its grace is over. Who comes then has the engine for itself, though a slot is free. */
+static void a_prompt_nobody_waits_for_is_read_until_somebody_asks(void **state)
+{
+    (void)state;
+    char path[32], device[48];
+    write_play(path, device);
+    Stage *g = stage((StageOptions){ .slots = 2, .device = device, .context = 20000 });
+    Job *j = job(g, "a", 1, 16000);
+    submit(g, j);
+    wait_until_read(j, 1);
+    job_abandon(j, "client", 0);
+    wait_until_read(j, 1600);
+    assert_null(job_canceled(j));
+    Told a = ask(g, "b", 2, 50);
+    assert_int_equal(a.error, 0);
+    told_free(&a);
+    assert_string_equal(job_canceled(j), "client");
+    /* what was read of it is there */
+    a = ask(g, "a", 1, 16000);
+    assert_true(a.usage.cached >= 1600);
+    told_free(&a);
+    job_drop(j);
+    end(g);
+    unlink(path);
+}
+
+static void a_prompt_nobody_waits_for_is_read_and_not_answered(void **state)
+{
+    (void)state;
+    char path[32], device[48];
+    write_play(path, device);
+    Stage *g = stage((StageOptions){ .slots = 1, .device = device });
+    Job *j = job(g, "a", 1, 6000);
+    submit(g, j);
+    wait_until_read(j, 1);
+    job_abandon(j, "client", 0);
+    while (!job_canceled(j))
+        usleep(1000);
+    assert_int_equal(atomic_load(&j->processed), 6000);
+    assert_true(atomic_load(&j->generated) < 200);
+    Told a = ask(g, "a", 1, 6000);
+    assert_true(a.usage.cached >= 5888);
+    told_free(&a);
+    job_drop(j);
+    end(g);
+    unlink(path);
+}
+
 static void a_job_is_heard_again(void **state)
 {
     (void)state;
@@ -308,6 +363,8 @@ int main(void)
         cmocka_unit_test(a_queued_request_keeps_the_slot_that_it_will_find),
         cmocka_unit_test(a_short_job_overtakes_a_long_one_once),
         cmocka_unit_test(a_job_nobody_hears_ends_when_its_slot_is_wanted),
+        cmocka_unit_test(a_prompt_nobody_waits_for_is_read_until_somebody_asks),
+        cmocka_unit_test(a_prompt_nobody_waits_for_is_read_and_not_answered),
         cmocka_unit_test(a_job_is_heard_again),
     };
     if (!open_alone())
