@@ -139,6 +139,13 @@ void case_tokens_release(CaseTokens *t)
     *t = (CaseTokens){ 0 };
 }
 
+void put_name(Bytes *b, Str name)
+{
+    for (size_t i = 0; i < MIN(name.n, 1024); i++)
+        bytes_byte(b,
+                   (unsigned char)name.p[i] < 0x20 || name.p[i] == 0x7f ? '?' : (uint8_t)name.p[i]);
+}
+
 /* ---- texts --------------------------------------------------------------------------- */
 
 bool text_tokens(const char *path, const ds4_engine *e, Tokens *out, ds4_err *err)

@@ -23,6 +23,9 @@ void case_tokens_release(CaseTokens *t);
 bool case_token(const VectorCase *c, const VectorToken *t, const TokenNames *names, int32_t *out,
                 ds4_err *err);
 
+/* A name from a file into a line of a table: control characters as '?', 1,024 bytes at most. */
+void put_name(Bytes *b, Str name);
+
 /* The texts to read: files, each one text; none: stdin. */
 bool text_tokens(const char *path, const ds4_engine *e, Tokens *out, ds4_err *err);
 

@@ -70,8 +70,8 @@ static void put_tsv_text(Bytes *b, Str text)
 static bool print_token(Score *s, int at, int32_t id, double logprob, int rank, ds4_err *err)
 {
     Bytes b = { 0 };
-    bytes_printf(&b, "%.*s\t%d\t%d\t%.6f\t%d\t", (int)MIN(s->name.n, 1024), s->name.p, at, id,
-                 -logprob, rank);
+    put_name(&b, s->name);
+    bytes_printf(&b, "\t%d\t%d\t%.6f\t%d\t", at, id, -logprob, rank);
     put_tsv_text(&b, vocab_bytes(s->names.vocab, id));
     bytes_byte(&b, '\n');
     bool ok = b.failed ? fail(err, DS4_ENOMEM, "no memory for a line") : cli_out(b.p, b.n, err);
@@ -205,9 +205,10 @@ static void put_json_sums(Bytes *b, const Sums *s)
 static void put_line(Bytes *b, const Sums *s, Str name)
 {
     double nll = mean(s->nll, s->tokens);
-    bytes_printf(b, "%8llu  %8.5f  %10.3f  %9.5f  %5.1f%%  %.*s\n", (unsigned long long)s->tokens,
-                 nll, exp(nll), bits_a_byte(s), 100 * mean((double)s->best, s->tokens),
-                 (int)MIN(name.n, 1024), name.p);
+    bytes_printf(b, "%8llu  %8.5f  %10.3f  %9.5f  %5.1f%%  ", (unsigned long long)s->tokens, nll,
+                 exp(nll), bits_a_byte(s), 100 * mean((double)s->best, s->tokens));
+    put_name(b, name);
+    bytes_byte(b, '\n');
 }
 
 /* A part of the table; beside --tsv and --json there is none. */
@@ -271,9 +272,10 @@ static bool say_case(Score *s, const VectorCase *c, bool first, ds4_err *err)
     Bytes b = { 0 };
     if (first)
         bytes_str(&b, "  tokens       nll  first  greedy  case\n");
-    bytes_printf(&b, "%8llu  %8.5f  %5s  %6d  %.*s\n", (unsigned long long)k->tokens,
-                 mean(k->nll, k->tokens), k->first ? "yes" : "no", k->greedy,
-                 (int)MIN(c->id.n, 1024), c->id.p);
+    bytes_printf(&b, "%8llu  %8.5f  %5s  %6d  ", (unsigned long long)k->tokens,
+                 mean(k->nll, k->tokens), k->first ? "yes" : "no", k->greedy);
+    put_name(&b, c->id);
+    bytes_byte(&b, '\n');
     bool ok = print_part(s, &b, err);
     bytes_release(&b);
     bytes_str(&s->json, first ? "\"cases\":[{\"id\":" : ",{\"id\":");

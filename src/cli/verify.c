@@ -132,6 +132,9 @@ static bool verify_row(void *user, int at, const float *logits, ds4_err *err)
 
 static double mean(double sum, uint64_t n) { return n ? sum / (double)n : NAN; }
 
+/* Of no token that is named there is none. */
+static double largest_delta(const Sums *s) { return s->named ? s->delta : NAN; }
+
 static void put_number(Bytes *b, double x, int width, int digits)
 {
     if (isfinite(x))
@@ -147,8 +150,10 @@ static void put_line(Bytes *b, const Sums *s, Str name)
     put_number(b, mean(s->kl, s->with_kl), 9, 6);
     put_number(b, mean(s->nll, s->tokens), 8, 5);
     put_number(b, mean(s->ref, s->with_ref), 8, 5);
-    put_number(b, s->delta, 7, 4);
-    bytes_printf(b, "  %.*s\n", (int)MIN(name.n, 1024), name.p);
+    put_number(b, largest_delta(s), 7, 4);
+    bytes_str(b, "  ");
+    put_name(b, name);
+    bytes_byte(b, '\n');
 }
 
 static void put_json_sums(Bytes *b, const Sums *s)
@@ -162,7 +167,7 @@ static void put_json_sums(Bytes *b, const Sums *s)
     bytes_str(b, ",\"ref_nll\":");
     cli_json_num(b, mean(s->ref, s->with_ref));
     bytes_str(b, ",\"delta\":");
-    cli_json_num(b, s->delta);
+    cli_json_num(b, largest_delta(s));
 }
 
 static bool say(const Verify *v, const Sums *s, Str name, bool first, ds4_err *err)

@@ -207,7 +207,10 @@ static bool read_prompt(Reading *r, const Json *o, VectorCase *c)
     Json *ids = json_member(o, "prompt_ids");
     if ((messages != NULL) + (prompt != NULL) + (ids != NULL) != 1)
         return reading_fail(r, "a case has one of messages, prompt and prompt_ids");
-    c->think = json_is_bool(json_member(o, "think"), true);
+    Json *think = json_member(o, "think");
+    c->think = json_is_bool(think, true);
+    if (think && !c->think && !json_is_bool(think, false))
+        return reading_fail(r, "think must be true or false");
     if (messages)
         return read_messages(r, messages, c);
     if (ids)
@@ -230,7 +233,10 @@ static bool read_case(Reading *r, const Json *o)
 {
     VectorCase *c = reading_case(r);
     Json *tokens = json_member(o, "tokens"), *text = json_member(o, "continuation");
-    if (!c || !name_case(r, json_text(json_member(o, "id")), c) || !read_prompt(r, o, c))
+    Json *id = json_member(o, "id");
+    if (id && !json_text(id).n)
+        return reading_fail(r, "id must be a text, and not empty");
+    if (!c || !name_case(r, json_text(id), c) || !read_prompt(r, o, c))
         return false;
     if (!tokens == !text)
         return reading_fail(r, "a case has one of tokens and continuation");
@@ -261,10 +267,12 @@ static bool read_header(Reading *r, const Json *o, const Json *version)
     uint64_t number;
     if (!json_whole(version, 1, &number) || number != 1)
         return reading_fail(r, "vectors of another version than 1");
-    if (r->v->n)
-        return reading_fail(r, "a header behind cases");
-    r->v->model = json_text(json_member(o, "model"));
-    return true;
+    if (r->v->n || r->headed)
+        return reading_fail(r, r->v->n ? "a header behind cases" : "a second header");
+    r->headed = true;
+    Json *model = json_member(o, "model");
+    r->v->model = json_text(model);
+    return !model || json_is_text(model) || reading_fail(r, "model must be a text");
 }
 
 static bool read_json_line(Reading *r, Str line)

@@ -8,6 +8,7 @@ typedef struct {
     Vectors *v;
     size_t cap; /* of cases */
     const char *what;
+    bool headed; /* there was a header */
     int line;
     ds4_err *err;
 } Reading;

@@ -152,6 +152,16 @@ def claim_a_manifest_scores_continuations():
     assert got["total"]["cases"] == 2
 
 
+def claim_names_cannot_break_a_table():
+    case = {"id": "a\tb\n\x1b[31m", "prompt": "x", "continuation": "y"}
+    path = file("names", json.dumps(case))
+    for command, option in ("score", "--manifest"), ("verify", "--vectors"):
+        lines = works(ds4(command, option, path)).split(b"\n")
+        assert lines[1].endswith(b"  a?b??[31m"), lines
+    tsv = works(ds4("score", "--tsv", "--manifest", path)).split(b"\n")
+    assert tsv[1].startswith(b"a?b??[31m\t0\t"), tsv
+
+
 # ---- verify -------------------------------------------------------------------------------
 
 
@@ -195,6 +205,8 @@ def claim_limits_decide_the_status():
         fails(run, 1, name, limit[0])
         assert run.stdout.count(b"\n") == 3
     silent = file("silent", json.dumps({"prompt_ids": [0], "continuation": "x"}))
+    assert works(ds4("verify", "--vectors", silent)).split(b"\n")[1].split()[5] == b"-"
+    assert json.loads(works(ds4("verify", "--json", "--vectors", silent)))["total"]["delta"] is None
     for limit in ("--max-kl", "--max-delta"):   # nothing measured is nothing that passes
         fails(ds4("verify", "--vectors", silent, limit, 4), 1, limit, "no probabilities")
 
