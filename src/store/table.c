@@ -137,7 +137,7 @@ Entry *table_add(Table *t, const ChunkHead *head)
 
 void table_tidy(Table *t, Entry *e)
 {
-    while (e && e != &t->root && !e->known && !e->child && !e->pins) {
+    while (e && e != &t->root && !e->known && !e->child && !e->pins && !e->holds) {
         Entry **from = &t->bucket[place(t, &e->head.name)], *parent = e->parent;
         while (*from != e)
             from = &(*from)->next;
