@@ -210,8 +210,9 @@ UNIT  := $(patsubst tests/%.c,%,$(wildcard tests/unit/*.c))
 WHOLE := $(patsubst tests/%.c,%,$(wildcard tests/golden/*.c tests/props/*.c))
 GPU   := $(if $(filter 1,$(CUDA)),$(patsubst tests/%.c,%,$(wildcard tests/gpu/*.c)))
 FUZZ  := $(patsubst tests/%.c,%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
-# The programs that start threads.
-THREADED := $(patsubst tests/%.c,%,$(shell grep -lE 'pool_new|pthread_create|threads|http_site|toy_open' \
+# The programs that start threads, also by way of tests/*.h.
+STARTS_THREADS := pool_new|pthread_create|threads|http_site|server_stage|toy_open|store_folder|cpu_toy
+THREADED := $(patsubst tests/%.c,%,$(shell grep -lE '$(STARTS_THREADS)' \
               $(wildcard tests/unit/*.c tests/props/*.c) /dev/null))
 TEST_CFLAGS = $(ALL_CFLAGS) -Wno-conversion -Wno-sign-conversion $(call as_system,$(shell $(PKG) --cflags cmocka))
 TEST_LIBS   = $(ALL_LIBS) $(shell $(PKG) --libs cmocka)
