@@ -250,9 +250,10 @@ static bool put_header(Eval *v, ds4_err *err)
         bytes_printf(b, "%02x", print[i]);
     bytes_str(b, "\",\"device\":");
     cli_json_str(b, device_kind(m->device));
-    bytes_printf(b, ",\"exact\":%s,\"set\":%llu,\"think\":\"%s\",\"seed\":%llu",
-                 m->exact ? "true" : "false", (unsigned long long)v->o->set,
-                 thinking[answer_thinking(a)], (unsigned long long)a->seed);
+    bytes_printf(b, ",\"exact\":%s,\"rounding\":%s,\"set\":%llu,\"think\":\"%s\",\"seed\":%llu",
+                 m->exact ? "true" : "false", m->unrounded ? "false" : "true",
+                 (unsigned long long)v->o->set, thinking[answer_thinking(a)],
+                 (unsigned long long)a->seed);
     bytes_printf(b,
                  ",\"temperature\":%g,\"top_p\":%g,\"min_p\":%g,\"top_k\":%d,\"most_tokens\":%d}",
                  (double)a->temp, (double)a->top_p, (double)a->min_p, a->top_k, a->tokens);
@@ -260,6 +261,20 @@ static bool put_header(Eval *v, ds4_err *err)
 }
 
 static int most_tokens(const EvalOptions *o, int context) { return context - o->answer.tokens; }
+
+/* Documents go up to 128K tokens: who asks for fewer should know of it. */
+static void note_recall(const Sheet *s, bool all)
+{
+    int longest = 0, asked = 0;
+    for (size_t i = 0; i < s->exam.n; i++) {
+        const ExamQuestion *q = &s->exam.question[i];
+        longest = q->suite == SUITE_RECALL ? MAX(longest, q->tokens) : longest;
+        asked += q->suite == SUITE_RECALL && s->asked[i];
+    }
+    if (longest < RECALL_MOST && (all || asked))
+        cli_warn("recall is asked up to %dK tokens of %dK: --ctx less -n has room for no more",
+                 longest / 1024, RECALL_MOST / 1024);
+}
 
 static bool run(EvalOptions *o, ds4_err *err)
 {
@@ -272,6 +287,8 @@ static bool run(EvalOptions *o, ds4_err *err)
               (v.session = ds4_session_open(v.engine, err)) != NULL;
     if (ok && !o->json && !v.live)
         fprintf(stderr, "ds4: %s\n", ds4_engine_describe(v.engine));
+    if (ok && !o->json)
+        note_recall(&v.sheet, o->only.n == 0);
     ok = ok && ask_all(&v, err) && report(&v, err);
     ds4_engine_close(v.engine); /* and its session */
     sheet_release(&v.sheet);

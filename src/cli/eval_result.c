@@ -109,25 +109,63 @@ void sheet_enter(Sheet *s, size_t i, const Answer *answer, const Given *given, b
 
 /* ---- the file -------------------------------------------------------------------------- */
 
-static bool take_line(Sheet *s, Json *o, Str line)
+/* The first thing that another header says otherwise. */
+static bool tell_difference(const Sheet *s, Str line, const char *path, ds4_err *err)
 {
-    uint64_t tokens = 0;
+    static const char *const keys[] = { "ds4_eval", "model",      "fingerprint", "device",
+                                        "exact",    "rounding",   "set",         "think",
+                                        "seed",     "top_p",      "min_p",       "temperature",
+                                        "top_k",    "most_tokens" };
+    Json *theirs = json_parse(line, 8, "the header", NULL);
+    Json *ours = json_parse(bytes_view(&s->header), 8, "the header", NULL);
+    Bytes a = { 0 }, b = { 0 };
+    const char *key = NULL;
+    for (size_t i = 0; i < COUNT(keys) && !key; i++) {
+        bytes_clear(&a);
+        bytes_clear(&b);
+        json_write(&a, json_member(theirs, keys[i]));
+        json_write(&b, json_member(ours, keys[i]));
+        key = str_eq(bytes_view(&a), bytes_view(&b)) ? NULL : keys[i];
+    }
+    if (!json_member(theirs, "ds4_eval") || !key)
+        fail(err, DS4_EINVAL, "%s is no state of ds4 eval: another --state, or none", path);
+    else
+        fail(err, DS4_EINVAL, "%s has %s %.*s, and this run %.*s: another --state, or none", path,
+             key, (int)MIN(a.n, 40), a.p, (int)MIN(b.n, 40), b.p);
+    bytes_release(&a);
+    bytes_release(&b);
+    json_free(theirs);
+    json_free(ours);
+    return false;
+}
+
+/* What is not asked with these options is passed over. */
+static bool take_line(Sheet *s, const Json *o, Str line, ds4_err *err)
+{
+    const Json *right = json_member(o, "right");
+    const Str id = json_text(json_member(o, "id"));
+    uint64_t tokens;
+    double seconds;
+    if (!id.n || (!json_is_bool(right, true) && !json_is_bool(right, false)) ||
+        !json_whole(json_member(o, "tokens"), INT32_MAX, &tokens) ||
+        !json_number(json_member(o, "seconds"), &seconds))
+        return fail(err, DS4_EFORMAT, "an answer has an id, right, tokens and seconds");
     for (size_t i = 0; i < s->exam.n; i++) {
         EvalResult *r = &s->result[i];
-        if (!json_is(json_member(o, "id"), s->exam.question[i].id))
+        if (!str_eq(id, str_of(s->exam.question[i].id)))
             continue;
+        if (r->done)
+            return fail(err, DS4_EFORMAT, "%.*s is answered twice", STR_ARG(id));
         Str why = json_text(json_member(o, "why"));
         r->done = true;
-        r->right = json_is_bool(json_member(o, "right"), true);
+        r->right = json_is_bool(right, true);
         snprintf(r->why, sizeof r->why, "%.*s", (int)MIN(why.n, sizeof r->why - 1), why.p);
-        json_whole(json_member(o, "tokens"), INT32_MAX, &tokens);
         r->tokens = (int)tokens;
-        json_number(json_member(o, "seconds"), &r->seconds);
-        bytes_clear(&r->line);
+        r->seconds = seconds;
         bytes_put(&r->line, line.p, line.n);
-        return !r->line.failed;
+        return !r->line.failed || fail(err, DS4_ENOMEM, "no memory for an answer");
     }
-    return true; /* of a question that is not asked with these options */
+    return true;
 }
 
 static bool take_lines(Sheet *s, Str text, const char *path, ds4_err *err)
@@ -137,18 +175,15 @@ static bool take_lines(Sheet *s, Str text, const char *path, ds4_err *err)
         Str line = { text.p, end ? (size_t)(end - text.p) : text.n };
         text = (Str){ line.p + line.n + (end != NULL), text.n - line.n - (end != NULL) };
         if (number == 1 && !str_eq(line, bytes_view(&s->header)))
-            return fail(err, DS4_EINVAL,
-                        "%s is of another model or of other options: another --state, or none",
-                        path);
+            return tell_difference(s, line, path, err);
         if (number == 1)
             continue;
         ds4_err why = { 0 };
         Json *o = json_parse(line, 8, "the answer", &why);
-        bool ok = o ? take_line(s, o, line) || fail(err, DS4_ENOMEM, "no memory for %s", path)
-                    : fail(err, why.code, "%s, line %d: %s", path, number, why.msg);
+        bool ok = o && take_line(s, o, line, &why);
         json_free(o);
         if (!ok)
-            return false;
+            return fail(err, why.code, "%s, line %d: %s", path, number, why.msg);
     }
     return true;
 }

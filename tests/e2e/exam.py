@@ -129,6 +129,10 @@ def claim_the_report_is_the_json_in_words():
     for suite, sums in [*got["suites"].items(), ("all", got["all"])]:
         assert re.search(rf"^{suite} +{sums['right']} of +{sums['of']} ", text, re.M), suite
     assert re.search(r"recall +4K  5%:wrong  25%:wrong", text)
+    for args, words in (([], "up to 4K tokens of 128K"), (["-n", 8000], "up to 0K tokens"),
+                        (["--only", "arith"], None)):
+        said = ds4("--nothink", *args, device=played()).stderr.decode()
+        assert words in said if words else "recall" not in said, said
 
 
 def claim_questions_are_chosen_by_name():
@@ -164,12 +168,24 @@ def claim_an_examination_goes_on_where_it_stopped():
     assert state.read_bytes().startswith(before)
     got = json.loads(works(ds4("--nothink", "--json", "--state", state, device=played([]))))
     assert got["suites"] == whole["suites"] and got["all"]["of"] == 61
-    fails(ds4("--nothink", "--temp", 1, "--state", state, device=played()), 1, "other options")
-    fails(ds4("--nothink", "--exact", "--state", state, device=played()), 1, "other options")
-    fails(ds4("--nothink", "--state", state, device=["--cpu"]), 1, "other options")
+    for option, words in ((["--temp", 1], "temperature 0, and this run 1"),
+                          (["--exact"], "exact false, and this run true"),
+                          (["--rounding", "off"], "rounding true, and this run false"),
+                          (["--set", 2], "set 1, and this run 2"),
+                          (["-n", 9], "most_tokens 2048, and this run 9")):
+        fails(ds4("--nothink", *option, "--state", state, device=played()), 1, words)
+    fails(ds4("--nothink", "--state", state, device=["--cpu"]), 1,
+          'device "play", and this run "cpu"')
     state.write_bytes(before[:-9])
     number = before[:-9].count(b"\n") + 1
     fails(ds4("--nothink", "--state", state, device=played()), 1, f"state.jsonl, line {number}: the answer: not JSON")
+    lines = before.split(b"\n")
+    for line, words in ((lines[1], "line 3: arith-1 is answered twice"), (b"[]", "line 3: an answer has"),
+                        (b'{"id":"arith-2","tokens":3,"seconds":1}', "line 3: an answer has an id, right")):
+        state.write_bytes(b"\n".join([*lines[:2], line, b""]))
+        fails(ds4("--nothink", "--state", state, device=played()), 1, words)
+    state.write_bytes(b"a letter\n")
+    fails(ds4("--nothink", "--state", state, device=played()), 1, "is no state of ds4 eval")
 
 
 def claim_a_terminal_shows_it_as_it_goes():
