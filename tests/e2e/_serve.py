@@ -10,6 +10,7 @@ prints nothing but its log. A Connection speaks HTTP/1.1 over a bare socket, and
 checked: its status line, its header fields, that it has one framing and keeps to it, that a
 chunk of a stream is whole events. What is wrong is an AssertionError.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -24,6 +25,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MODEL = str(ROOT / "models/ds4-tiny.gguf")
 TIMEOUT_S = 60          # of anything that should come: generous, machines may be busy
+TRIES = 5               # of what is late
 REQUEST_ID = re.compile(r"req_[0-9a-f]{24}")
 
 
@@ -36,6 +38,37 @@ def until(holds, what, limit_s=TIMEOUT_S):
             return value
         assert time.monotonic() < end, f"not within {limit_s} s: {what}"
         time.sleep(0.01)
+
+
+# ---- times ----------------------------------------------------------------------------------
+
+class Late(AssertionError):
+    """Something took too long: by a fault, or since the machine is busy or was stopped. A fault
+    is there each time, so Claims.run() tries what is late again, some times."""
+
+
+@contextlib.contextmanager
+def promised(seconds, what):
+    """The block takes no longer."""
+    start = time.monotonic()
+    with presumed(seconds, what):
+        yield
+    took = time.monotonic() - start
+    if took > seconds:
+        raise Late(f"{what}: {took:.2f} s, promised are {seconds}")
+
+
+@contextlib.contextmanager
+def presumed(seconds, what):
+    """What fails in the block proves something only where the block took no longer."""
+    start = time.monotonic()
+    try:
+        yield
+    except AssertionError as error:
+        took = time.monotonic() - start
+        if took > seconds:
+            raise Late(f"{what}: {took:.2f} s instead of {seconds}, and {error}") from None
+        raise
 
 
 # ---- a reply --------------------------------------------------------------------------------
@@ -298,6 +331,16 @@ class Server:
     def status(self):
         return self.get("/status").json()
 
+    def hear(self, seconds):
+        """Let time pass in which the server runs: it answers all the while."""
+        end = time.monotonic() + seconds
+        while (start := time.monotonic()) < end:
+            self.get("/health")
+            took = time.monotonic() - start
+            if took > max(seconds / 4, 0.2):
+                raise Late(f"the server was not heard for {took:.2f} s")
+            time.sleep(0.01)
+
     def busy(self):
         """How many requests run or wait."""
         status = self.status()
@@ -384,13 +427,19 @@ class Claims:
         return bool(holds)
 
     def run(self, name, function, *args):
-        """A claim that holds when the function returns."""
-        try:
-            function(*args)
-        except (AssertionError, OSError, EOFError, LookupError, ValueError, TypeError,
-                subprocess.SubprocessError) as error:
-            return self(name, False, f"{type(error).__name__}: {error}")
-        return self(name, True)
+        """A claim that holds when the function returns; one that is Late each time does not."""
+        for left in reversed(range(TRIES)):
+            try:
+                function(*args)
+            except Late as error:
+                print(f"late: {name}: {error}", flush=True)
+                if not left:
+                    return self(name, False, f"late {TRIES} times, at last: {error}")
+            except (AssertionError, OSError, EOFError, LookupError, ValueError, TypeError,
+                    subprocess.SubprocessError) as error:
+                return self(name, False, f"{type(error).__name__}: {error}")
+            else:
+                return self(name, True)
 
     def end(self):
         """The exit status."""

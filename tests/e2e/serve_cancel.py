@@ -20,14 +20,14 @@ import time
 
 from _asked import (CHAT, COMPLETIONS, MESSAGES, PATHS, RESPONSES, body_of, plain, streamed_text,
                     tools, words)
-from _serve import Claims, Server, events, until
+from _serve import Claims, Server, events, promised, until
 
 BUILD = sys.argv[1]
-FREE_MS = 300
+FREE_S = 0.3
 PHASES = {"queue": "queued", "prefill": "prefill", "think": "decode", "text": "decode",
           "tool": "decode"}          # states of /status, and their names in the metrics
-PLAY = {
-    "decode_tps": 40, "prefill_tps": 1000,
+PLAY = {                            # each phase lasts for longer than a machine stops
+    "decode_tps": 40, "prefill_tps": 400,
     "rules": [
         {"last": ["Quick."], "say": "Yes."},
         {"last": ["Consider."], "say": words("thought", 150) + "</think>So."},
@@ -112,13 +112,18 @@ def ask(server, path, body):
 def reach(monitor, phase):
     """Wait until the request is in that phase."""
     if phase == "queue":
-        until(lambda: monitor.waiting() == 1, "the request waits", 10)
+        until(lambda: monitor.waiting() == 1, "the request waits")
     else:
-        until(lambda: monitor.state() == phase, f"the request is in {phase}", 10)
+        until(lambda: monitor.state() == phase, f"the request is in {phase}")
 
 
 def is_free(monitor, phase):
     return monitor.waiting() == 0 if phase == "queue" else monitor.state() == "idle"
+
+
+def settle(monitor):
+    """What a try before this one has left."""
+    until(lambda: is_free(monitor, "queue") and is_free(monitor, "slot"), "the slot is free")
 
 
 def is_answered(server):
@@ -127,6 +132,7 @@ def is_answered(server):
 
 
 def leave_in(server, monitor, phase, path, stream, way):
+    settle(monitor)
     count = {"phase": PHASES[phase], "reason": "client"}
     before = server.metric("ds4x_cancelled_total", **count)
     holder = ask(server, CHAT, request_for(CHAT, "text", True)) if phase == "queue" else None
@@ -134,18 +140,17 @@ def leave_in(server, monitor, phase, path, stream, way):
         reach(monitor, "text")
     connection = ask(server, path, request_for(path, phase, stream))
     reach(monitor, phase)
-    left = time.monotonic()
-    way(connection)
-    until(lambda: is_free(monitor, phase), f"its place is free after {phase}", 5)
-    ms = (time.monotonic() - left) * 1000
-    took_ms.append(ms)
-    assert ms < FREE_MS, f"free after {ms:.0f} ms"
+    with promised(FREE_S, f"its place is free after {phase}"):
+        left = time.monotonic()
+        way(connection)
+        until(lambda: is_free(monitor, phase), "it is free", 10)
+        took_ms.append((time.monotonic() - left) * 1000)
     assert server.metric("ds4x_cancelled_total", **count) == before + 1, "not counted"
     if way is half_close:
         read_to_end(connection)
     if holder:
         holder.close()
-        until(lambda: monitor.state() == "idle", "the slot is free", 5)
+        settle(monitor)
     tokens = monitor.tokens()
     time.sleep(0.06)
     assert monitor.tokens() == tokens, "tokens come after the end"
@@ -192,16 +197,15 @@ def last_event(path, reply):
 
 
 def cancel_running(server, monitor, path, phase, stream):
+    settle(monitor)
     before = server.metric("ds4x_cancelled_total", reason="api")
     connection = ask(server, path, request_for(path, phase, stream))
     reach(monitor, phase)
     request = monitor.status()["slots"][0]["request"]
-    start = time.monotonic()
-    reply = server.ask("DELETE", f"/v1/requests/{request}")
-    assert reply.status == 200 and reply.json() == {"id": request, "canceled": True}, reply
-    until(lambda: monitor.state() == "idle", "the slot is free", 5)
-    ms = (time.monotonic() - start) * 1000
-    assert ms < FREE_MS, f"free after {ms:.0f} ms"
+    with promised(FREE_S, "the slot is free"):
+        reply = server.ask("DELETE", f"/v1/requests/{request}")
+        assert reply.status == 200 and reply.json() == {"id": request, "canceled": True}, reply
+        until(lambda: monitor.state() == "idle", "it is free", 10)
     ended = connection.read()
     assert ended.headers["request-id"] == request, "another request was canceled"
     if stream:
@@ -226,7 +230,7 @@ def cancel_waiting(server, monitor):
     assert monitor.state() == "text", "the one that runs was canceled too"
     holder.close()
     connection.close()
-    until(lambda: monitor.state() == "idle", "the slot is free", 5)
+    settle(monitor)
 
 
 def claim_response_cancel(server, monitor):
@@ -238,7 +242,7 @@ def claim_response_cancel(server, monitor):
     reply = server.post(f"/v1/responses/{response}/cancel", {})
     assert reply.status == 200 and reply.json()["status"] == "cancelled", reply
     assert reply.json()["id"] == response, reply
-    until(lambda: monitor.state() == "idle", "the slot is free", 1)
+    until(lambda: monitor.state() == "idle", "the slot is free before the answer's end", 10)
     assert server.post(f"/v1/responses/{response}/cancel", {}).status == 404, "twice"
     connection.close()
     assert is_answered(server)
@@ -276,9 +280,9 @@ def claim_storm():
             time.sleep(pick.choice([0, 0.0005, 0.002, 0.01, 0.03]))
             pick.choice(WAYS)(connection)
             connection.close()
-        until(lambda: server.busy() == 0, "all slots are free", 10)
-        until(lambda: server.metric("ds4x_requests_active") == 0, "no request is active", 5)
-        until(lambda: server.files() <= files, "all connections are closed", 10)
+        until(lambda: server.busy() == 0, "all slots are free")
+        until(lambda: server.metric("ds4x_requests_active") == 0, "no request is active")
+        until(lambda: server.files() <= files, "all connections are closed")
         claim("threads are as many as before", server.threads() == threads)
         claim("no answer failed", server.metric("ds4x_requests_total", status="500") == 0)
         claim("after a storm requests are answered", is_answered(server))
@@ -288,19 +292,21 @@ def claim_storm():
 def claim_speed_beside_leavers():
     """Their steps are canceled, over and over: the answer's tokens are in them."""
     play = dict(PLAY, decode_tps=50, prefill_tps=400)
+    rounds, active = 60, "ds4x_requests_active"
     with Server(BUILD, play, "--quiet", ctx=8192, sessions=4) as server:
         answer = ask(server, CHAT, request_for(CHAT, "text", True))
-        until(lambda: server.metric("ds4x_decode_tokens_total") > 0, "it is answered", 10)
+        until(lambda: server.metric("ds4x_decode_tokens_total") > 0, "it is answered")
         before, start = server.metric("ds4x_decode_tokens_total"), time.monotonic()
-        while time.monotonic() - start < 3:
+        for _ in range(rounds):
             leavers = [ask(server, CHAT, request_for(CHAT, "prefill", True)) for _ in range(3)]
             time.sleep(0.04)
             for connection in leavers:
                 connection.close()
-        seconds = time.monotonic() - start
-        speed = (server.metric("ds4x_decode_tokens_total") - before) / seconds
-        print(f"beside clients that leave: {speed:.1f} of 50 tokens a second")
-        claim("an answer goes on beside clients that leave", speed >= 10, speed)
+            until(lambda: server.metric(active) <= 1, "those who left are gone")
+        tokens = server.metric("ds4x_decode_tokens_total") - before
+        print(f"beside clients that leave: {tokens / (time.monotonic() - start):.1f} of 50 tokens "
+              f"a second, {tokens:.0f} in {rounds} rounds")
+        claim("an answer goes on beside clients that leave", tokens >= rounds / 2, tokens)
         answer.close()
 
 

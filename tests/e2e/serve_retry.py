@@ -7,18 +7,18 @@ where nobody minds: not for another body, another session, when others wait, whe
 begun, when it is switched off, or when the server is to end.
 """
 import sys
-import time
 
 from _asked import (CHAT, COMPLETIONS, MESSAGES, RESPONSES, body_of, plain, streamed_text, whole_text,
                     words)
-from _serve import Claims, Server, events, until
+from _serve import Claims, Server, events, presumed, promised, until
 
 BUILD = sys.argv[1]
 GRACE_S = 2
-LONG = words("text", 70)      # about three seconds
-PLAY = {"decode_tps": 200, "prefill_tps": 2000,
+LONG = words("text", 20)      # about three seconds
+PLAY = {"decode_tps": 50, "prefill_tps": 2000,
         "rules": [{"last": ["Quick."], "say": "Yes."}, {"last": ["Huge."], "say": words("huge", 2500)},
                   {"say": LONG}]}
+AGAIN_S = 2.6                 # after its begin LONG is still told
 claim = Claims()
 
 
@@ -26,13 +26,22 @@ def runs(server):
     return [slot for slot in server.status()["slots"] if slot["state"] != "idle"]
 
 
+def settle(server):
+    until(lambda: not runs(server), "nothing runs")
+
+
+def send(server, path, body, headers=()):
+    connection = server.connect()
+    connection.send(connection.post_bytes("POST", path, body, headers))
+    return connection
+
+
 def begin(server, path, stream, headers=(), text="Go on.", work_s=GRACE_S / 2 + 0.3):
     """A request that has been worked on for so long, and a body to send again."""
     body = body_of(path, text, stream, **plain(path))
-    connection = server.connect()
-    connection.send(connection.post_bytes("POST", path, body, headers))
-    until(lambda: any(slot["state"] == "text" for slot in runs(server)), "it runs", 20)
-    time.sleep(work_s)
+    connection = send(server, path, body, headers)
+    until(lambda: any(slot["state"] == "text" for slot in runs(server)), "it runs")
+    server.hear(work_s)
     return connection, body
 
 
@@ -44,80 +53,97 @@ def text_of(path, stream, reply):
     return streamed_text(path, reply) if stream else whole_text(path, reply)
 
 
-def check_again(server, path, stream):
-    before = prompts(server)
-    connection, body = begin(server, path, stream)
-    connection.close()
-    time.sleep(0.5)
+def is_kept(server):
     assert runs(server), "the answer was given up"
-    reply = server.post(path, body)
+
+
+def check_again(server, path, stream):
+    settle(server)
+    before = prompts(server)
+    with promised(AGAIN_S, "the client comes again"):
+        connection, body = begin(server, path, stream)
+        connection.close()
+        server.hear(0.5)
+        is_kept(server)
+        again = send(server, path, body)
+        is_kept(server)
+    reply = again.read()
     assert reply.status == 200 and reply.ended == ("chunks" if stream else "length"), reply
     assert text_of(path, stream, reply) == LONG, "it is not all of the answer"
     assert prompts(server) == before + 1, "it was computed twice"
-    assert not runs(server)
+    settle(server)
 
 
 def check_twice(server):
     """The client comes again two times, the last time when the answer is complete."""
+    settle(server)
     before = prompts(server)
-    connection, body = begin(server, MESSAGES, True)
-    connection.close()
-    time.sleep(0.3)
-    second = server.connect()
-    second.send(second.post_bytes("POST", MESSAGES, body))
-    second.read(on_chunk=lambda reply: b"delta" in reply.body)
-    second.close()
-    until(lambda: not runs(server), "the answer is complete", 30)
+    with promised(AGAIN_S, "the client comes again"):
+        connection, body = begin(server, MESSAGES, True)
+        connection.close()
+        server.hear(0.3)
+        second = send(server, MESSAGES, body)
+        second.read(on_chunk=lambda reply: b"delta" in reply.body)
+        second.close()
+        is_kept(server)
+    with promised(GRACE_S, "the answer is complete before the grace is over"):
+        settle(server)
     reply = server.post(MESSAGES, body)
     assert streamed_text(MESSAGES, reply) == LONG, "it is not all of the answer"
     assert events(reply.body)[-1][0] == "message_stop"
     assert prompts(server) == before + 1, "it was computed twice"
 
 
-def gone_soon(server, within_s=0.5):
-    until(lambda: not runs(server), f"the slot is free within {within_s} s", within_s)
-
-
 def check_grace_ends(server):
-    connection, _ = begin(server, CHAT, True, work_s=GRACE_S / 2 + 0.2)
-    connection.close()
-    time.sleep(0.5)
+    settle(server)
     before = server.metric("ds4x_cancelled_total", reason="client")
-    until(lambda: not runs(server), "it is given up", GRACE_S + 3)
+    with presumed(GRACE_S, "the answer is kept"):
+        connection, _ = begin(server, CHAT, True, text="Huge.")
+        connection.close()
+        server.hear(0.5)
+        is_kept(server)
+    until(lambda: not runs(server), "it is given up before its end")
     until(lambda: server.metric("ds4x_cancelled_total", reason="client") == before + 1,
-          "that is counted", 2)
+          "that is counted")
 
 
 def check_other_body(server):
+    settle(server)
     headers = [("x-claude-code-session-id", "11111111-2222-3333-4444-555555555555")]
-    connection, _ = begin(server, MESSAGES, True, headers)
-    connection.close()
-    time.sleep(0.3)
-    assert runs(server), "the answer was given up"
-    reply = server.post(MESSAGES, body_of(MESSAGES, "Quick.", **plain(MESSAGES)), headers)
+    connection, _ = begin(server, MESSAGES, True, headers, "Huge.")
+    with promised(GRACE_S - 0.5, "it is given up before the grace is over"):
+        connection.close()
+        server.hear(0.3)
+        is_kept(server)
+        reply = server.post(MESSAGES, body_of(MESSAGES, "Quick.", **plain(MESSAGES)), headers)
+        settle(server)
     assert streamed_text(MESSAGES, reply) == "Yes."
-    gone_soon(server)
 
 
 def check_other_session(server):
     """The same words of another session get an answer of their own."""
+    settle(server)
     before = prompts(server)
     first = [("x-claude-code-session-id", "11111111-2222-3333-4444-555555555555")]
     other = [("x-claude-code-session-id", "11111111-2222-3333-4444-666666666666")]
-    connection, body = begin(server, MESSAGES, True, first)
-    connection.close()
-    time.sleep(0.3)
-    reply = server.post(MESSAGES, body, other)
-    assert streamed_text(MESSAGES, reply) == LONG
+    with promised(AGAIN_S, "another session asks"):
+        connection, body = begin(server, MESSAGES, True, first)
+        connection.close()
+        server.hear(0.3)
+        is_kept(server)
+        asks = send(server, MESSAGES, body, other)
+        is_kept(server)
+    assert streamed_text(MESSAGES, asks.read()) == LONG
     assert prompts(server) == before + 2
-    until(lambda: not runs(server), "all is over", GRACE_S + 3)
 
 
 def check_early(server):
     """It had hardly begun: less is lost than by keeping the slot."""
-    connection, _ = begin(server, CHAT, True, work_s=0)
-    connection.close()
-    gone_soon(server)
+    settle(server)
+    with promised(GRACE_S / 2, "it is given up"):
+        connection, _ = begin(server, CHAT, True, text="Huge.", work_s=0)
+        connection.close()
+        settle(server)
 
 
 def check_too_much():
@@ -134,42 +160,41 @@ def check_too_much():
             said[0] = len(reply.body)
             return said[0] > (3 << 19)
         reply = connection.read(on_chunk=enough)
-        connection.close()
-        gone_soon(server, 2)
-        claim("the stream was long enough to be too long", said[0] > 1 << 20, said, reply.ended)
+        assert said[0] > 1 << 20, f"the stream was not long enough: {said[0]}, {reply.ended}"
+        with promised(GRACE_S - 0.2, "it is given up before the grace is over"):
+            connection.close()
+            settle(server)
 
 
 def check_waiting():
     """With one slot, who waits gets it at once."""
     with Server(BUILD, PLAY, "--retry-grace", str(GRACE_S), sessions=1) as server:
-        connection, _ = begin(server, CHAT, True)
-        connection.close()
-        time.sleep(0.3)
-        assert runs(server), "the answer was given up"
-        start = time.monotonic()
-        reply = server.post(CHAT, body_of(CHAT, "Quick.", **plain(CHAT)))
-        took = time.monotonic() - start
-        assert streamed_text(CHAT, reply) == "Yes." and took < 1, f"{took:.2f} s"
+        connection, _ = begin(server, CHAT, True, text="Huge.")
+        with promised(GRACE_S - 0.5, "who waits gets the slot before the grace is over"):
+            connection.close()
+            server.hear(0.3)
+            is_kept(server)
+            reply = server.post(CHAT, body_of(CHAT, "Quick.", **plain(CHAT)))
+        assert streamed_text(CHAT, reply) == "Yes."
 
 
 def check_off():
     with Server(BUILD, PLAY, "--retry-grace", "0") as server:
-        connection, _ = begin(server, CHAT, True, work_s=1)
+        connection, _ = begin(server, CHAT, True, text="Huge.", work_s=1)
         connection.close()
-        gone_soon(server)
+        until(lambda: not runs(server), "the slot is free before the answer's end", 30)
 
 
 def check_end():
     """The end does not wait for who may never come, though answers have a minute."""
-    with Server(BUILD, {**PLAY, "decode_tps": 40}, "--retry-grace", str(GRACE_S),
-                "--drain-timeout", "60") as server:
-        connection, _ = begin(server, CHAT, True)
-        connection.close()
-        time.sleep(0.2)
-        assert runs(server), "the answer was given up"
-        start = time.monotonic()
-        server.end()
-        assert time.monotonic() - start < GRACE_S - 0.5, "it waited"
+    grace_s = 6
+    with Server(BUILD, PLAY, "--retry-grace", str(grace_s), "--drain-timeout", "60") as server:
+        connection, _ = begin(server, CHAT, True, text="Huge.", work_s=grace_s / 2 + 0.3)
+        with promised(grace_s - 1, "it ends before the grace is over"):
+            connection.close()
+            server.hear(0.2)
+            is_kept(server)
+            server.end()
 
 
 def main():
