@@ -110,8 +110,14 @@ static bool is_text(const Event *e)
     return text && !e->handle && !e->logprobs;
 }
 
+/* Of how far a prompt is read only the last counts. */
 static bool join(EventNode *last, const Event *e)
 {
+    if (last && last->event.kind == EV_PROGRESS && e->kind == EV_PROGRESS) {
+        last->event.done = e->done;
+        last->event.usage = e->usage;
+        return true;
+    }
     if (!last || last->event.kind != e->kind || last->event.index != e->index ||
         !is_text(&last->event) || !is_text(e))
         return false;

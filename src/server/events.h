@@ -26,7 +26,7 @@ typedef struct {
 void events_init(EventQueue *q, size_t most_bytes);
 void events_release(EventQueue *q);
 void events_limit(EventQueue *q, size_t most_bytes); /* from now on */
-/* A copy of *e at the end. Many pieces of one text that wait become one. False:
+/* A copy of *e at the end. Many pieces of one text that wait become one, and much progress. False:
  * more than most_bytes wait, or there is no memory; ends are always taken. */
 bool events_put(EventQueue *q, const Event *e);
 /* The oldest, to be freed by the caller; NULL: none waits. */

@@ -45,6 +45,31 @@ static void texts_that_wait_become_few_and_keep_their_order(void **state)
     events_release(&q);
 }
 
+/* A prompt is read for minutes that nobody hears of. */
+static void progress_that_nobody_takes_is_the_last_one(void **state)
+{
+    EventQueue q;
+    EventNode *n;
+    int last = 0;
+    (void)state;
+    events_init(&q, 1 << 18);
+    for (int i = 1; i <= 100000; i++)
+        assert_true(events_put(
+            &q, &(Event){ .kind = EV_PROGRESS, .done = i, .usage = { .prompt_ms = 2 * i } }));
+    assert_true(put_text(&q, "x", NULL, 0));
+    for (int seen = 0; (n = events_take(&q))->event.kind == EV_PROGRESS; seen++) {
+        last = n->event.done;
+        assert_true(n->event.usage.prompt_ms == 2 * last);
+        assert_true(seen < 100);
+        event_node_free(n);
+    }
+    assert_int_equal(last, 100000);
+    assert_int_equal(n->event.kind, EV_TEXT);
+    event_node_free(n);
+    assert_int_equal(q.bytes, 0);
+    events_release(&q);
+}
+
 static void what_an_event_has_is_the_copys_own(void **state)
 {
     char name[] = "look", id[] = "call_1", handle[] = "h-1", stop[] = "END", text[] = "{",
@@ -113,6 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_that_wait_become_few_and_keep_their_order),
+        cmocka_unit_test(progress_that_nobody_takes_is_the_last_one),
         cmocka_unit_test(what_an_event_has_is_the_copys_own),
         cmocka_unit_test(what_comes_with_a_text_counts),
         cmocka_unit_test(ends_are_taken_however_much_waits),
