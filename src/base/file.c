@@ -220,6 +220,12 @@ bool file_try(const char *path, ds4_err *err)
     return ok;
 }
 
+bool file_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 bool file_publish(int fd, const char *tmp, const char *path, ds4_err *err)
 {
     if (sync_fd(fd) != 0)

@@ -32,6 +32,9 @@ void file_release(File *f);              /* removes what was not committed */
 /* Whether it could be created now; nothing stays. For what takes hours until it writes. */
 bool file_try(const char *path, ds4_err *err);
 
+/* Are both names of one file that is there? */
+bool file_same(const char *a, const char *b);
+
 /* For a file that was written in its own way: fsync, rename, fsync of the folder. */
 bool file_publish(int fd, const char *tmp, const char *path, ds4_err *err);
 

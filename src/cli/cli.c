@@ -1,5 +1,6 @@
 /* cli.c - messages, results, Ctrl-C. */
 #include "cli.h"
+#include "../base/file.h"
 #include "../base/utf8.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -93,6 +94,12 @@ const char *cli_size(char buf[16], uint64_t bytes)
     }
     snprintf(buf, 16, "%.*f %s", u && v < 99.95 ? 1 : 0, v, unit[u]);
     return buf;
+}
+
+bool cli_is_other(const char *out, const char *in, ds4_err *err)
+{
+    return !out || !in || !file_same(out, in) ||
+           fail(err, DS4_EINVAL, "%s is read here: another name for what is written", out);
 }
 
 /* ---- texts ------------------------------------------------------------------- */

@@ -88,6 +88,8 @@ void cli_clear_interrupt(void);
 bool cli_out(const void *p, size_t n, ds4_err *err);
 /* "12.3 GB", "640 MB". buf holds 16. */
 const char *cli_size(char buf[16], uint64_t bytes);
+/* False where a file that is written would take the place of one that is read; in NULL: none is. */
+bool cli_is_other(const char *out, const char *in, ds4_err *err);
 /* A text of at most 256 MiB from a file of any kind, or from stdin: "-". */
 bool cli_read_text(Bytes *out, const char *path, ds4_err *err);
 /* A JSON string of any bytes; what is not UTF-8 becomes U+FFFD. */

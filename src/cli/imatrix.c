@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 static const char about[] =
     "Collects how much each input column of the routed experts' matrices matters, from texts: the\n"
@@ -38,6 +39,7 @@ typedef struct {
     Imatrix before; /* what files brought */
     uint64_t done;  /* chunks, those of the file that it goes on from included */
     uint64_t total;
+    uint64_t source; /* Imatrix.source */
 } Collect;
 
 /* ---- texts ---------------------------------------------------------------------------- */
@@ -75,6 +77,20 @@ static bool read_texts(Collect *c, ds4_err *err)
     }
     if (c->o->most)
         c->total = MIN(c->total, (uint64_t)c->o->most);
+    return true;
+}
+
+/* Another where the model, its rounding, a token or a chunk is. */
+static bool identify(Collect *c, ds4_err *err)
+{
+    uint8_t print[32];
+    if (!ds4_engine_fingerprint(c->engine, print, err))
+        return false;
+    uint64_t h = XXH3_64bits_withSeed(print, sizeof print, (uint64_t)c->o->chunk);
+    h += c->o->model.engine.unrounded;
+    for (int i = 0; i < c->o->n_files; i++)
+        h = XXH3_64bits_withSeed(c->text[i].id, c->text[i].n * sizeof *c->text[i].id, h);
+    c->source = (h & INT64_MAX) | 1; /* what a GGUF's whole numbers hold, and not 0 */
     return true;
 }
 
@@ -135,6 +151,7 @@ static bool save(Collect *c, ds4_err *err)
     m.dataset = NULL;
     m.chunks = c->done;
     m.chunk_size = (uint64_t)c->o->chunk;
+    m.source = c->source;
     ok = ok && put_names(c, &m, err) && imatrix_write(&m, c->o->out, err);
     imatrix_release(&m);
     return ok;
@@ -193,9 +210,11 @@ static bool same_texts(const Collect *c, ds4_err *err)
     Imatrix m = { 0 };
     bool ok = put_names(c, &m, err);
     if (ok && (!str_eq(str_of(m.dataset), str_of(c->before.dataset)) ||
-               c->before.chunk_size != (uint64_t)c->o->chunk || c->before.chunks > c->total))
+               c->before.chunk_size != (uint64_t)c->o->chunk || c->before.chunks > c->total ||
+               (c->before.source && c->before.source != c->source)))
         ok = fail(err, DS4_EINVAL,
-                  "%s was collected from other texts or in other chunks: --merge adds files",
+                  "%s was collected from other texts, by another model or in other chunks: --merge "
+                  "adds files",
                   c->o->out);
     imatrix_release(&m);
     return ok;
@@ -211,14 +230,23 @@ static bool go_on(Collect *c, ds4_err *err)
     return true;
 }
 
+static bool is_apart(const ImatrixOptions *o, ds4_err *err)
+{
+    for (int i = 0; i < o->n_files; i++)
+        if (!cli_is_other(o->out, o->file[i], err))
+            return false;
+    return file_try(o->out, err);
+}
+
 static bool run(ImatrixOptions *o, ds4_err *err)
 {
     Collect c = { .o = o };
     ds4_options *e = &o->model.engine;
     e->context = MAX(e->context, o->chunk + 1);
-    bool ok = file_try(o->out, err) && (c.engine = cli_open_engine(&o->model, err)) != NULL &&
-              read_texts(&c, err) && go_on(&c, err) &&
-              (c.session = ds4_session_open(c.engine, err)) != NULL && collect(&c, err);
+    bool ok = is_apart(o, err) && (c.engine = cli_open_engine(&o->model, err)) != NULL &&
+              cli_is_other(o->out, e->model, err) && read_texts(&c, err) && identify(&c, err) &&
+              go_on(&c, err) && (c.session = ds4_session_open(c.engine, err)) != NULL &&
+              collect(&c, err);
     ds4_engine_close(c.engine); /* and its session */
     for (int i = 0; i < o->n_files; i++)
         tokens_release(&c.text[i]);
@@ -242,7 +270,7 @@ static bool merge(const ImatrixOptions *o, ds4_err *err)
 
 /* ---- the command ---------------------------------------------------------------------------- */
 
-static int settle(ImatrixOptions *o)
+static int settle(ImatrixOptions *o, bool of_model)
 {
     ds4_options *e = &o->model.engine;
     if (!o->out)
@@ -251,7 +279,12 @@ static int settle(ImatrixOptions *o)
         return cli_usage_error("imatrix needs texts, or --merge FILE, and not both");
     if (o->merge.n && (o->chunk || o->most || o->save_every || o->resume || o->special))
         return cli_usage_error("--merge reads no texts, so it takes --out only");
+    if (o->merge.n && of_model)
+        return cli_usage_error("--merge opens no model, so it takes --out only");
     o->chunk = o->chunk ? o->chunk : 512;
+    if (e->context && e->context <= o->chunk)
+        return cli_usage_error("a chunk of %d tokens and its beginning need --ctx %d, and it is %d",
+                               o->chunk, o->chunk + 1, e->context);
     size_t n = strlen(o->out);
     if (o->resume && n > 4 && strcmp(o->out + n - 4, ".dat") == 0)
         return cli_usage_error("--resume needs the GGUF form: %s does not tell of its chunks",
@@ -286,9 +319,11 @@ int cmd_imatrix(int argc, char **argv)
                           .about = about,
                           .tables = { options, cli_model_options(&o.model) },
                           .max_args = MOST_FILES };
+    ModelOptions none;
+    memcpy(&none, &o.model, sizeof none);
     int status = cli_parse(&usage, argc, argv, o.file, &o.n_files);
     if (status < 0)
-        status = settle(&o);
+        status = settle(&o, memcmp(&none, &o.model, sizeof none) != 0);
     if (status >= 0)
         return status;
     ds4_err err = { 0 };

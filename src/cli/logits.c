@@ -129,7 +129,8 @@ static bool run(LogitsOptions *o, ds4_err *err)
         opt->context = MAX(opt->context, n);
         opt->max_rows = MIN(o->chunk ? o->chunk : opt->max_rows ? opt->max_rows : 128, n);
         opt->max_logits = MIN(opt->max_rows, wanted);
-        ok = file_create(&out, o->out, err) && (e = cli_open_engine(&o->model, err)) &&
+        ok = cli_is_other(o->out, o->tokens, err) && file_create(&out, o->out, err) &&
+             (e = cli_open_engine(&o->model, err)) && cli_is_other(o->out, opt->model, err) &&
              evaluate(o, e, &t, &out, err) && file_commit(&out, err);
         if (ok)
             fprintf(stderr, "ds4: %d rows of %d logits\n", wanted, ds4_engine_info(e).vocab);

@@ -404,11 +404,19 @@ static bool work(Score *s, ds4_err *err)
     return ok && (!s->o->vectors || write_vectors(s, err));
 }
 
+static bool is_apart(const ScoreOptions *o, ds4_err *err)
+{
+    bool ok = cli_is_other(o->vectors, o->manifest, err);
+    for (int i = 0; i < o->n_files && ok; i++)
+        ok = cli_is_other(o->vectors, o->file[i], err);
+    return ok && (!o->vectors || file_try(o->vectors, err));
+}
+
 static bool score(ScoreOptions *o, ds4_err *err)
 {
     Score s = { .o = o };
-    bool ok = (!o->vectors || file_try(o->vectors, err)) &&
-              (s.engine = cases_open_engine(&o->model, err)) != NULL;
+    bool ok = is_apart(o, err) && (s.engine = cases_open_engine(&o->model, err)) != NULL &&
+              cli_is_other(o->vectors, o->model.engine.model, err);
     if (ok && o->overlap >= ds4_engine_info(s.engine).context)
         ok = fail(err, DS4_EINVAL, "--overlap %d leaves no room in a context of %d", o->overlap,
                   ds4_engine_info(s.engine).context);

@@ -232,7 +232,7 @@ static bool is_another(const Convert *c, const char *path, ds4_err *err)
 {
     if (input_has_file(&c->input, path))
         return fail(err, DS4_EINVAL, "%s is what is converted: another name for the output", path);
-    return !c->opt.imatrix || !same_file(c->opt.imatrix, path) ||
+    return !c->opt.imatrix || !file_same(c->opt.imatrix, path) ||
            fail(err, DS4_EINVAL, "%s is the importance: another name for the output", path);
 }
 

@@ -165,6 +165,7 @@ bool imatrix_merge(Imatrix *to, Imatrix *from, ds4_err *err)
             return false;
     to->chunks += from->chunks;
     to->chunk_size = MAX(to->chunk_size, from->chunk_size);
+    to->source = 0;
     return !from->dataset || imatrix_add_dataset(to, str_of(from->dataset), err);
 }
 
@@ -237,6 +238,7 @@ static bool parse_gguf(Imatrix *m, const void *p, size_t n, ds4_err *err)
         ok = fail(err, DS4_EFORMAT, "a GGUF without importance: no tensor is called *%s", SUMS.p);
     m->chunks = whole(&g, "imatrix.chunk_count");
     m->chunk_size = whole(&g, "imatrix.chunk_size");
+    m->source = whole(&g, "ds4.imatrix.source");
     const GgufKv *texts = gguf_kv(&g, "imatrix.datasets");
     while (ok && gguf_next_str(texts, &at, &s))
         ok = imatrix_add_dataset(m, s, err);
@@ -376,6 +378,8 @@ static bool write_gguf(const Imatrix *m, File *f, ds4_err *err)
     put_datasets(&w, m->dataset);
     gguf_put_int(&w, "imatrix.chunk_count", GGUF_U32, (int64_t)MIN(m->chunks, UINT32_MAX));
     gguf_put_int(&w, "imatrix.chunk_size", GGUF_U32, (int64_t)MIN(m->chunk_size, UINT32_MAX));
+    if (m->source)
+        gguf_put_int(&w, "ds4.imatrix.source", GGUF_U64, (int64_t)m->source);
     bool ok = true;
     for (size_t i = 0; ok && i < m->n; i++)
         ok = put_tensor(&w, &m->entry[i], SUMS, m->entry[i].n_columns, err) &&

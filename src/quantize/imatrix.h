@@ -4,8 +4,9 @@
  *
  * Two forms of file, both read and written:
  *
- *   GGUF    general.type "imatrix", imatrix.datasets, .chunk_count, .chunk_size; an entry is
- *           NAME.in_sum2 F32 [columns, experts] and NAME.counts F32 [1, experts]
+ *   GGUF    general.type "imatrix", imatrix.datasets, .chunk_count, .chunk_size, and our own
+ *           ds4.imatrix.source; an entry is NAME.in_sum2 F32 [columns, experts] and NAME.counts F32
+ *           [1, experts]
  *   legacy  i32 entries; each: i32 length and name, i32 calls, i32 n, f32[n] means times
  *           calls, expert after expert; then perhaps i32 chunks, i32 length and dataset.
  *           An expert that was never seen has equal values.
@@ -32,6 +33,7 @@ typedef struct {
     ImatrixEntry *entry;
     size_t n;
     uint64_t chunks, chunk_size; /* pieces of text and their tokens; 0: not known */
+    uint64_t source;             /* stands for what was read and by whom; 0: not known */
     char *dataset;               /* names of texts, a line each; NULL: not known */
 } Imatrix;
 

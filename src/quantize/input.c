@@ -220,12 +220,6 @@ bool input_put(const Input *in, GgufWriter *w, const char *name, int file_type, 
 
 /* ---- files ------------------------------------------------------------------------ */
 
-bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static void shard_path(char *out, size_t n, const Input *in, size_t i)
 {
     snprintf(out, n, "%s/%s", in->path, in->checkpoint.shard[i].name);
@@ -234,10 +228,10 @@ static void shard_path(char *out, size_t n, const Input *in, size_t i)
 bool input_has_file(const Input *in, const char *path)
 {
     char name[4096];
-    bool has = in->is_gguf && same_file(in->path, path);
+    bool has = in->is_gguf && file_same(in->path, path);
     for (size_t i = 0; i < in->checkpoint.n_shards && !has; i++) {
         shard_path(name, sizeof name, in, i);
-        has = same_file(name, path);
+        has = file_same(name, path);
     }
     return has;
 }

@@ -36,8 +36,6 @@ bool input_is(const Input *in, size_t i, const Source *s);
 /* These bytes of it have been read and are not needed soon: memory gives them up. */
 void input_forget(const Input *in, Str bytes);
 
-/* Are both names of one file? */
-bool same_file(const char *a, const char *b);
 /* Is it one of the input's? */
 bool input_has_file(const Input *in, const char *path);
 

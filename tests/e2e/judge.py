@@ -352,6 +352,14 @@ def claim_a_collection_goes_on_where_it_stopped():
         for x, y in zip(values, b[1][name]):
             near(x, y, 1e-5 * max(abs(x), 1e-3))
     fails(ds4("imatrix", "-o", part, "--chunk", 32, "--resume", text), 1, "other texts", "--merge")
+    for change in (lambda: None, lambda: text.write_bytes(text.read_bytes().replace(b"truth", b"story"))):
+        works(ds4("imatrix", "-o", part, "--chunk", 64, "--chunks", 2, text))
+        change()
+        run = ds4("imatrix", "-o", part, "--chunk", 64, "--chunks", 4, "--resume", text)
+    fails(run, 1, "other texts, by another model")   # the last time it had changed
+    works(ds4("imatrix", "-o", part, "--chunk", 64, "--chunks", 2, text))
+    fails(ds4("imatrix", "-o", part, "--chunk", 64, "--rounding", "off", "--resume", text), 1,
+          "another model")
 
 
 def claim_an_importance_serves_quantize():
@@ -388,6 +396,8 @@ def claim_mistakes_are_one_line():
     fails(ds4("score", "--tsv", "--json"), 2, "--tsv")
     fails(ds4("score", "--top", 5, "x"), 2, "--top", "--vectors")
     fails(ds4("score", "--manifest", "x", "--overlap", 5), 2, "--overlap", "--manifest")
+    fails(ds4("imatrix", "-o", "x", "--merge", "y"), 2, "--merge opens no model")
+    fails(ds4("imatrix", "-o", "x", "-c", 512, "y"), 2, "--ctx 513", "512")
     for option in (["--chunk", 64], ["--chunks", 1], ["--save-every", 1], ["--resume"], ["--special"]):
         fails(ds4("imatrix", "-o", "x", "--merge", "y", *option, model=False), 2, "--merge")
 
@@ -403,6 +413,22 @@ def claim_what_cannot_be_written_is_said_before_the_work():
     out = pathlib.Path(SCRATCH, "tried.gguf")
     fails(ds4("imatrix", "-o", out, "/nowhere"), 1, "/nowhere")
     assert not list(pathlib.Path(SCRATCH).glob("tried*"))
+
+
+def claim_nothing_is_written_over_what_is_read():
+    text, ids, model = file("read", TEXT), file("ids", "[1, 2]"), pathlib.Path(SCRATCH, "own.gguf")
+    model.write_bytes(pathlib.Path(MODEL[1]).read_bytes())
+    link = pathlib.Path(SCRATCH, "link")
+    link.symlink_to(text)
+    kept = [(p, p.read_bytes()) for p in (text, ids, model)]
+    for out, args in ((text, ["imatrix", text]), (link, ["imatrix", file("a", TEXT), text]),
+                      (model, ["imatrix", text]), (text, ["score", text]), (model, ["score", text]),
+                      (text, ["score", "--manifest", text]), (ids, ["logits", "--tokens", ids]),
+                      (model, ["logits", "--tokens", ids])):
+        option = "--vectors" if args[0] == "score" else "--out"
+        run = ds4(*args, option, out, "-m", model, "--cpu", model=False)
+        fails(run, 1, str(out), "is read here")
+    assert all(p.read_bytes() == data for p, data in kept)
 
 
 def claim_ctrl_c_ends_score_with_130():
