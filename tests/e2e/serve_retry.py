@@ -4,7 +4,8 @@
 An answer whose client is gone goes on for --retry-grace seconds: who sends the same body again
 gets all of it, from its first byte, streamed or whole, and nothing is computed twice. But only
 where nobody minds: not for another body, another session, when others wait, when it had hardly
-begun, when it is switched off, or when the server is to end.
+begun, when it is switched off, or when the server is to end. A prompt is read on for longer, while
+nobody else asks for anything.
 """
 import sys
 
@@ -19,6 +20,7 @@ PLAY = {"decode_tps": 50, "prefill_tps": 2000,
         "rules": [{"last": ["Quick."], "say": "Yes."}, {"last": ["Huge."], "say": words("huge", 2500)},
                   {"say": LONG}]}
 AGAIN_S = 2.6                 # after its begin LONG is still told
+READ_TPS, READ_S = 1500, 12    # the prompt of begin_reading() is read for longer than that
 claim = Claims()
 
 
@@ -137,6 +139,39 @@ def check_other_session(server):
     assert prompts(server) == before + 2
 
 
+def begin_reading(server):
+    """A prompt whose client leaves while it is read, which takes a quarter of a minute."""
+    body = body_of(CHAT, words(f"long {prompts(server)}", 3000), True, **plain(CHAT))
+    connection = send(server, CHAT, body)
+    until(lambda: any(slot["state"] == "prefill" for slot in runs(server)), "it is read")
+    server.hear(GRACE_S / 2 + 0.3)
+    connection.close()
+    server.hear(GRACE_S + 1)
+    slot, = runs(server)
+    assert slot["state"] == "prefill" and slot["processed"] < slot["prompt_tokens"], slot
+    return body
+
+
+def check_reading(server):
+    """Long after the grace it is still read, since nobody else asks; and answered once."""
+    settle(server)
+    before = prompts(server)
+    with presumed(READ_S, "its client leaves while it is read"):
+        again = send(server, CHAT, begin_reading(server))
+    assert streamed_text(CHAT, again.read()) == LONG, "it is not all of the answer"
+    assert prompts(server) == before + 1, "it was computed twice"
+
+
+def check_reading_yields(server):
+    """Who asks then has the engine for himself, though another slot is free."""
+    settle(server)
+    with promised(READ_S, "it is given up before it is read"):
+        begin_reading(server)
+        reply = server.post(MESSAGES, body_of(MESSAGES, "Quick.", **plain(MESSAGES)))
+        settle(server)
+    assert streamed_text(MESSAGES, reply) == "Yes."
+
+
 def check_early(server):
     """It had hardly begun: less is lost than by keeping the slot."""
     settle(server)
@@ -208,6 +243,10 @@ def main():
         claim.run("another body of its session ends it", check_other_body, server)
         claim.run("another session has no part in it", check_other_session, server)
         claim.run("what had hardly begun is given up at once", check_early, server)
+    with Server(BUILD, {**PLAY, "prefill_tps": READ_TPS}, "--retry-grace", str(GRACE_S),
+                ctx=65536) as server:
+        claim.run("a prompt is read on while nobody else asks", check_reading, server)
+        claim.run("and given up when somebody does", check_reading_yields, server)
     claim.run("who waits for the slot gets it", check_waiting)
     claim.run("more than 1 MiB is not kept", check_too_much)
     claim.run("without a grace it is given up at once", check_off)
