@@ -36,6 +36,14 @@ static inline bool reaches(atomic_int *count, int want)
     return atomic_load(count) == want;
 }
 
+/* Whether no more than `most` connections are left soon. */
+static inline bool closes_to(Site *s, int most)
+{
+    for (int i = 0; i < CLIENT_SECONDS * 1000 && http_stats(s->h).open > most; i++)
+        nap_ms(1);
+    return http_stats(s->h).open <= most;
+}
+
 /* ---- its paths ---------------------------------------------------------------------- */
 
 static inline void on_lost(void *arg, const char *why)
