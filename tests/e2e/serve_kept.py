@@ -14,10 +14,9 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 
 from _asked import CHAT, COMPLETIONS, MESSAGES, RESPONSES, body_of, plain, words
-from _serve import MODEL, Claims, Server, until
+from _serve import MODEL, Claims, Server, promised, until
 
 BUILD = pathlib.Path(sys.argv[1]).resolve()
 CTX, CHUNK, UNIT = 16384, 2048, 128
@@ -131,7 +130,7 @@ def test_pages(folder):
     with server(folder) as s:
         n, _ = usage_of(s.post(CHAT, chat("Hello.")))
         until(lambda: sum(c["tokens"] for c in chunks(s)) >= n // UNIT * UNIT,
-              "all chunks are listed", 10)
+              "all chunks are listed")
         listed = {c["id"]: c for c in chunks(s)}
         first = next(c for c in listed.values() if c["first"] == 0 and c["tokens"] == CHUNK)
         second = [c for c in listed.values() if c["parent"] == first["id"]]
@@ -192,20 +191,18 @@ def test_prefetch():
 
 # ---- the directory, and the options ------------------------------------------------------------------
 
-def run(*options, timeout=20):
+def run(*options, timeout=120):
     return subprocess.run([str(BUILD / "ds4"), "serve", "-m", MODEL, "--port", "0", "-c", "1024",
                            *options], capture_output=True, text=True, timeout=timeout)
 
 
 def test_second_server(folder):
     with server(folder) as first:
-        start = time.monotonic()
         second = run("--kv-disk-dir", str(folder))
         claim("a second server on the directory is refused, with the pid of the first",
-              second.returncode == 1 and str(first.pid) in second.stderr and
-              "listening" not in second.stderr, second)
-        claim("before it loads anything", time.monotonic() - start < 5 and
-              "ready" not in second.stderr, second)
+              second.returncode == 1 and str(first.pid) in second.stderr, second)
+        claim("before it loads anything",
+              not any(word in second.stderr for word in ("listening", "loading", "ready")), second)
 
 
 def test_options(folder):
@@ -230,37 +227,47 @@ def begin(s):
     connection = s.connect()
     connection.send(connection.post_bytes("POST", CHAT, dict(chat("Go on."), stream=True,
                                                              max_tokens=4000)))
-    until(lambda: any(slot["state"] == "text" for slot in s.status()["slots"]), "it runs", 30)
+    until(lambda: any(slot["state"] == "text" for slot in s.status()["slots"]), "it runs")
     return connection
 
 
-def test_end(folder):
+def end_in_time(folder):
+    """An answer is cut after a second, and saved in the seconds that are left."""
     with server(folder, "--drain-timeout", "1", "--shutdown-timeout", "8", play=SLOWLY) as s:
         connection = begin(s)
-        start = time.monotonic()
-        claim("it ends in time, and well", s.end() == 0 and time.monotonic() - start < 9)
+        with promised(9, "it ends"):
+            assert s.end() == 0, "exit status"
         connection.close()
     with server(folder) as s:
         n, cached = usage_of(s.post(CHAT, chat("Go on.")))
-        claim("what ran at the end was saved", n - cached <= UNIT, cached, n)
+        assert n - cached <= UNIT, f"what ran at the end was not saved: {cached} of {n}"
+
+
+def end_at_once(folder):
     with server(folder, "--drain-timeout", "60", play=SLOWLY) as s:
         connection = begin(s)
         s.child.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        start = time.monotonic()
-        claim("a second signal ends it at once", s.end() == 0 and time.monotonic() - start < 2)
+        until(lambda: "ending: " in s.log(), "it heard the first signal")
+        with promised(2, "it ends"):
+            assert s.end() == 0, "exit status"
         connection.close()
+
+
+def test_end(folder):
+    claim.run("it ends in time, and saves", end_in_time, folder)
+    claim.run("a second signal ends it at once", end_at_once, folder)
 
 
 def test_unload(folder):
     with server(folder, "--idle-unload", "1") as s:
         n, _ = usage_of(s.post(CHAT, chat("Sleep well.")))
-        until(lambda: s.get("/health").json().get("model") == "unloaded", "it is unloaded", 20)
+        until(lambda: s.get("/health").json().get("model") == "unloaded", "it is unloaded")
         claim("/status says so", s.status()["state"] == "unloaded", s.status())
         again, cached = usage_of(s.post(CHAT, chat("Sleep well.")))
         claim("the next request finds its state", again == n and n - cached <= UNIT, cached, n,
               s.log()[-800:])
-        claim("and the model is there", "model" not in s.get("/health").json())
+        claim("and the model is there, unless it has slept again",
+              "model" not in s.get("/health").json() or s.metric("ds4x_unloads_total") == 2)
 
 
 def main():
