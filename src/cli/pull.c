@@ -107,6 +107,19 @@ static bool is_url(const char *url)
     return n < MOST_URL && (!strncmp(url, "http://", 7) || !strncmp(url, "https://", 8));
 }
 
+/* Names that mean something else in the folder: the note of the last one, and parts. */
+static bool is_taken(const char *name)
+{
+    static const char *const ends[] = { ".part", ".part-info" };
+    const size_t n = strlen(name);
+    bool taken = strcmp(name, "last") == 0;
+    for (size_t i = 0; i < COUNT(ends); i++) {
+        const size_t k = strlen(ends[i]);
+        taken |= n >= k && strcmp(name + n - k, ends[i]) == 0;
+    }
+    return taken;
+}
+
 /* The last part of a URL's path, into room behind w->path's folder. */
 static bool file_name(const char *url, char *out, size_t room)
 {
@@ -153,6 +166,8 @@ static int want_url(Wanted *w, const PullOptions *o, char *name, size_t room)
         return cli_usage_error("--url and --mirror contradict each other");
     if (!file_name(o->url, name, room))
         return cli_usage_error("--url '%.80s' names no file", o->url);
+    if (is_taken(name))
+        return cli_usage_error("--url '%.80s': %s is no name for a model here", o->url, name);
     snprintf(w->url, sizeof w->url, "%s", o->url);
     w->name = name;
     return -1;
@@ -232,9 +247,13 @@ static bool pull(Wanted *w, const PullOptions *o, ds4_err *err)
 {
     struct stat st;
     const bool there = stat(w->path, &st) == 0;
+    if (there && !S_ISREG(st.st_mode))
+        return fail(err, DS4_EIO, "%s is there and is not a regular file", w->path);
     bool ok = there ? check_present(w, (uint64_t)st.st_size, err) : download(w, o, err);
     if (ok && there)
-        cli_warn("it is there already");
+        cli_warn(w->sha256[0] ? "it is there already"
+                 : w->most    ? "it is there already: its size is right, its SHA-256 nobody told"
+                              : "it is there already: neither its size nor its SHA-256 was told");
     return ok && fetched_remember(w->path, err) && cli_out(w->path, strlen(w->path), err) &&
            cli_out("\n", 1, err);
 }
@@ -257,7 +276,7 @@ int cmd_pull(int argc, char **argv)
         { OPT_STR, "--sha256", "HEX", &o.sha256,
           "what the file's must be; default: what the server tells (X-Linked-Etag), if it does", 0,
           0 },
-        { OPT_U64, "--size", "N", &o.size, "the bytes that the file must have", 0, 0 },
+        { OPT_U64, "--size", "N", &o.size, "the bytes that the file must have", 1, 1e15 },
         { OPT_STR, "--dir", "DIR", &o.dir, "where to; default ~/.local/share/ds4", 0, 0 },
         { OPT_INT, "--patience", "N", &o.patience,
           "seconds without a byte until it is tried again; default 30", 1, 3600 },

@@ -563,6 +563,23 @@ def usage(*args):
     return done.stderr
 
 
+def claim_what_is_there_already_is_said_to_be_no_more_than_that():
+    part(b"")
+    pathlib.Path(folder(), "m.gguf.part").unlink()
+    path = pathlib.Path(folder(), "m.gguf")
+    path.write_bytes(FILE)
+    with Server(data=made_up(7)) as s:
+        for args, words in (((), "neither its size nor its SHA-256 was told"),
+                            (("--size", len(FILE)), "its SHA-256 nobody told"),
+                            (("--sha256", SHA), "it is there already")):
+            assert pull(s, *args).strip().endswith(words), args
+        assert "expected 7" in pull(s, "--size", 7, status=1) and not s.asked
+        path.unlink()
+        path.mkdir()
+        assert "not a regular file" in pull(s, status=1)
+    path.rmdir()
+
+
 def claim_wrong_usage_is_told():
     assert "which model" in usage()
     assert "contradict" in usage("q2", "--url", "http://x/y.gguf")
@@ -571,6 +588,9 @@ def claim_wrong_usage_is_told():
         assert "no http or https URL" in usage("--url", url), url
     for url in ("http://x", "http://x/", "http://x/.", "http://x/..", "http://x/a/.hidden", "http://x/?y"):
         assert "names no file" in usage("--url", url), url
+    for name in ("last", "m.gguf.part", "m.gguf.part-info"):
+        assert f"{name} is no name for a model" in usage("--url", f"http://x/{name}"), name
+    assert "from 1 to" in usage("--url", "http://x/y", "--size", "0")
     assert "64 hex digits" in usage("--url", "http://x/y", "--sha256", "12")
     assert "--dir only" in usage("--list", "q2")
 
