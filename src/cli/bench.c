@@ -313,7 +313,10 @@ static bool bench(BenchOptions *o, ds4_err *err)
 {
     Bytes csv = { 0 };
     Bench b = { .o = o, .csv = &csv };
-    bool ok = (b.engine = cli_open_engine(&o->model, err)) != NULL;
+    bool ok = (!o->csv || file_try(o->csv, err)) && (!o->plot || file_try(o->plot, err)) &&
+              (b.engine = cli_open_engine(&o->model, err)) != NULL &&
+              cli_is_other(o->csv, o->model.engine.model, err) &&
+              cli_is_other(o->plot, o->model.engine.model, err);
     if (ok)
         fprintf(stderr, "ds4: %s\n", ds4_engine_describe(b.engine));
     ok = ok && make_text(&b, err) && open_sessions(&b, err) && walk_at_work(&b, err) &&

@@ -117,6 +117,19 @@ def claim_one_context_is_a_picture_too():
     assert "no/such" in message
 
 
+def claim_a_picture_that_cannot_be_is_said_at_once():
+    model = pathlib.Path(SCRATCH, "own.gguf")
+    model.write_bytes(pathlib.Path(MODEL).read_bytes())
+    for option in "--plot", "--csv":
+        for path, words in ("/nowhere/x", "/nowhere/x"), (model, "is read here"):
+            run = subprocess.run([str(BUILD / "ds4"), "bench", "-m", str(model), "--cpu", option,
+                                  str(path)], capture_output=True, timeout=120, check=False)
+            lines = run.stderr.decode().splitlines()
+            assert run.returncode == 1 and not run.stdout, run
+            assert len(lines) == 1 and words in lines[0], lines
+    assert model.read_bytes() == pathlib.Path(MODEL).read_bytes()
+
+
 def claim_a_models_name_cannot_break_a_picture():
     model, name = os.path.join(SCRATCH, "odd.gguf"), b"synthetic f32, 4 layers, seed 0"
     subprocess.run([str(BUILD / "ds4"), "synth", "--shape", "toy", "--recipe", "f32", "--out", model], check=True,
