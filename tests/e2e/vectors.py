@@ -146,6 +146,19 @@ def claim_an_endpoint_that_is_of_no_use_is_said():
     fails(collect("http://127.0.0.1:1/v1", out), "refused")
 
 
+def claim_what_was_collected_otherwise_is_not_added_to():
+    out, key, other = (pathlib.Path(SCRATCH, n) for n in ("others", "key", "changed.jsonl"))
+    with_endpoint(lambda url: collect(url, out, "--limit", "1"))
+    before = out.read_bytes()
+    name = json.loads(before.splitlines()[1])["id"]
+    other.write_text(json.dumps({"id": name, "prompt": "Something else?"}) + "\n", "utf-8")
+    fails(collect("http://127.0.0.1:1/v1", out, "--prompts", other), name, "another prompt")
+    fails(collect("http://127.0.0.1:1/v1", out, "--tokens", "5"), "tokens", "not 5")
+    key.write_text("\n", "ascii")
+    fails(collect("http://127.0.0.1:1/v1", out, "--key-file", key), "holds no key")
+    assert out.read_bytes() == before
+
+
 def claim_the_key_follows_no_redirect():
     out, key = pathlib.Path(SCRATCH, "redirected"), pathlib.Path(SCRATCH, "key")
     key.write_text("secret\n", "ascii")
