@@ -36,6 +36,7 @@ static void begin_prompt(Scheduler *s, Slot *slot, enum CacheSource source)
     if (source != CACHE_LIVE && source != CACHE_HANDLE)
         saving_moved(slot);
     ladder_leave(&slot->ladder, s->store);
+    s->changes++;
     explain_reuse(&slot->why, j, reused, source);
     atomic_store(&j->cached, reused);
     atomic_store(&j->processed, reused);

@@ -34,6 +34,8 @@ typedef struct {
     Job *job;         /* a reference */
     StoreFound found; /* reserved for it */
     int fresh;        /* tokens that it would have to read */
+    const Slot *in;   /* that has most of it; NULL: none */
+    int needs;        /* tokens more to read if what that one holds went */
     bool side;
     unsigned seen; /* Scheduler.changes when it was looked at */
 } Waiting;

@@ -27,37 +27,44 @@ void forget_waiting(Scheduler *s)
 
 /* ---- what they would find ------------------------------------------------------------------ */
 
+/* The slot that has most of it, and what it would have to read if that went: what neither
+ * another slot nor the store has. Returns what there is. */
+static int look_at_slots(Scheduler *s, Waiting *w)
+{
+    int most = 0, next = w->found.n;
+    w->in = NULL;
+    for (int i = 0; i < s->slots.n; i++) {
+        const Slot *slot = &s->slots.slot[i];
+        int n = slot->entering ? 0 : slot_reach(slot, &w->job->prompt);
+        if (n > most) {
+            next = MAX(next, most);
+            most = n;
+            w->in = slot;
+        } else {
+            next = MAX(next, n);
+        }
+    }
+    w->needs = MAX(most - next, 0);
+    return most;
+}
+
 static void look_at(Scheduler *s, Waiting *w)
 {
     const Tokens *prompt = &w->job->prompt;
-    int known = 0;
-    for (int i = 0; i < s->slots.n; i++) {
-        int common = slot_common(&s->slots.slot[i], prompt);
-        known = MAX(known, common);
-    }
+    int stored = 0;
     if (s->store) {
         StoreFound before = w->found;
-        int stored = store_reserve(s->store, prompt->id, (int)prompt->n - 1, &w->found);
+        stored = store_reserve(s->store, prompt->id, (int)prompt->n - 1, &w->found);
         store_unpin(s->store, &before);
-        known = MAX(known, stored);
     }
-    w->fresh = (int)prompt->n - known;
+    int there = look_at_slots(s, w);
+    w->fresh = (int)prompt->n - MAX(there, stored);
     w->seen = s->changes;
 }
 
-/* Of what a slot has, the tokens that it would have to read if that went: what neither another
- * one nor the store has. */
-static int needs(const Scheduler *s, const Waiting *w, const Slot *slot)
+static int needs(const Waiting *w, const Slot *slot)
 {
-    int here = slot_reach(slot, &w->job->prompt), elsewhere = w->found.n;
-    for (int i = 0; here > elsewhere && i < s->slots.n; i++) {
-        const Slot *other = &s->slots.slot[i];
-        if (other == slot || other->entering)
-            continue;
-        int there = slot_reach(other, &w->job->prompt);
-        elsewhere = MAX(elsewhere, there);
-    }
-    return MAX(here - elsewhere, 0);
+    return w->in == slot && !w->side ? w->needs : 0;
 }
 
 /* By others than the one that is to get a slot now. */
@@ -68,7 +75,7 @@ static void count_needs(Scheduler *s, const Waiting *next)
         slot->awaited = 0;
         for (int k = 0; !slot->job && k < s->n_waiting; k++) {
             const Waiting *w = &s->waiting[k];
-            int n = w == next || w->side ? 0 : needs(s, w, slot);
+            int n = w == next ? 0 : needs(w, slot);
             slot->awaited = MAX(slot->awaited, n);
         }
     }
@@ -149,7 +156,7 @@ static Waiting *who_would_lose(Scheduler *s, const Waiting *first)
         return NULL;
     for (int i = 1; i < s->n_waiting; i++) {
         Waiting *w = &s->waiting[i];
-        int n = w->side ? 0 : needs(s, w, c.slot);
+        int n = needs(w, c.slot);
         if (n <= worth)
             continue;
         worth = n;
