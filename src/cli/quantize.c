@@ -122,6 +122,9 @@ int cmd_quantize(int argc, char **argv)
         return cli_usage_error("quantize needs --in PATH and --recipe NAME");
     if (a.dry_run ? a.out || a.compare : !a.out && !a.compare)
         return cli_usage_error("quantize needs --out FILE, --compare or both, or else --dry-run");
+    if (!a.out && (a.opt.restart || a.opt.name))
+        return cli_usage_error("%s is of the file, and there is no --out FILE",
+                               a.opt.restart ? "--restart" : "--name");
 
     ds4_err err = { 0 };
     cli_catch_interrupt(NULL);

@@ -186,7 +186,8 @@ static bool write_tensor(Writer *w, size_t i, ds4_err *err)
         if (!write_rows(w, &b, at, err))
             return false;
         w->done += b.n * row_bytes;
-        if (w->c->opt.progress)
+        const bool passed = b.encoded && !w->error; /* it took no time, so it tells no rate */
+        if (w->c->opt.progress && !passed)
             w->c->opt.progress(w->c->opt.user, "converting", w->done, w->total);
         if (!pause(w, at + b.n * row_bytes, err))
             return false;

@@ -302,6 +302,9 @@ def claim_usage_is_explained(folder):
     fails(quantize("--in", folder), 2, "needs --in PATH and --recipe")
     fails(quantize("--in", folder, "--recipe", "q2"), 2, "needs --out FILE, --compare or both")
     fails(quantize("--in", folder, "--recipe", "q2", "--dry-run", "--compare"), 2, "or else --dry-run")
+    for option in ["--restart"], ["--name", "x"]:
+        for kind in "--dry-run", "--compare":
+            fails(quantize("--in", folder, "--recipe", "q2", kind, *option), 2, option[0], "no --out")
     fails(quantize("--in", folder, "--recipe", "q3", "--dry-run"), 1, "no recipe q3")
     fails(quantize("--in", folder, "--recipe", "q2", "--dry-run", "--tensor-type", "x"), 1,
           "x is not PATTERN=TYPE")

@@ -138,6 +138,37 @@ static void canceled_at_any_batch_it_goes_on_there(void **state)
     unmake(&m);
 }
 
+static uint64_t first_done, last_done;
+
+static void keep_progress(void *user, const char *what, uint64_t done, uint64_t total)
+{
+    (void)user;
+    assert_string_equal(what, "converting");
+    first_done = first_done ? first_done : done;
+    last_done = done;
+    assert_true(done <= total);
+}
+
+/* The time left follows from the rate, and what is there already is no speed. */
+static void progress_begins_where_the_earlier_attempt_ended(void **state)
+{
+    (void)state;
+    Made m;
+    ds4_err err = { 0 };
+    struct stat st;
+    begin(&m);
+    ConvertOptions opt = options(&m, "f32");
+    stop_at = 20;
+    assert_false(run(&opt, path_in(&m, "out.gguf"), &err));
+    assert_int_equal(stat(path_in(&m, "out.gguf.part"), &st), 0);
+    stop_at = 0;
+    opt.progress = keep_progress;
+    first_done = 0;
+    must(run(&opt, path_in(&m, "out.gguf"), &err), &err);
+    assert_true(first_done > (uint64_t)st.st_size / 2 && last_done > first_done);
+    unmake(&m);
+}
+
 /* Cancelled after some batches. */
 static void leave_part(const Made *m, const char *recipe, int at)
 {
@@ -427,6 +458,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_at_any_time_it_goes_on_to_the_same_file),
         cmocka_unit_test(canceled_at_any_batch_it_goes_on_there),
+        cmocka_unit_test(progress_begins_where_the_earlier_attempt_ended),
         cmocka_unit_test(only_the_journal_is_believed),
         cmocka_unit_test(a_part_that_no_journal_knows_is_left_alone),
         cmocka_unit_test(other_work_is_not_gone_on_with),
