@@ -126,13 +126,80 @@ static void a_set_is_the_same_every_time_and_another_is_another(void **state)
     questions_release(&c);
 }
 
+static const char *found_in(Str text)
+{
+    static char id[QUESTION_ID];
+    ds4_err err = { 0 };
+    if (!questions_find(text, id, &err))
+        fail_msg("%s", err.msg);
+    return id;
+}
+
+/* The prompt within other text, each space being `space` there, and perhaps as JSON has it. */
+static void put_prompt(Bytes *b, Str prompt, const char *space, bool json)
+{
+    bytes_str(b, "Once: ");
+    for (size_t i = 0; i < prompt.n; i++) {
+        if (json && prompt.p[i] == '"')
+            bytes_byte(b, '\\');
+        if (prompt.p[i] == ' ')
+            bytes_str(b, space);
+        else
+            bytes_byte(b, (unsigned char)prompt.p[i]);
+    }
+    bytes_str(b, " And so on.");
+}
+
 static void questions_are_found_in_texts(void **state)
 {
     (void)state;
-    char id[QUESTION_ID];
-    assert_false(questions_found(STR("It rained on the harbor."), id));
-    assert_true(questions_found(STR("x\nStart a timer for 12 minutes. y"), id));
-    assert_string_equal(id, "tool-5");
+    static const struct {
+        const char *space;
+        bool json;
+    } ways[] = { { " ", false }, { "\n", false }, { "\r\n   ", false }, { " ", true } };
+    Exam q;
+    size_t quoted = 0;
+    assert_true(questions_make(&q, 1, RECALL_LEAST, NULL));
+    for (size_t i = 0; i < q.n; i++) {
+        for (size_t k = 0; k < COUNT(ways); k++) {
+            Bytes b = { 0 };
+            put_prompt(&b, q.question[i].prompt, ways[k].space, ways[k].json);
+            if (!found_in(bytes_view(&b))[0])
+                fail_msg("%s is not found in: %.*s", q.question[i].id, (int)b.n, b.p);
+            bytes_release(&b);
+        }
+        quoted += memchr(q.question[i].prompt.p, '"', q.question[i].prompt.n) != NULL;
+    }
+    assert_true(quoted > 0);
+    questions_release(&q);
+    assert_string_equal(found_in(STR("x\nStart a timer for 12 minutes. y")), "tool-5");
+    assert_string_equal(found_in(STR("It rained on the harbor.")), "");
+    assert_string_equal(found_in((Str){ 0 }), "");
+}
+
+/* Numbers and words are others in another set; what is left must be ours alone. */
+static void questions_of_other_sets_are_found_where_they_are_ours(void **state)
+{
+    (void)state;
+    static const struct {
+        bool found;
+        const char *text;
+    } cases[] = {
+        { true, "What is the remainder when 90001 is divided by 90002?" },
+        { true,
+          "A shelf has 901 rows of\n902 jars. 903 jars are taken away. How many jars are left?" },
+        { true, "How many letters are in the word dolphin?" },
+        { true, "The number of the golden somewhere is 90003." },
+        { false, "How many letters are in the word parliament?" },
+        { false, "What is 90001 + 90002?" },
+        { false, "What is 901 times 902?" },
+        { false, "What is the remainder when x is divided by y?" },
+        { false, "What is the remainder when 90001 is divided" },
+        { false, "The number of the golden Somewhere is 90003." },
+    };
+    for (size_t i = 0; i < COUNT(cases); i++)
+        if ((found_in(str_of(cases[i].text))[0] != '\0') != cases[i].found)
+            fail_msg("%s: %s", cases[i].found ? "not found" : "found", cases[i].text);
 }
 
 int main(void)
@@ -143,6 +210,7 @@ int main(void)
         cmocka_unit_test(a_document_has_its_length_and_one_answer_at_its_depth),
         cmocka_unit_test(a_set_is_the_same_every_time_and_another_is_another),
         cmocka_unit_test(questions_are_found_in_texts),
+        cmocka_unit_test(questions_of_other_sets_are_found_where_they_are_ours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
