@@ -63,12 +63,19 @@ void close_slots(Scheduler *s)
 
 /* ---- into a slot ------------------------------------------------------------------------ */
 
+bool slot_hosts(Scheduler *s, const Slot *slot)
+{
+    bool little = !slot->job && ds4_session_length(slot->session) - slot->kept < SLOT_LITTLE;
+    bool scratch = slot->job ? slot->side : slot->scratch;
+    return scratch || little || can_be_kept(s, slot);
+}
+
 /* A side request costs no conversation its state. Will one that is busy do? */
 static bool one_will_do(Scheduler *s)
 {
     for (int i = 0; i < s->slots.n; i++) {
         const Slot *slot = &s->slots.slot[i];
-        if (slot->job && (slot->side || can_be_kept(s, slot)))
+        if (slot->job && slot_hosts(s, slot))
             return true;
     }
     return false;

@@ -361,7 +361,7 @@ void enter(Scheduler *s, const SlotChoice *c, Job *j, bool side)
 {
     ApiError e = { 0 };
     Slot *slot = c->slot;
-    bool left = slot_is_left(slot);
+    bool left = is_left(slot->used_ns);
     explain_break(&slot->why, &s->slots, s->past, slot, j, s->vocab, side);
     slot->job = j;
     slot->side = side;

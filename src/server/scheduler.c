@@ -83,7 +83,8 @@ bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
     int before = s->n_queue - free_slots(s), waiting = MAX(before, 0),
         wait_s = wait_seconds(s, waiting);
     bool closed = s->finishing || s->over, full = waiting >= s->opt.max_queue;
-    if (!closed && !full) {
+    bool none = !closed && !full && has_no_slot(s, j);
+    if (!closed && !full && !none) {
         job_hold(j);
         atomic_store(&j->stage, STAGE_QUEUED);
         j->next = NULL;
@@ -99,6 +100,10 @@ bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
     pthread_mutex_unlock(&s->mutex);
     if (closed)
         return api_fail(e, 503, "shutting_down", NULL, "The server is shutting down");
+    if (none) {
+        no_slot_for_side(s, j, e);
+        return false;
+    }
     if (full) {
         api_fail(e, 429, "queue_full", NULL, "%d requests are waiting already", waiting);
         e->retry_after = MIN(wait_s, 30);

@@ -24,6 +24,9 @@ typedef struct {
     bool entering;
     int tokens;   /* that it holds */
     char *prompt; /* what its last prompt found, as JSON; NULL: there was none */
+    bool hosts;   /* it will do for a side request, now or when its job is over */
+    int64_t used_ns;
+    uint64_t session; /* whose conversation it has; 0: nobody's */
 } Shown;
 
 /* So many of the queue are looked at. */
@@ -90,7 +93,9 @@ void show(Scheduler *s, const Slot *slot);        /* as it is now */
 void show_prompt(Scheduler *s, const Slot *slot); /* and what its prompt has found */
 void count_slots(Scheduler *s);
 int wait_seconds(const Scheduler *s, int waiting); /* until so many have gone into slots */
-int free_slots(const Scheduler *s);                /* both under the mutex */
+int free_slots(const Scheduler *s);                /* both under the mutex, as is: */
+/* Is it a side request that no slot will do for? Then it is told before its answer begins. */
+bool has_no_slot(const Scheduler *s, const Job *j);
 
 /* ---- waiting.c */
 void look_at_queue(Scheduler *s); /* once a round */
@@ -108,6 +113,8 @@ void admit(Scheduler *s);
 void drop_canceled(Scheduler *s);
 void leave(Scheduler *s, Slot *slot); /* its job is over */
 void close_slots(Scheduler *s);
+/* Does a side request cost its conversation no more than a little, now or when its job is over? */
+bool slot_hosts(Scheduler *s, const Slot *slot);
 /* A side request would cost a conversation its state: says so. */
 void no_slot_for_side(Scheduler *s, const Job *j, ApiError *e);
 /* Nobody can be answered now: all that wait are told so. */

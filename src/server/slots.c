@@ -143,10 +143,10 @@ static double loss_of(const SlotChoice *c, const ConversationKey *key, bool side
            (double)NEEDED_SOON * s->awaited;
 }
 
-bool slot_is_left(const Slot *s)
+bool is_left(int64_t used_ns)
 {
     enum { LEFT_S = 600 };
-    return clock_ns() - s->used_ns > (int64_t)LEFT_S * 1000000000;
+    return clock_ns() - used_ns > (int64_t)LEFT_S * 1000000000;
 }
 
 /* Would its conversation come back whole, or as good as that, from a side request? */
@@ -154,7 +154,7 @@ static bool spares(const SlotChoice *c)
 {
     const Slot *s = c->slot;
     int lost = c->resident - MAX(c->common, s->kept);
-    return s->scratch || s->keepable || lost < SLOT_LITTLE || slot_is_left(s);
+    return s->scratch || s->keepable || lost < SLOT_LITTLE || is_left(s->used_ns);
 }
 
 /* Of slots that lose nothing, best last. A side request takes one that another has

@@ -109,8 +109,9 @@ bool slots_choose(const Slots *s, const Job *j, bool side, SlotChoice *out);
 bool slots_run(const Slots *s, uint64_t session);
 /* Has one of them a conversation of it? */
 bool slots_know(const Slots *s, uint64_t session);
-/* Has nobody used it for so long that a side request may take what is in it? */
-bool slot_is_left(const Slot *s);
+/* Has nobody gone on with a conversation since for so long that a side request may have its
+ * slot? */
+bool is_left(int64_t used_ns);
 
 /* The slot's job is over; what it holds stays. */
 void slot_leave(Slot *s);

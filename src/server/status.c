@@ -1,5 +1,6 @@
 /* status.c - what other threads may see of slots and the queue. */
 #include "scheduler_parts.h"
+#include "side.h"
 #include "wire.h"
 #include <math.h>
 #include <stdarg.h>
@@ -28,6 +29,19 @@ int free_slots(const Scheduler *s)
     for (int i = 0; i < s->n_shown; i++)
         most -= s->shown[i].job != NULL;
     return MAX(most, 0);
+}
+
+bool has_no_slot(const Scheduler *s, const Job *j)
+{
+    uint64_t session = key_of(&j->turn).session;
+    bool runs = false, here = false, hosts = !s->n_shown;
+    for (int i = 0; i < s->n_shown; i++) {
+        const Shown *slot = &s->shown[i];
+        hosts |= slot->hosts || (!slot->job && is_left(slot->used_ns));
+        here |= session && slot->session == session;
+        runs |= session && slot->job && key_of(&slot->job->turn).session == session;
+    }
+    return !hosts && is_side_request(j, runs) && is_surely_side(j, here);
 }
 
 SchedulerCounts scheduler_counts(Scheduler *s)
@@ -110,7 +124,11 @@ void scheduler_status(Scheduler *s, Bytes *out)
 void show(Scheduler *s, const Slot *slot)
 {
     Shown *shown = &s->shown[slot - s->slots.slot];
+    bool hosts = slot_hosts(s, slot);
     pthread_mutex_lock(&s->mutex);
+    shown->hosts = hosts;
+    shown->used_ns = slot->used_ns;
+    shown->session = slot->scratch ? 0 : slot->key.session;
     shown->job = slot->job;
     shown->entering = slot->entering;
     shown->tokens = ds4_session_length(slot->session);

@@ -16,6 +16,8 @@ static bool take_memory(Scheduler *s, int n, ds4_err *err)
     pthread_mutex_lock(&s->mutex);
     s->shown = calloc((size_t)n, sizeof *s->shown);
     s->n_shown = s->shown ? n : 0;
+    for (int i = 0; i < s->n_shown; i++)
+        s->shown[i].hosts = true;
     pthread_mutex_unlock(&s->mutex);
     return (s->step && s->of_step && s->shown) ||
            fail(err, DS4_ENOMEM, "no memory for steps of %d", n);

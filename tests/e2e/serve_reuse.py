@@ -5,8 +5,8 @@ Conversations of the recorded clients go through a server with a directory, one 
 other, and again through a new server with this directory. Of each prompt the model may read what
 no earlier one had, and 2,047 tokens at most of what one had: the longest beginning that it shares
 with an earlier prompt, or with a prompt and its answer, is measured by the texts of the prompts
-themselves. Requests for a title never cost the conversation that they run beside its state, and
-parallel sub-agents find their common beginning.
+themselves. Requests for a title never cost the conversation that they run beside its state, though
+the store have no room for it, and parallel sub-agents find their common beginning.
 
 The answers are from a script, so that the client can send them back; with --model they are the
 bundled model's, and its KV states real. --table: the table of docs/PERFORMANCE.md.
@@ -272,6 +272,21 @@ def test_title():
                 for tier in ("ram", "disk")], moved)
 
 
+def test_title_without_room():
+    """One slot, and memory for less than the conversation in it: a title can wait, not that."""
+    main = asked_of(["claude-2.1.330"])[0].request
+    title = {"messages": [{"role": "system", "content": "You write the title of a thread."},
+                          {"role": "user", "content": "Hello."}], "stream": True}
+    with Server(BUILD, SLOWLY, "--kv-ram-mb", "0", ctx=CTX, sessions=1) as server:
+        n_main = found_by(server, main.send(server))[1]
+        claim("the conversation is longer than the store", n_main > 4 * CHUNK, n_main)
+        reply = server.post("/v1/chat/completions", title)
+        claim("a title is told to come later", reply.status == 503 and
+              reply.headers.get("retry-after") == "30" and b"--kv-disk-dir" in reply.body, reply)
+        cached, _ = found_by(server, main.send(server))
+        claim("the conversation is still there", cached >= n_main - UNIT, cached, n_main)
+
+
 def test_agents():
     """22 requests of nested sub-agents, as many at one time as their client sent. Those that come
     when their like has been read find its beginning."""
@@ -295,6 +310,7 @@ def main():
     test_scenarios()
     if not MODEL:
         claim.run("a title beside a conversation", test_title)
+        claim.run("a title without room for the conversation", test_title_without_room)
         claim.run("agents at one time", test_agents)
     return claim.end()
 
