@@ -165,7 +165,7 @@ static bool begins_with_form(Str text, const char *form, bool our_words)
 static bool has_form(Str text, const char *form, bool our_words)
 {
     const size_t first = strcspn(form, " ");
-    for (const char *at; (at = memmem(text.p, text.n, form, first)) != NULL;) {
+    for (const char *at; text.n && (at = memmem(text.p, text.n, form, first)) != NULL;) {
         text = (Str){ at, text.n - (size_t)(at - text.p) };
         if (begins_with_form(text, form, our_words))
             return true;
