@@ -13,6 +13,7 @@ import itertools
 import json
 import pathlib
 import re
+import signal
 import sys
 import time
 
@@ -21,7 +22,7 @@ from _golden import body_of, merged, page, strip
 from _orders import STREAM, WHOLE, without_beats
 from _refusals import KEY, PATHS, PLAIN
 from _scenarios import MODEL, NO_THINKING, functions, scenarios
-from _serve import Claims, Server, events, until
+from _serve import Claims, Server, events, promised, until
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden/sse"
 CUTS = [1, 2, 3, 5, 7]
@@ -251,7 +252,7 @@ def test_kept_response():
 
 SLOW = {"prefill_tps": 300, "decode_tps": 40, "rules": [
     {"when": ["hidden"], "say": "a b c d e f g h i j k l m n o p q r s t</think>Ja."},
-    {"when": ["endless"], "say": "Ja, nein. " * 60}, {"say": "Ja."}]}
+    {"when": ["endless"], "say": "Ja, nein. " * 120}, {"say": "Ja."}]}
 
 
 def slow_body(api, word, **more):
@@ -265,7 +266,10 @@ def slow_body(api, word, **more):
 
 def check_beats(server, api, name, body, least):
     """At least so many beats of the heart before the answer; the golden file has one of them."""
-    reply = server.post(PATHS[api], body)
+    with server.connect() as connection:
+        connection.send(connection.post_bytes("POST", PATHS[api], body))
+        server.hear(0.8)
+        reply = connection.read()
     STREAM[api](events(reply.body), body)
     beats, shown = without_beats(api, events(reply.body))
     assert beats >= least, f"{beats} beats, not {least}"
@@ -286,11 +290,15 @@ ACCEPTED = {"chat": b'"role"', "messages": b"ping", "completions": b"text_comple
             "responses": b"in_progress"}
 
 
+IN_S = {"prompt": 0.7, "answer": 8}     # what is begun is in its prompt, or answer
+
+
 def check_canceled(server, api):
     """Told to be canceled while the prompt is read, and while it answers."""
     for when, marks in ("prompt", ACCEPTED), ("answer", FIRST_TEXT):
-        connection, reply = begin(server, api, "endless", marks[api])
-        server.ask("DELETE", f"/v1/requests/{reply.headers['request-id']}")
+        with promised(IN_S[when], f"it is canceled in the {when}"):
+            connection, reply = begin(server, api, "endless", marks[api])
+            server.ask("DELETE", f"/v1/requests/{reply.headers['request-id']}")
         connection.read_chunks(reply)
         assert reply.ended == "chunks", reply
         _, reply.body = without_beats(api, events(reply.body), first_piece=True)
@@ -325,37 +333,50 @@ def check_progress(server, body):
     assert times == sorted(times) and times[-1] >= 500, times
 
 
+def shut_down(when, marks):
+    with Server(BUILD, SLOW, "--drain-timeout", "0", sessions=4) as server:
+        with promised(IN_S[when], f"it ends in the {when}"):
+            begun = {api: begin(server, api, "endless", marks[api]) for api in PATHS}
+            server.child.send_signal(signal.SIGTERM)
+            until(lambda: "ending: " in server.log(), "it is told")
+        claim(f"ended in the {when}: exit status", server.end() == 0)
+        for api, (connection, reply) in begun.items():
+            connection.read_chunks(reply)
+            connection.close()
+            told = (api, when) == ("messages", "prompt")
+            claim(f"{api}: ended in the {when}", reply.ended == ("chunks" if told else "reset"),
+                  reply)
+            if told:
+                golden("messages.overloaded", page(reply))
+
+
 def test_shutdown():
     """A server that ends gives up its streams: the connection breaks, which makes clients try
     again. Claude takes an error for the end, but for one before anything was shown."""
     for when, marks in ("prompt", ACCEPTED), ("answer", FIRST_TEXT):
-        with Server(BUILD, SLOW, "--drain-timeout", "0", sessions=4) as server:
-            begun = {api: begin(server, api, "endless", marks[api]) for api in PATHS}
-            claim(f"ended in the {when}: exit status", server.end() == 0)
-            for api, (connection, reply) in begun.items():
-                connection.read_chunks(reply)
-                connection.close()
-                told = (api, when) == ("messages", "prompt")
-                claim(f"{api}: ended in the {when}", reply.ended == ("chunks" if told else "reset"),
-                      reply)
-                if told:
-                    golden("messages.overloaded", page(reply))
+        claim.run(f"the server ends in the {when}", shut_down, when, marks)
+
+
+def fill_queue(api):
+    with Server(BUILD, SLOW, "--heartbeat", "0.2", "--max-queue", "1", sessions=1) as server:
+        with promised(IN_S["answer"], "three requests are sent"):
+            first, _ = begin(server, api, "endless", ACCEPTED[api])
+            until(lambda: server.busy() == 1 and not server.status()["queue"], "it runs")
+            second, reply = begin(server, api, "plain", ACCEPTED[api])
+            until(lambda: len(server.status()["queue"]) == 1, "one waits")
+            third = server.post(PATHS[api], slow_body(api, "plain"))
+            server.hear(0.5)
+        golden(f"refused.{api}.queue_full", page(third))
+        first.close()
+        second.read_chunks(reply)
+        second.close()
+        claim.run(f"{api}: who waits is told so, and answered", check_waiting, api, reply)
 
 
 def test_queue():
     """With one session and one place in the queue, a third request is refused; the second lives."""
     for api in PATHS:
-        with Server(BUILD, SLOW, "--heartbeat", "0.2", "--max-queue", "1", sessions=1) as server:
-            first, _ = begin(server, api, "plain", ACCEPTED[api])
-            until(lambda one=server: one.busy() == 1 and not one.status()["queue"], "it runs")
-            second, reply = begin(server, api, "plain", ACCEPTED[api])
-            until(lambda one=server: len(one.status()["queue"]) == 1, "one waits")
-            third = server.post(PATHS[api], slow_body(api, "plain"))
-            golden(f"refused.{api}.queue_full", page(third))
-            first.close()
-            second.read_chunks(reply)
-            second.close()
-            claim.run(f"{api}: who waits is told so, and answered", check_waiting, api, reply)
+        claim.run(f"{api}: the queue is full", fill_queue, api)
 
 
 def check_waiting(api, reply):
