@@ -270,7 +270,14 @@ static bool merge(const ImatrixOptions *o, ds4_err *err)
 
 /* ---- the command ---------------------------------------------------------------------------- */
 
-static int settle(ImatrixOptions *o, bool of_model)
+static bool asks_for_model(const ModelOptions *m)
+{
+    const ds4_options *e = &m->engine;
+    return e->model || e->device || e->isa || m->rounding || m->cpu || m->cuda || e->exact ||
+           e->share_device || e->context || e->threads || e->max_rows;
+}
+
+static int settle(ImatrixOptions *o)
 {
     ds4_options *e = &o->model.engine;
     if (!o->out)
@@ -279,7 +286,7 @@ static int settle(ImatrixOptions *o, bool of_model)
         return cli_usage_error("imatrix needs texts, or --merge FILE, and not both");
     if (o->merge.n && (o->chunk || o->most || o->save_every || o->resume || o->special))
         return cli_usage_error("--merge reads no texts, so it takes --out only");
-    if (o->merge.n && of_model)
+    if (o->merge.n && asks_for_model(&o->model))
         return cli_usage_error("--merge opens no model, so it takes --out only");
     o->chunk = o->chunk ? o->chunk : 512;
     if (e->context && e->context <= o->chunk)
@@ -319,11 +326,9 @@ int cmd_imatrix(int argc, char **argv)
                           .about = about,
                           .tables = { options, cli_model_options(&o.model) },
                           .max_args = MOST_FILES };
-    ModelOptions none;
-    memcpy(&none, &o.model, sizeof none);
     int status = cli_parse(&usage, argc, argv, o.file, &o.n_files);
     if (status < 0)
-        status = settle(&o, memcmp(&none, &o.model, sizeof none) != 0);
+        status = settle(&o);
     if (status >= 0)
         return status;
     ds4_err err = { 0 };

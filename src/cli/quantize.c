@@ -102,7 +102,7 @@ int cmd_quantize(int argc, char **argv)
           "importance of the columns (GGUF or legacy .dat), for q2_k, q4_k and iq2_xxs", 0, 0 },
         { OPT_STR, "--name", "TEXT", &a.opt.name,
           "general.name; default: the input's, or the directory's", 0, 0 },
-        { OPT_INT, "--threads", "N", &a.opt.threads, "default: one a physical core", 1, 1024 },
+        { OPT_INT, "-t, --threads", "N", &a.opt.threads, "default: one a physical core", 1, 1024 },
         { OPT_FLAG, "--compare", NULL, &a.compare,
           "print how far each tensor came out; without --out nothing is written", 0, 0 },
         { OPT_FLAG, "--restart", NULL, &a.opt.restart,

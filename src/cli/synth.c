@@ -25,7 +25,7 @@ int cmd_synth(int argc, char **argv)
           "tensors of equal type, dimensions and kind share their bytes in the file", 0, 0 },
         { OPT_STR, "--tokenizer", "FILE", &opt.tokenizer,
           "a tokenizer.json; default: one token a byte, and the control tokens", 0, 0 },
-        { OPT_INT, "--threads", "N", &opt.threads, "default: one a physical core", 1, 1024 },
+        { OPT_INT, "-t, --threads", "N", &opt.threads, "default: one a physical core", 1, 1024 },
         { 0 },
     };
     const Usage usage = { .usage = "ds4 synth --out FILE [options]",

@@ -51,7 +51,7 @@ static void put_encoders(Bytes *out)
         if (!f || !f->encode)
             continue;
         f->encode(block, x, 256, NULL);
-        bytes_put(out, block, (size_t)(256 / f->block_len * f->block_bytes));
+        bytes_put(out, block, (size_t)(256 / f->block_len) * (size_t)f->block_bytes);
     }
 }
 
