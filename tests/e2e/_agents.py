@@ -147,7 +147,7 @@ def title(text, tokens):
             "temperature": 0, "logprobs": True, "regex": FORM, **plain(CHAT)}
 
 
-def ask(port, path, body, ids, headers=(), timeout=120):
+def ask(port, path, body, ids, headers=(), timeout=SECONDS):
     with Connection(port, timeout) as connection:
         return Answer(connection.ask("POST", path, body, headers), ids)
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import resource
 import signal
 import struct
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 
+import _signals
 from _claims import run_claims
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -404,10 +406,10 @@ def claim_mistakes_are_one_line():
 
 def claim_what_cannot_be_written_is_said_before_the_work():
     text = file("long", TEXT * 400)
-    start = time.monotonic()
     for args in (["imatrix", "-o"], ["score", "--vectors"]):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         fails(ds4(*args, "/nowhere/x", text), 1, "/nowhere/x")
-    assert time.monotonic() - start < 2
+        assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 5
     fails(ds4("logits", "--tokens", file("ids", "[1]"), "--out", "/nowhere/x"), 1, "/nowhere/x")
     fails(ds4("eval", "--state", "/nowhere/x"), 1, "/nowhere/x")   # one line: no model was opened
     out = pathlib.Path(SCRATCH, "tried.gguf")
@@ -435,6 +437,7 @@ def claim_ctrl_c_ends_score_with_130():
     path = file("long", TEXT * 400)
     child = subprocess.Popen([DS4, "score", *MODEL, "-c", "4096", path], stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE)
+    _signals.heard(child)
     time.sleep(1)
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)

@@ -177,8 +177,8 @@ def check_flat(work):
 
 
 def settle(server):
-    until(lambda: server.busy() == 0, "nothing runs", 30)
-    until(lambda: server.metric("ds4x_requests_active") == 0, "no request is active", 30)
+    until(lambda: server.busy() == 0, "nothing runs")
+    until(lambda: server.metric("ds4x_requests_active") == 0, "no request is active")
 
 
 def tell(work, server, seconds):
@@ -217,7 +217,7 @@ def soak(options, folder):
             check_flat(work)
         threads, files = work.watched[-1][2:]
         until(lambda: server.threads() <= threads and server.files() <= files + 4,
-              "threads and files are as before", 30)
+              "threads and files are as before")
 
 
 def main():
