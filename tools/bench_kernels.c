@@ -4,8 +4,8 @@
  *
  * In one run it measures the limits (machine.h) and then each kernel, with F32
  * and with int8 activations: a matrix times one row as a part of the read
- * bandwidth, the same from cache, with 4 rows from memory, and with 64, 256 and
- * 512 rows from cache as a part of the F32 or int8 products that the CPU can do.
+ * bandwidth, the same from cache, with 2, 4 and 8 rows from memory, and with 64, 256
+ * and 512 rows from cache as a part of the F32 or int8 products that the CPU can do.
  * What comes from memory is read in windows of 8 MiB of MIB (default 512), so
  * that a window has left the caches when its turn comes again. The best of many
  * short repetitions counts, since other programs may want the cores too.
@@ -100,7 +100,7 @@ static void fill(Job *j)
 static void print_json(const Job *j, bool i8, const char *from, double bytes, double macs,
                        double seconds)
 {
-    const double limit = j->n_x == 1 ? j->read : i8 ? j->i8 : j->f32;
+    const double limit = *from == 'm' ? j->read : i8 ? j->i8 : j->f32;
     printf("{\"kernel\":\"%s\",\"acts\":\"%s\",\"rows\":%d,\"from\":\"%s\",\"bytes\":%.0f,"
            "\"macs\":%.0f,\"seconds\":%.9f,\"limit\":%.0f}\n",
            quant_format(j->type)->name, i8 ? "int8" : "f32", j->n_x, from, bytes, macs, seconds,
@@ -128,26 +128,34 @@ static void bench_one_row(Pool *p, Job *j, bool i8)
     }
 }
 
-static void bench_many_rows(Pool *p, Job *j, bool i8)
+/* n rows of x, few with an eighth of the weight rows from memory: a part of its bandwidth. */
+static void bench_rows(Pool *p, Job *j, bool i8, int n, bool few)
 {
-    static const int n_x[] = { 4, 64, 256, 512 };
     const QuantFormat *f = quant_format(j->type);
     const int rows = j->n_w;
-    j->repeat = 1;
-    for (size_t i = 0; i < COUNT(n_x); i++) {
-        j->n_x = n_x[i], j->n_w = i ? 64 : rows / 8;
-        double weights = (double)j->n_w * pool_threads(p) * COLS, macs = weights * j->n_x;
-        double t = best(p, i8 ? gemm_i8_part : gemm_part, j, i == 0);
-        if (j->json)
-            print_json(j, i8, i ? "cache" : "memory", weights / f->block_len * f->block_bytes, macs,
-                       t);
-        else
-            printf(" %7.1f %3.0f%%", 1e-9 * macs / t, 100 * macs / t / (i8 ? j->i8 : j->f32));
-    }
+    j->repeat = 1, j->n_x = n, j->n_w = few ? rows / 8 : 64;
+    const double weights = (double)j->n_w * pool_threads(p) * COLS, macs = weights * n;
+    const double bytes = weights / f->block_len * f->block_bytes;
+    const double t = best(p, i8 ? gemm_i8_part : gemm_part, j, few);
+    j->n_w = rows;
+    if (j->json)
+        print_json(j, i8, few ? "memory" : "cache", bytes, macs, t);
+    else if (few)
+        printf(" %6.1f %3.0f%%", 1e-9 * bytes / t, 100 * bytes / t / j->read);
+    else
+        printf(" %6.1f %3.0f%%", 1e-9 * macs / t, 100 * macs / t / (i8 ? j->i8 : j->f32));
+    fflush(stdout);
+}
+
+static void bench_many_rows(Pool *p, Job *j, bool i8)
+{
+    static const int few[] = { 2, 4, 8 }, many[] = { 64, 256, 512 };
+    for (size_t i = 0; i < COUNT(few); i++)
+        bench_rows(p, j, i8, few[i], true);
+    for (size_t i = 0; i < COUNT(many); i++)
+        bench_rows(p, j, i8, many[i], false);
     if (!j->json)
         printf("\n");
-    fflush(stdout);
-    j->n_w = rows;
 }
 
 /* Bandwidth changes from minute to minute where others have a part of it. */
@@ -275,8 +283,9 @@ static void bench(Pool *p, Job *j)
     j->i8 = measure_macs(p, MAC_INT8, j->k->name, 0.3, &i8).best;
     print_limits(j, pool_threads(p), f32, i8);
     if (!j->json)
-        printf("%-8s %-5s %7s %5s %9s %9s %12s %12s %12s %12s\n", "1 row", "acts", "GB/s", "",
-               "Gweight/s", "in cache", "4 rows, GM/s", "64 rows", "256 rows", "512 rows");
+        printf("%-8s %-5s %7s %5s %9s %9s %11s %11s %11s %11s %11s %11s\n", "1 row", "acts", "GB/s",
+               "", "Gweight/s", "in cache", "2 rows GB/s", "4 rows", "8 rows", "64, GMAC/s",
+               "256 rows", "512 rows");
     for (size_t t = 0; t < COUNT(types); t++) {
         j->type = types[t];
         if (!j->only || strcmp(j->only, quant_format(j->type)->name) == 0)

@@ -157,9 +157,11 @@ static void products_match_at_every_number_of_blocks(void **state)
             check_shape(gemm_types[t], blocks * block, 1, 1);
             check_shape(gemm_types[t], blocks * block, 2, 1);
             check_shape(gemm_types[t], blocks * block, 5, 3);
+            check_shape(gemm_types[t], blocks * block, 6, 13);
         }
         for (int cols = 255; block == 1 && cols <= 257; cols++) {
             check_shape(gemm_types[t], cols, 4, 4);
+            check_shape(gemm_types[t], cols, 5, 14);
             check_shape(gemm_types[t], cols, 3, 1);
         }
     }
@@ -168,7 +170,7 @@ static void products_match_at_every_number_of_blocks(void **state)
 static void products_match_at_every_number_of_rows(void **state)
 {
     (void)state;
-    static const int n_x[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 17 };
+    static const int n_x[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17 };
     static const int n_w[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 64 };
     for (size_t t = 0; t < COUNT(gemm_types); t++) {
         for (size_t a = 0; a < COUNT(n_w); a++) {

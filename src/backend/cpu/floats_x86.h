@@ -35,9 +35,9 @@ static ALWAYS_INLINE Vec bf16_part(const uint8_t *w, int n)
     return v_from_bf16(v_halves_upto(w, n));
 }
 
-GEMM(gemm_f32_long, 16, 64, nothing, f32_piece, f32_part)
-GEMM(gemm_f16, 32, 64, nothing, f16_piece, f16_part)
-GEMM(gemm_bf16, 32, 64, nothing, bf16_piece, bf16_part)
+GEMM(gemm_f32_long, 16, 64, nothing, f32_piece, f32_part, FEW)
+GEMM(gemm_f16, 32, 64, nothing, f16_piece, f16_part, FEW)
+GEMM(gemm_bf16, 32, 64, nothing, bf16_piece, bf16_part, FEW)
 
 static void gemm_f32(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const float *x,
                      size_t ldx, int n_x, int cols)

@@ -5,12 +5,12 @@
  * v_sum4. Nothing else decides its bits: not how many rows come together, nor
  * which of the two ways computes it.
  *
- * One row of x: four weight rows at a time are decoded in registers and
- * multiplied at once; every weight byte is read once and nothing is written.
- * More rows: PANEL weight rows x RUN columns are decoded to F32 on the stack,
- * which stay in the first caches, and multiplied tile by tile (4 weights x
- * TILE_X rows, one register each) with CHUNK_X rows of x. Between runs of
- * columns the accumulators wait on the stack. */
+ * Few rows of x: four weight rows at a time are decoded in registers and
+ * multiplied at once with up to TILE_X rows; every weight byte comes from memory
+ * once and nothing is written. More rows: PANEL weight rows x RUN columns are
+ * decoded to F32 on the stack, which stay in the first caches, and multiplied
+ * tile by tile (4 weights x TILE_X rows, one register each) with CHUNK_X rows of
+ * x. Between runs of columns the accumulators wait on the stack. */
 #ifndef GEMM_X86_H
 #define GEMM_X86_H
 #include "kernels.h"
@@ -19,6 +19,7 @@
 enum {
     TILE_W = 4,
     TILE_X = LANES == 16 ? 6 : 3, /* 24 of 32 or 12 of 16 registers */
+    FEW = 2 * TILE_X,
     PANEL = 16,
     RUN = 512,
     CHUNK_X = 48,
@@ -45,6 +46,7 @@ typedef struct {
     Vec (*piece)(const State *s, const uint8_t *block, int k);
     /* n <= LANES values without a block; NULL for formats with blocks. */
     Vec (*part)(const uint8_t *w, int n);
+    int few; /* rows of x that are better multiplied by what is decoded anew: 1 .. FEW */
 } Decoder;
 
 /* n values of a row, n a multiple of the block or up to the row's end; dst has
@@ -64,41 +66,7 @@ static ALWAYS_INLINE void expand(const Decoder d, float *dst, const uint8_t *w, 
         v_store(dst + c, d.part(w, n - c));
 }
 
-/* ---- one row of x -------------------------------------------------------------- */
-
-/* Pieces of the four rows take turns, since a sum waits for its last product.
- * The rows after these are `ahead` bytes on. */
-static ALWAYS_INLINE __m128 dot4(const Decoder d, const uint8_t *const w[TILE_W], size_t ahead,
-                                 const float *x, int cols)
-{
-    Vec sum[TILE_W] = { v_zero(), v_zero(), v_zero(), v_zero() };
-    State s[TILE_W];
-    const Lead lead = lead_of((size_t)(cols / d.len) * (size_t)d.bytes, ahead);
-    size_t at = 0;
-    int c = 0;
-    for (; c + d.len <= cols; c += d.len, at += (size_t)d.bytes) {
-        const size_t next = lead_from(lead, at);
-        UNROLL
-        for (int r = 0; r < TILE_W; r++) {
-            fetch(w[r] + next, d.bytes);
-            d.open(&s[r], w[r] + at);
-        }
-        UNROLL
-        for (int k = 0; k < d.len / LANES; k++) {
-            Vec xv = v_load(x + c + k * LANES);
-            UNROLL
-            for (int r = 0; r < TILE_W; r++)
-                sum[r] = v_fma(d.piece(&s[r], w[r] + at, k), xv, sum[r]);
-        }
-    }
-    for (; d.part && c < cols; c += LANES, at += (size_t)(LANES * d.bytes / d.len)) {
-        Vec xv = v_load_upto(x + c, cols - c);
-        UNROLL
-        for (int r = 0; r < TILE_W; r++)
-            sum[r] = v_fma(d.part(w[r] + at, cols - c), xv, sum[r]);
-    }
-    return v_sum4(sum[0], sum[1], sum[2], sum[3]);
-}
+/* ---- few rows of x ------------------------------------------------------------- */
 
 static ALWAYS_INLINE void store4(float *out, __m128 v, int n)
 {
@@ -111,14 +79,83 @@ static ALWAYS_INLINE void store4(float *out, __m128 v, int n)
     memcpy(out, all, (size_t)n * sizeof *all);
 }
 
-static ALWAYS_INLINE void gemv(const Decoder d, float *out, const void *w, size_t ldw, int n_w,
-                               const float *x, int cols)
+/* The first n_w of four weight rows with n_x <= TILE_X rows of x. Pieces of the four take turns,
+ * since a sum waits for its last product. The rows after these are `ahead` bytes on. */
+static ALWAYS_INLINE void four_times_x(const Decoder d, const int n_x, float *out, size_t ldo,
+                                       const uint8_t *const w[TILE_W], size_t ahead, int n_w,
+                                       const float *x, size_t ldx, int cols)
 {
+    Vec sum[TILE_X][TILE_W];
+    State s[TILE_W];
+    const Lead lead = lead_of((size_t)(cols / d.len) * (size_t)d.bytes, ahead);
+    size_t at = 0;
+    int c = 0;
+    UNROLL
+    for (int i = 0; i < n_x * TILE_W; i++)
+        sum[i / TILE_W][i % TILE_W] = v_zero();
+    for (; c + d.len <= cols; c += d.len, at += (size_t)d.bytes) {
+        const size_t next = lead_from(lead, at);
+        UNROLL
+        for (int r = 0; r < TILE_W; r++) {
+            fetch(w[r] + next, d.bytes);
+            d.open(&s[r], w[r] + at);
+        }
+        UNROLL
+        for (int k = 0; k < d.len / LANES; k++) {
+            UNROLL
+            for (int r = 0; r < TILE_W; r++) {
+                const Vec wv = d.piece(&s[r], w[r] + at, k);
+                UNROLL
+                for (int i = 0; i < n_x; i++)
+                    sum[i][r] = v_fma(wv, v_load(x + (size_t)i * ldx + c + k * LANES), sum[i][r]);
+            }
+        }
+    }
+    for (; d.part && c < cols; c += LANES, at += (size_t)(LANES * d.bytes / d.len)) {
+        UNROLL
+        for (int r = 0; r < TILE_W; r++) {
+            const Vec wv = d.part(w[r] + at, cols - c);
+            UNROLL
+            for (int i = 0; i < n_x; i++)
+                sum[i][r] = v_fma(wv, v_load_upto(x + (size_t)i * ldx + c, cols - c), sum[i][r]);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < n_x; i++)
+        store4(out + (size_t)i * ldo, v_sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]), n_w);
+}
+
+/* n_x <= FEW. The second time four weight rows are decoded they are in a cache. */
+static ALWAYS_INLINE void gemm_few(const Decoder d, float *out, size_t ldo, const void *w,
+                                   size_t ldw, int n_w, const float *x, size_t ldx, int n_x,
+                                   int cols)
+{
+    const int parts = (n_x + TILE_X - 1) / TILE_X;
     for (int j = 0; j < n_w; j += TILE_W) {
         const uint8_t *rows[TILE_W];
         for (int r = 0; r < TILE_W; r++)
             rows[r] = weight_row(w, ldw, MIN(j + r, n_w - 1));
-        store4(out + j, dot4(d, rows, TILE_W * ldw, x, cols), n_w - j);
+        for (int p = 0; p < parts; p++) {
+            const int from = n_x * p / parts, n = n_x * (p + 1) / parts - from;
+            float *o = out + (size_t)from * ldo + j;
+            const float *xi = x + (size_t)from * ldx;
+#define ROWS(n) \
+    case n: \
+        if (n <= d.few) \
+            four_times_x(d, n, o, ldo, rows, ldw *TILE_W, n_w - j, xi, ldx, cols); \
+        break;
+            switch (n) {
+                ROWS(1)
+                ROWS(2)
+                ROWS(3)
+#ifdef __AVX512F__
+                ROWS(4)
+                ROWS(5)
+                ROWS(6)
+#endif
+            }
+#undef ROWS
+        }
     }
 }
 
@@ -253,8 +290,8 @@ static ALWAYS_INLINE void panel_times_chunk(const Decoder d, float *out, size_t 
 static ALWAYS_INLINE void gemm(const Decoder d, float *out, size_t ldo, const void *w, size_t ldw,
                                int n_w, const float *x, size_t ldx, int n_x, int cols)
 {
-    if (n_x == 1) {
-        gemv(d, out, w, ldw, n_w, x, cols);
+    if (n_x <= d.few) {
+        gemm_few(d, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
         return;
     }
     for (int slab = 0; slab < n_w; slab += SLAB) {

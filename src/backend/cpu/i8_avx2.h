@@ -14,8 +14,8 @@
  * of the 32767 that 16 bits hold; -128 becomes 128, unsigned. vpmaddwd then
  * adds neighbours in 32 bits, and multiplies crumbs of Q2_K with their scales.
  *
- * One row of x: the codes of a row stay side by side, and the sums of 8 rows
- * are folded by a tree that leaves each in its lane. More rows: 8 weight rows
+ * One row of x, or few: the codes of a row stay side by side, and the sums of 8
+ * rows are folded by a tree that leaves each in its lane. More: 8 weight rows
  * are expanded, 4 columns of each side by side, and x is broadcast 4 columns at
  * a time. PANEL weight rows x RUN columns are expanded at once and used by all
  * rows of x; between runs the sums wait in `out`. Sums of a block are exact and
@@ -60,6 +60,7 @@ typedef struct {
     bool is_signed; /* codes */
     bool has_min;   /* m and min are used */
     bool has_sub;   /* sub is used */
+    bool has_few;   /* codes are told so quickly that 2 to I8_X rows of x go as one does */
     int steps;      /* of 2 products each that fit 16 bits in one lane: 1, 3, 4 or 8 */
     int folds;      /* of the tree, each doubling a sum, that fit 16 bits: 0, 1 or 3 */
     int unroll;     /* 32s of a block whose codes lie in the same bytes */
@@ -143,31 +144,34 @@ INLINE __m256i fold8(const Format8 f, __m256i v[I8_ROWS])
     return f.folds == 3 ? _mm256_madd_epi16(v[0], ones) : v[0];
 }
 
-/* The sums of 32 columns. */
-INLINE Sums dot8(const Format8 f, const Open8 *s, const Rows8 *w, int g, __m256i x)
+/* The sums of 32 columns. c: their codes; NULL: to be told. */
+INLINE Sums dot8(const Format8 f, const Open8 *s, const Rows8 *w, int g, const Codes *c, __m256i x)
 {
     __m256i v[I8_ROWS];
     UNROLL
     for (int r = 0; r < I8_ROWS; r++) {
-        const Codes c = f.codes(s, row8(w, r), r, g);
-        v[r] = times(f, c.u, c.sign, x);
+        const Codes code = c ? c[r] : f.codes(s, row8(w, r), r, g);
+        v[r] = times(f, code.u, code.sign, x);
         if (f.folds == 0)
             v[r] = _mm256_madd_epi16(v[r], f.sub_of ? f.sub_of(s, r, g) : _mm256_set1_epi16(1));
     }
     return fold8(f, v);
 }
 
-INLINE Eight gemv8(const Format8 f, const void *w, size_t ldw, int n_w, const void *x, int cols)
+/* 8 weight rows, n_w of them real, with n_x rows of x. */
+INLINE void few8(const Format8 f, const int n_x, Eight out[I8_X], const void *w, size_t ldw,
+                 int n_w, const uint8_t *x, size_t ldx, int cols)
 {
-    const float *scale = act_scale(x, cols);
-    const int16_t *sum = act_sum(x, cols);
-    const int8_t *q = act_q(x);
     const size_t row = (size_t)(cols / f.len) * (size_t)f.bytes;
     const Lead lead = lead_of(row, I8_ROWS * ldw);
     Rows8 rows = rows8(w, ldw, n_w);
-    Eight out = zeros();
+    Codes c[I8_ROWS];
     Open8 s;
+    int b = 0;
 
+    UNROLL
+    for (int i = 0; i < n_x; i++)
+        out[i] = zeros();
     for (size_t at = 0; at < row; at += (size_t)f.bytes, rows.p += f.bytes) {
         const size_t next = lead_from(lead, at) - at;
         UNROLL
@@ -176,13 +180,40 @@ INLINE Eight gemv8(const Format8 f, const void *w, size_t ldw, int n_w, const vo
         f.open(&s, &rows, false);
         for (int g = 0; g < f.len / ACT_BLOCK; g += f.unroll) {
             UNROLL
-            for (int k = 0; k < f.unroll; k++, q += ACT_BLOCK, sum += 2, scale++) {
-                const Sums isum = dot8(f, &s, &rows, g + k, load8(q));
-                out = finish(f, &s.of[g + k], isum, sum, *scale, out);
+            for (int k = 0; k < f.unroll; k++, b++) {
+                UNROLL
+                for (int r = 0; n_x > 1 && r < I8_ROWS; r++)
+                    c[r] = f.codes(&s, row8(&rows, r), r, g + k);
+                UNROLL
+                for (int i = 0; i < n_x; i++) {
+                    const uint8_t *xi = x + (size_t)i * ldx;
+                    const Sums isum = dot8(f, &s, &rows, g + k, n_x > 1 ? c : NULL,
+                                           load8(act_q(xi) + b * ACT_BLOCK));
+                    out[i] = finish(f, &s.of[g + k], isum, act_sum(xi, cols) + 2 * b,
+                                    act_scale(xi, cols)[b], out[i]);
+                }
             }
         }
     }
-    return out;
+}
+
+INLINE Eight gemv8(const Format8 f, const void *w, size_t ldw, int n_w, const void *x, int cols)
+{
+    Eight out[I8_X];
+    few8(f, 1, out, w, ldw, n_w, x, 0, cols);
+    return out[0];
+}
+
+INLINE void gemm_few8(const Format8 f, const int n_x, float *out, size_t ldo, const void *w,
+                      size_t ldw, int n_w, const void *x, size_t ldx, int cols)
+{
+    for (int j = 0; j < n_w; j += I8_ROWS) {
+        Eight sum[I8_X];
+        few8(f, n_x, sum, (const uint8_t *)w + (size_t)j * ldw, ldw, n_w - j, x, ldx, cols);
+        UNROLL
+        for (int i = 0; i < n_x; i++)
+            store_upto(out + (size_t)i * ldo + j, sum[i], n_w - j);
+    }
 }
 
 /* ---- many rows of x ------------------------------------------------------------ */

@@ -310,14 +310,19 @@ static ALWAYS_INLINE Codes iq2_xxs_codes(const Open8 *s, const uint8_t *block, i
                      size_t ldx, int n_x, int cols) \
     { \
         const Format8 f = { __VA_ARGS__ }; \
-        gemm8(f, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
+        switch (f.has_few ? n_x : 1) { \
+        case 2: gemm_few8(f, 2, out, ldo, w, ldw, n_w, x, ldx, cols); break; \
+        case 3: gemm_few8(f, 3, out, ldo, w, ldw, n_w, x, ldx, cols); break; \
+        case 4: gemm_few8(f, 4, out, ldo, w, ldw, n_w, x, ldx, cols); break; \
+        default: gemm8(f, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
+        } \
     }
-GEMM_I8(gemm_q8_0, .len = 32, .bytes = sizeof(BlockQ8_0), .is_signed = true, .steps = 1, .folds = 0,
-        .unroll = 1, .open = q8_0_open, .codes = q8_0_codes)
+GEMM_I8(gemm_q8_0, .len = 32, .bytes = sizeof(BlockQ8_0), .is_signed = true, .has_few = true,
+        .steps = 1, .folds = 0, .unroll = 1, .open = q8_0_open, .codes = q8_0_codes)
 GEMM_I8(gemm_mxfp4, .len = 32, .bytes = sizeof(BlockMXFP4), .is_signed = true, .steps = 8,
         .folds = 3, .unroll = 1, .open = mxfp4_open, .codes = mxfp4_codes)
-GEMM_I8(gemm_q4_k, .len = QK, .bytes = sizeof(BlockQ4_K), .has_min = true, .steps = 8, .folds = 3,
-        .unroll = 2, .open = q4_k_open, .codes = q4_k_codes)
+GEMM_I8(gemm_q4_k, .len = QK, .bytes = sizeof(BlockQ4_K), .has_min = true, .has_few = true,
+        .steps = 8, .folds = 3, .unroll = 2, .open = q4_k_open, .codes = q4_k_codes)
 GEMM_I8(gemm_q2_k, .len = QK, .bytes = sizeof(BlockQ2_K), .has_min = true, .has_sub = true,
         .steps = 4, .folds = 0, .unroll = 4, .open = q2_k_open, .codes = q2_k_codes,
         .sub_of = q2_k_sub)

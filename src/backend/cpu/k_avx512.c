@@ -148,11 +148,11 @@ static ALWAYS_INLINE Vec iq2_xxs_piece(const State *s, const uint8_t *block, int
         _mm512_mask_xor_epi32(w, (__mmask16)s->signs[k], w, _mm512_set1_epi32(INT32_MIN)));
 }
 
-GEMM(gemm_q8_0, 32, sizeof(BlockQ8_0), q8_0_open, q8_0_piece, NULL)
-GEMM(gemm_q2_k, QK, sizeof(BlockQ2_K), q2_k_open, q2_k_piece, NULL)
-GEMM(gemm_q4_k, QK, sizeof(BlockQ4_K), q4_k_open, q4_k_piece, NULL)
-GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), iq2_xxs_open, iq2_xxs_piece, NULL)
-GEMM(gemm_mxfp4, 32, sizeof(BlockMXFP4), mxfp4_open, mxfp4_piece, NULL)
+GEMM(gemm_q8_0, 32, sizeof(BlockQ8_0), q8_0_open, q8_0_piece, NULL, FEW)
+GEMM(gemm_q2_k, QK, sizeof(BlockQ2_K), q2_k_open, q2_k_piece, NULL, FEW)
+GEMM(gemm_q4_k, QK, sizeof(BlockQ4_K), q4_k_open, q4_k_piece, NULL, FEW)
+GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), iq2_xxs_open, iq2_xxs_piece, NULL, FEW)
+GEMM(gemm_mxfp4, 32, sizeof(BlockMXFP4), mxfp4_open, mxfp4_piece, NULL, FEW)
 
 /* ---- rows of the KV store ---------------------------------------------------------- */
 

@@ -2,7 +2,7 @@
  *
  * Bytes are turned before they are decoded, when there are fewest of them: a
  * lane is a weight row from then on, so nothing is summed across rows, and what
- * a block decodes to is either multiplied at once (one row of x) or written as
+ * a block decodes to is either multiplied at once (few rows of x) or written as
  * pieces of vnni_x86.h. Besides VNNI this needs VBMI and GFNI. */
 #include "vnni_x86.h"
 
@@ -211,15 +211,25 @@ static ALWAYS_INLINE Vec iq2_rows(const Grid *t, const uint8_t *const rows[PIECE
     return sum;
 }
 
-static ALWAYS_INLINE void group_piece(Piece *to, const Grid *t, Group g, Vec d)
+/* A group's codes as those of a Piece. */
+static ALWAYS_INLINE void turned_codes(__m512i code[8], const Grid *t, Group g)
 {
     __m512i c[2][4];
     group_codes(c[0], c[1], t, g);
     UNROLL
     for (int k = 0; k < 4; k++) {
-        _mm512_store_si512(to->code[2 * k], even_words(c[0][k], c[1][k]));
-        _mm512_store_si512(to->code[2 * k + 1], odd_words(c[0][k], c[1][k]));
+        code[2 * k] = even_words(c[0][k], c[1][k]);
+        code[2 * k + 1] = odd_words(c[0][k], c[1][k]);
     }
+}
+
+static ALWAYS_INLINE void group_piece(Piece *to, const Grid *t, Group g, Vec d)
+{
+    __m512i code[8];
+    turned_codes(code, t, g);
+    UNROLL
+    for (int k = 0; k < 8; k++)
+        _mm512_store_si512(to->code[k], code[k]);
     _mm512_store_ps(to->a, v_mul(_mm512_cvtepi32_ps(group_scales(g)), d));
 }
 
@@ -243,24 +253,52 @@ static void iq2_expand(Piece *to, const uint8_t *const rows[PIECE], size_t ahead
     }
 }
 
+/* An AddBlock. */
+static ALWAYS_INLINE void iq2_add(Vec sum[TILE_X], const int n_x, const TileX *x, int b,
+                                  const uint8_t *const rows[PIECE], size_t at)
+{
+    const Grid t = grid_load();
+    const Vec d = iq2_factors(rows, at);
+    Factors w = { 0 };
+    Group g[4];
+    __m512i code[8];
+    UNROLL
+    for (int half = 0; half < 2; half++) {
+        four_groups(g, rows, at + 2 + 32 * (size_t)half);
+        UNROLL
+        for (int i = 0; i < 4; i++) {
+            turned_codes(code, &t, g[i]);
+            w.a = v_mul(_mm512_cvtepi32_ps(group_scales(g[i])), d);
+            add_codes(MIN_NONE, sum, n_x, x, b + 4 * half + i, code, w);
+        }
+    }
+}
+
 /* ---- all ------------------------------------------------------------------------------- */
 
+static const VnniFormat iq2 = { QK, sizeof(BlockIQ2_XXS), 128, MIN_NONE, iq2_expand };
 TILES(tiles_plain, MIN_NONE)
+FEWS(few, iq2, iq2_add)
 
-static void gemm_iq2_xxs(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x,
-                         size_t ldx, int n_x, int cols)
+static void one(float *out, const void *w, size_t ldw, int n_w, const void *x, int cols)
 {
-    const VnniFormat f = { QK, sizeof(BlockIQ2_XXS), 128, MIN_NONE, iq2_expand };
-    if (n_x > 1) {
-        gemm_vnni(f, tiles_plain, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
-        return;
-    }
     const Grid t = grid_load();
     const uint8_t *rows[PIECE];
     for (int j = 0; j < n_w; j += PIECE) {
         rows_from(rows, w, ldw, n_w, j);
         v_store_upto(out + j, iq2_rows(&t, rows, ROWS_AHEAD * ldw, x_of(x, cols), cols), n_w - j);
     }
+}
+
+static void gemm_iq2_xxs(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x,
+                         size_t ldx, int n_x, int cols)
+{
+    if (n_x == 1)
+        one(out, w, ldw, n_w, x, cols);
+    else if (n_x <= TILE_X)
+        gemm_few(few, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
+    else
+        gemm_vnni(iq2, tiles_plain, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
 }
 
 const Kernels kernels_avx512_iq2 = { .name = "avx512",

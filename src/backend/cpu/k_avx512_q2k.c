@@ -153,26 +153,51 @@ static void q2_k_expand(Piece *to, const uint8_t *const rows[PIECE], size_t ahea
     }
 }
 
+/* An AddBlock. Crumbs stay where they are here, too: what a Piece has of them takes longer to
+ * make. */
+static ALWAYS_INLINE void q2_k_add(Vec sum[TILE_X], const int n_x, const TileX *x, int b,
+                                   const uint8_t *const rows[PIECE], size_t at)
+{
+    __m512i v[2][4];
+    Factors2 f;
+    q2_k_open(&f, rows, at);
+    UNROLL
+    for (int g = 0; g < 8; g++) {
+        if (g % 4 == 0)
+            crumbs_at(v, rows, at + offsetof(BlockQ2_K, q) + 8 * (size_t)g);
+        UNROLL
+        for (int i = 0; i < n_x; i++) {
+            const X xi = { x->q[i] + (b + g) * ACT_BLOCK, &x->scale[i][b + g],
+                           (const int16_t *)&x->halves[i][b + g] };
+            sum[i] = v_fma(q2_k_times_x(v, &f, g, xi), v_set(*xi.scale), sum[i]);
+        }
+    }
+}
+
 /* ---- all ------------------------------------------------------------------------------- */
 
+static const VnniFormat q2_k = { QK, sizeof(BlockQ2_K), 0, MIN_HALVES, q2_k_expand };
 TILES(tiles_halves, MIN_HALVES)
+FEWS(few, q2_k, q2_k_add)
+
+static void one(float *out, const void *w, size_t ldw, int n_w, const void *x, int cols)
+{
+    const uint8_t *rows[PIECE];
+    for (int j = 0; j < n_w; j += PIECE) {
+        rows_from(rows, w, ldw, n_w, j);
+        v_store_upto(out + j, q2_k_rows(rows, ROWS_AHEAD * ldw, x_of(x, cols), cols), n_w - j);
+    }
+}
 
 static void gemm_q2_k(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x,
                       size_t ldx, int n_x, int cols)
 {
-    const VnniFormat f = { QK, sizeof(BlockQ2_K), 0, MIN_HALVES, q2_k_expand };
-    if (n_x > 2) { /* two rows one by one are faster than weights written and read */
-        gemm_vnni(f, tiles_halves, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
-        return;
-    }
-    const uint8_t *rows[PIECE];
-    for (int j = 0; j < n_w; j += PIECE) {
-        rows_from(rows, w, ldw, n_w, j);
-        for (size_t i = 0; i < (size_t)n_x; i++) {
-            const X xi = x_of((const char *)x + i * ldx, cols);
-            v_store_upto(out + i * ldo + j, q2_k_rows(rows, ROWS_AHEAD * ldw, xi, cols), n_w - j);
-        }
-    }
+    if (n_x == 1)
+        one(out, w, ldw, n_w, x, cols);
+    else if (n_x <= TILE_X)
+        gemm_few(few, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
+    else
+        gemm_vnni(q2_k, tiles_halves, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
 }
 
 const Kernels kernels_avx512_q2k = { .name = "avx512", .gemm_i8 = { [QUANT_Q2_K] = gemm_q2_k } };

@@ -123,7 +123,7 @@ static ALWAYS_INLINE Vec piece(const State *s, const uint8_t *block, int k)
     return _mm512_permutexvar_ps(v, v_mul(v_set(s->scale[k / 2]), values));
 }
 
-GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), open_block, piece, NULL)
+GEMM(gemm_iq2_xxs, QK, sizeof(BlockIQ2_XXS), open_block, piece, NULL, FEW)
 
 const Kernels kernels_avx512_vbmi = { .name = "avx512",
                                       .gemm = { [QUANT_IQ2_XXS] = gemm_iq2_xxs } };

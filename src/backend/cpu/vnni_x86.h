@@ -6,7 +6,7 @@
  * a sign with four of x and adds; a format with signs adds `offset` to its
  * codes, and the sums start from -offset times the sum of x.
  *
- * Many rows of x (gemm_vnni): PANEL weight rows x RUN columns are expanded to
+ * More than TILE_X rows of x (gemm_vnni): PANEL weight rows x RUN columns are expanded to
  * pieces on the stack, which stay in the first cache (18 KB without minima),
  * and multiplied with all rows of x, TILE_X at a time: 12 sums and 12 outputs in
  * registers, 8 loads for 12 products. Between runs of columns the outputs wait
@@ -14,11 +14,15 @@
  * in F32, and the last two use the units that vpdpbusd does: 80 % of its rate
  * is what there is to be had (73 % with MIN_WHOLE, 67 % with MIN_HALVES).
  *
+ * Few rows of x (gemm_few): 16 weight rows at a time, expanded as pieces are, are
+ * multiplied out of registers, and every byte is read once, row by row: a panel's
+ * reading and multiplying would take turns.
+ *
  * One row of x (gemv_rows): the codes of 16 rows are multiplied as they lie in
  * memory, and the integer sums of lanes are added in a tree that turns them
  * round, until lanes are rows there, too.
  *
- * A format supplies an Expand, or a RowsFormat, from which both are made. */
+ * A format supplies an Expand and an AddBlock, or a RowsFormat, from which all are made. */
 #ifndef VNNI_X86_H
 #define VNNI_X86_H
 #include "acts.h"
@@ -262,6 +266,86 @@ static ALWAYS_INLINE void gemm_vnni(const VnniFormat f, const TileFn tiles[2][TI
                       ldx, n_x, cols);
 }
 
+/* ---- few rows of x ------------------------------------------------------------------- */
+
+/* Adds the block at byte `at` of 16 weight rows, block b of x, to the sums of n_x rows. */
+typedef void (*AddBlock)(Vec sum[TILE_X], const int n_x, const TileX *x, int b,
+                         const uint8_t *const rows[PIECE], size_t at);
+
+/* 32 columns of them: the codes as in a Piece. */
+static ALWAYS_INLINE void add_codes(const Minima minima, Vec sum[TILE_X], const int n_x,
+                                    const TileX *x, int b, const __m512i code[ACT_BLOCK / 4],
+                                    Factors w)
+{
+    UNROLL
+    for (int i = 0; i < n_x; i++) {
+        __m512i isum = _mm512_set1_epi32(x->start[i][b]);
+        UNROLL
+        for (int k = 0; k < ACT_BLOCK / 4; k++)
+            isum = _mm512_dpbusd_epi32(isum, code[k],
+                                       _mm512_set1_epi32(four_at(x->q[i] + b * ACT_BLOCK + 4 * k)));
+        sum[i] = v_fma(block_term(minima, w, x, i, b, isum), v_set(x->scale[i][b]), sum[i]);
+    }
+}
+
+/* The first n_w of 16 weight rows with n_x rows of x. The next rows to be read are `ahead`
+ * bytes on. */
+static ALWAYS_INLINE void rows_times_few(const VnniFormat f, const AddBlock add, const int n_x,
+                                         float *out, size_t ldo, const uint8_t *const rows[PIECE],
+                                         size_t ahead, int n_w, const uint8_t *x, size_t ldx,
+                                         int cols)
+{
+    const Lead lead = lead_of((size_t)(cols / f.len) * (size_t)f.bytes, ahead);
+    TileX t;
+    Vec sum[TILE_X];
+    size_t at = 0;
+    UNROLL
+    for (int i = 0; i < n_x; i++)
+        sum[i] = v_zero();
+    for (int c = 0; c < cols; c += RUN) {
+        const int n = MIN(RUN, cols - c) / ACT_BLOCK;
+        tile_x(&t, f.minima, f.offset, x, ldx, n_x, cols, c / ACT_BLOCK, n);
+        for (int b = 0; b < n; b += f.len / ACT_BLOCK, at += (size_t)f.bytes) {
+            fetch_rows(rows, lead_from(lead, at), f.bytes);
+            add(sum, n_x, &t, b, rows, at);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < n_x; i++)
+        v_store_upto(out + (size_t)i * ldo, sum[i], n_w);
+}
+
+typedef void (*FewFn)(float *out, size_t ldo, const uint8_t *const rows[PIECE], size_t ahead,
+                      int n_w, const uint8_t *x, size_t ldx, int cols);
+
+/* 2 to TILE_X rows of x as functions, from the VnniFormat f and its AddBlock. */
+#define FEW(name, n_x, f, add) \
+    static __attribute__((noinline)) void name##_##n_x( \
+        float *out, size_t ldo, const uint8_t *const rows[PIECE], size_t ahead, int n_w, \
+        const uint8_t *x, size_t ldx, int cols) \
+    { \
+        rows_times_few(f, add, n_x, out, ldo, rows, ahead, n_w, x, ldx, cols); \
+    }
+#define FEWS(name, f, add) \
+    FEW(name, 2, f, add) \
+    FEW(name, 3, f, add) \
+    FEW(name, 4, f, add) \
+    FEW(name, 5, f, add) \
+    FEW(name, 6, f, add) \
+    static const FewFn name[TILE_X + 1] = { NULL,     NULL,     name##_2, name##_3, \
+                                            name##_4, name##_5, name##_6 };
+
+static ALWAYS_INLINE void gemm_few(const FewFn few[TILE_X + 1], float *out, size_t ldo,
+                                   const void *w, size_t ldw, int n_w, const uint8_t *x, size_t ldx,
+                                   int n_x, int cols)
+{
+    for (int j = 0; j < n_w; j += PIECE) {
+        const uint8_t *rows[PIECE];
+        rows_from(rows, w, ldw, n_w, j);
+        few[n_x](out + j, ldo, rows, PIECE * ldw, n_w - j, x, ldx, cols);
+    }
+}
+
 /* ---- formats that tell their codes 16 rows at once ---------------------------------- */
 
 /* Makes a VnniFormat's Expand and the products of one row of x from two functions. */
@@ -276,15 +360,25 @@ typedef struct {
     __m512i (*dot)(const uint8_t *const rows[PIECE], size_t at, int k, const int8_t *q);
 } RowsFormat;
 
-static ALWAYS_INLINE void write_piece(Piece *to, const Minima minima, Factors w, __m512i v[8])
+/* Codes of a RowsFormat to those of a Piece. */
+static ALWAYS_INLINE void turn_codes(__m512i code[8], __m512i v[8])
 {
     turn4(v);
     turn4(v + 4);
     UNROLL
     for (int k = 0; k < 4; k++) {
-        _mm512_store_si512(to->code[k], _mm512_shuffle_i64x2(v[k], v[k + 4], 0x88));
-        _mm512_store_si512(to->code[k + 4], _mm512_shuffle_i64x2(v[k], v[k + 4], 0xdd));
+        code[k] = _mm512_shuffle_i64x2(v[k], v[k + 4], 0x88);
+        code[k + 4] = _mm512_shuffle_i64x2(v[k], v[k + 4], 0xdd);
     }
+}
+
+static ALWAYS_INLINE void write_piece(Piece *to, const Minima minima, Factors w, __m512i v[8])
+{
+    __m512i code[8];
+    turn_codes(code, v);
+    UNROLL
+    for (int k = 0; k < 8; k++)
+        _mm512_store_si512(to->code[k], code[k]);
     _mm512_store_ps(to->a, w.a);
     if (minima)
         _mm512_store_ps(to->m, w.m);
@@ -307,6 +401,22 @@ static ALWAYS_INLINE void expand_rows(const RowsFormat d, Piece *to,
             d.codes(v, rows, at, k);
             write_piece(to + b + k, d.f.minima, w[k], v);
         }
+    }
+}
+
+/* An AddBlock. */
+static ALWAYS_INLINE void add_rows(const RowsFormat d, Vec sum[TILE_X], const int n_x,
+                                   const TileX *x, int b, const uint8_t *const rows[PIECE],
+                                   size_t at)
+{
+    Factors w[QK / ACT_BLOCK];
+    __m512i v[8], code[8];
+    d.open(w, rows, at);
+    UNROLL
+    for (int k = 0; k < d.f.len / ACT_BLOCK; k++) {
+        d.codes(v, rows, at, k);
+        turn_codes(code, v);
+        add_codes(d.f.minima, sum, n_x, x, b + k, code, w[k]);
     }
 }
 
@@ -377,8 +487,7 @@ static ALWAYS_INLINE void gemv_rows(const RowsFormat d, float *out, const void *
 {
     for (int j = 0; j < n_w; j += PIECE) {
         const uint8_t *rows[PIECE];
-        for (int r = 0; r < PIECE; r++)
-            rows[r] = weight_row(w, ldw, MIN(j + r, n_w - 1));
+        rows_from(rows, w, ldw, n_w, j);
         v_store_upto(out + j, rows_times_x(d, rows, PIECE * ldw, x, cols), n_w - j);
     }
 }
@@ -390,12 +499,20 @@ static ALWAYS_INLINE void gemv_rows(const RowsFormat d, float *out, const void *
     { \
         expand_rows(name##_rows, to, rows, ahead, n); \
     } \
+    static ALWAYS_INLINE void name##_add(Vec sum[TILE_X], const int n_x, const TileX *x, int b, \
+                                         const uint8_t *const rows[PIECE], size_t at) \
+    { \
+        add_rows(name##_rows, sum, n_x, x, b, rows, at); \
+    } \
+    FEWS(name##_few, name##_rows.f, name##_add) \
     static void name(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x, \
                      size_t ldx, int n_x, int cols) \
     { \
         const VnniFormat f = { __VA_ARGS__, name##_expand }; \
         if (n_x == 1) \
             gemv_rows(name##_rows, out, w, ldw, n_w, x, cols); \
+        else if (n_x <= TILE_X) \
+            gemm_few(name##_few, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
         else \
             gemm_vnni(f, tiles, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
     }
