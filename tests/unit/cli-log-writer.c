@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -32,6 +33,7 @@ static void put(LogWriter *w, const char *who, int i)
 typedef struct {
     int fd;
     Bytes text;
+    atomic_size_t n; /* of it, for who looks meanwhile */
 } Reader;
 
 static void *read_all(void *arg)
@@ -39,7 +41,7 @@ static void *read_all(void *arg)
     Reader *r = arg;
     char piece[4096];
     for (ssize_t n; (n = read(r->fd, piece, sizeof piece)) > 0;)
-        bytes_put(&r->text, piece, (size_t)n);
+        bytes_put(&r->text, piece, (size_t)n), r->n += (size_t)n;
     bytes_byte(&r->text, 0);
     return NULL;
 }
@@ -76,7 +78,10 @@ static void a_pipe_that_nobody_reads_holds_up_nobody(void **state)
     Reader r = { .fd = fds[0] };
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, read_all, &r), 0);
-    usleep(200000); /* there is room again: the next line says how many are missing */
+    /* More than was being written: what waited is on its way, and there is room again. The
+     * next line says how many are missing. */
+    while (r.n <= 1 << 20)
+        usleep(1000);
     put(w, "a", MANY);
     log_writer_close(w, 10000);
     close(fds[1]);
