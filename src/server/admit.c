@@ -81,6 +81,11 @@ static bool one_will_do(Scheduler *s)
     return false;
 }
 
+bool is_refused(const Scheduler *s, const Job *j)
+{
+    return is_surely_side(j, slots_know(&s->slots, key_of(&j->turn).session));
+}
+
 void no_slot_for_side(Scheduler *s, const Job *j, ApiError *e)
 {
     enum { RETRY_S = 30 };
@@ -105,7 +110,7 @@ static bool choose(Scheduler *s, Waiting *w, SlotChoice *c)
         hold_back(s, w);
         return false;
     }
-    if (is_surely_side(w->job, slots_know(&s->slots, key_of(&w->job->turn).session))) {
+    if (is_refused(s, w->job)) {
         if (take_waiting(s, w)) {
             no_slot_for_side(s, w->job, &e);
             give_up(w->job, &e);

@@ -292,7 +292,7 @@ static bool has_to_wait(const Scheduler *s, const Slot *slot)
            way_together(&s->slots.slot[slot->ahead - 1], slot->job) >= slot->ahead_to;
 }
 
-/* What had to be kept first could not be. */
+/* What had to be kept first could not be, and that for no conversation. */
 static void turn_back(Scheduler *s, Slot *slot)
 {
     ApiError e = { 0 };
@@ -315,8 +315,11 @@ static bool enter_some(Scheduler *s, Slot *slot)
     if (slot->leaving && save_some(s, slot))
         return true;
     if (slot->must && !is_kept(s, slot)) {
-        turn_back(s, slot);
-        return true;
+        if (is_refused(s, slot->job)) {
+            turn_back(s, slot);
+            return true;
+        }
+        slot->side = false;
     }
     if (!slot->ahead)
         move_in(s, slot);

@@ -89,6 +89,7 @@ static bool take_user_id(Request *r)
     r->t->session = id;
     Json *inner = id.p[0] == '{' ? json_read(id, NULL) : NULL;
     Str session = json_text(json_member(inner, "session_id"));
+    r->t->session_is_shared = !session.n;
     if (session.n)
         r->t->session = (Str){ arena_str(&r->t->arena, session), session.n };
     json_free(inner);
@@ -116,9 +117,10 @@ static bool take_session(Request *r)
         t->session = json_text(json_member(codex, "session_id"));
     if (!t->agent.n)
         t->agent = json_text(json_member(codex, "thread_id"));
-    for (size_t i = 0; i < COUNT(members); i++)
-        if (!t->session.n)
-            t->session = json_text(json_member(r->body, members[i]));
+    for (size_t i = 0; i < COUNT(members) && !t->session.n; i++) {
+        t->session = json_text(json_member(r->body, members[i]));
+        t->session_is_shared = t->session.n > 0;
+    }
     return ok && take_user_id(r);
 }
 

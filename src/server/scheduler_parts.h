@@ -115,6 +115,8 @@ void leave(Scheduler *s, Slot *slot); /* its job is over */
 void close_slots(Scheduler *s);
 /* Does a side request cost its conversation no more than a little, now or when its job is over? */
 bool slot_hosts(Scheduler *s, const Slot *slot);
+/* Is a side request that would cost one its state told so, and not taken for a conversation? */
+bool is_refused(const Scheduler *s, const Job *j);
 /* A side request would cost a conversation its state: says so. */
 void no_slot_for_side(Scheduler *s, const Job *j, ApiError *e);
 /* Nobody can be answered now: all that wait are told so. */

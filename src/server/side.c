@@ -2,12 +2,20 @@
 #include "side.h"
 #include <strings.h>
 
+static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+/* As a word, or more than one of it: "entitled" and "subtitles" are others. */
 static bool has_word(Str text, const char *word)
 {
     size_t n = strlen(word);
-    for (size_t i = 0; i + n <= text.n; i++)
-        if (strncasecmp(text.p + i, word, n) == 0)
+    for (size_t i = 0; i + n <= text.n; i++) {
+        size_t end = i + n;
+        if (strncasecmp(text.p + i, word, n) != 0 || (i > 0 && is_letter(text.p[i - 1])))
+            continue;
+        end += end < text.n && (text.p[end] == 's' || text.p[end] == 'S');
+        if (end == text.n || !is_letter(text.p[end]))
             return true;
+    }
     return false;
 }
 
@@ -43,5 +51,7 @@ bool is_side_request(const Job *j, bool session_runs)
 
 bool is_surely_side(const Job *j, bool session_here)
 {
-    return session_here || asks_for_title(&j->turn);
+    const Turn *t = &j->turn;
+    bool helps = session_here && !t->session_is_shared && t->think == CHAT_THINK_LOW;
+    return helps || asks_for_title(t);
 }

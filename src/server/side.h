@@ -13,7 +13,8 @@ enum { SIDE_PROMPT = 4096 }; /* tokens at most */
 /* session_runs: an answer of the same session does. */
 bool is_side_request(const Job *j, bool session_runs);
 /* Of such a one: can it not be the beginning of a conversation, too? session_here: one of
- * the same session has a slot. */
+ * the same session has a slot. That an answer of it runs says nothing: that is over when it
+ * is this one's turn, and a name may be a user's who asks two things at once. */
 bool is_surely_side(const Job *j, bool session_here);
 
 #endif

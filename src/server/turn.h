@@ -91,6 +91,7 @@ typedef struct {
     bool waits;                 /* for others to be answered, when the answer's stream starts */
     bool echo;                  /* completions */
     Str session, agent, parent; /* keys the client sends; may be empty */
+    bool session_is_shared;     /* it is a user's or a cache's name, not a conversation's */
 } Turn;
 
 void turn_init(Turn *t, enum Api api);

@@ -362,6 +362,27 @@ static void codex_says_who_it_is_in_its_body_too(void **state)
           &t);
     str_is(t.session, "s");
     str_is(t.agent, "t");
+    assert_false(t.session_is_shared);
+    turn_release(&t);
+}
+
+static void a_name_of_a_user_or_a_cache_is_not_one_conversation_s(void **state)
+{
+    (void)state;
+    static const char *const body[] = { "{\"prompt_cache_key\": \"k\", " ASKED,
+                                        "{\"user\": \"k\", " ASKED,
+                                        "{\"metadata\": {\"user_id\": \"k\"}, " ASKED };
+    for (size_t i = 0; i < COUNT(body); i++) {
+        Turn t;
+        parse(body[i], &t);
+        str_is(t.session, "k");
+        assert_true(t.session_is_shared);
+        turn_release(&t);
+    }
+    Turn t;
+    parse("{\"metadata\": {\"user_id\": \"{\\\"session_id\\\":\\\"s\\\"}\"}, " ASKED, &t);
+    str_is(t.session, "s");
+    assert_false(t.session_is_shared);
     turn_release(&t);
 }
 
@@ -507,6 +528,7 @@ int main(void)
         cmocka_unit_test(options_are_taken),
         cmocka_unit_test(forms_of_the_answer_are_taken),
         cmocka_unit_test(codex_says_who_it_is_in_its_body_too),
+        cmocka_unit_test(a_name_of_a_user_or_a_cache_is_not_one_conversation_s),
         cmocka_unit_test(what_cannot_be_done_is_refused_by_name),
         cmocka_unit_test(what_was_found_cannot_fill_the_memory),
     };

@@ -338,6 +338,8 @@ static void side_requests_are_known(void **state)
         { "You are a title generator.", CHAT_THINK_HIGH, 300, false, false, false, true },
         { "Write a concise Title of 3 words", CHAT_THINK_OFF, 300, false, false, false, true },
         { "You help.", CHAT_THINK_LOW, 300, false, false, false, true },
+        { "Titles: write one.", CHAT_THINK_OFF, 300, false, false, false, true },
+        { "The one entitled to subtitles", CHAT_THINK_HIGH, 300, false, false, false, false },
         { "You help.", CHAT_THINK_HIGH, 300, false, false, true, true },
         { "You help.", CHAT_THINK_HIGH, 300, false, false, false, false },
         { "You are a title generator.", CHAT_THINK_LOW, 4097, false, false, true, false },
@@ -357,9 +359,14 @@ static void side_requests_are_known(void **state)
         j->turn.n_tools = cases[i].tools;
         if (is_side_request(j, cases[i].runs) != cases[i].is)
             fail_msg("case %zu", i);
-        if (is_surely_side(j, false) != (strstr(cases[i].system, "itle") != NULL) ||
-            !is_surely_side(j, true))
+        bool title = is_side_request(j, false) && cases[i].think != CHAT_THINK_LOW;
+        title |= strstr(cases[i].system, "title generator") != NULL;
+        if (is_surely_side(j, false) != title ||
+            is_surely_side(j, true) != (title || cases[i].think == CHAT_THINK_LOW))
             fail_msg("case %zu is not as sure", i);
+        j->turn.session_is_shared = true;
+        if (is_surely_side(j, true) != title)
+            fail_msg("case %zu: a user may have two conversations", i);
         j->turn.messages = NULL;
         j->turn.tools = NULL;
         j->turn.n_messages = j->turn.n_tools = 0;

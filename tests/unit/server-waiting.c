@@ -15,6 +15,15 @@ static Job *title(Stage *g, const char *session, int seed, int n, ChatMessage m[
     return j;
 }
 
+/* A question of a few words that has no title to write. */
+static Job *question(Stage *g, const char *session, int seed, int think, ChatMessage m[2])
+{
+    Job *j = title(g, session, seed, 200, m);
+    m[0].content = STR("You help.");
+    j->turn.think = think;
+    return j;
+}
+
 /* Even with one slot: what had to go comes back from the store. */
 static void side_requests_cost_the_conversation_nothing(void **state)
 {
@@ -70,9 +79,7 @@ static void without_a_store_side_requests_cost_the_conversation_nothing(void **s
     assert_int_equal(a.usage.cached, 640);
     is_fresh(&a, 1, 692);
     /* What may be the first of a conversation is taken for that. */
-    Job *j = title(g, "c", 62, 200, m);
-    m[0].content = STR("You help.");
-    j->turn.think = CHAT_THINK_LOW;
+    Job *j = question(g, "c", 62, CHAT_THINK_LOW, m);
     submit(g, j);
     a = answer_of(g, j);
     assert_int_equal(a.error, 0);
@@ -130,6 +137,59 @@ static void a_side_request_turns_back_where_the_conversation_could_not_be_kept(v
         assert_int_equal(ask_title(g, "a", 60), 503);
     a = ask(g, "a", 1, 4500);
     assert_int_equal(a.usage.cached, 4480);
+    told_free(&a);
+    end(g);
+    unlink(path);
+}
+
+/* A few words of somebody whose other question is being answered: a user's name may be all
+ * that there is of a session. They are no side request any more when it is their turn. */
+static void a_question_beside_another_of_its_session_is_never_refused(void **state)
+{
+    (void)state;
+    char path[32], device[48];
+    write_play(path, device);
+    for (int slots = 1; slots <= 2; slots++) {
+        ChatMessage m[2];
+        Stage *g = stage((StageOptions){ .slots = slots, .no_store = true, .device = device });
+        Told a = ask(g, "b", 2, 690);
+        told_free(&a);
+        Job *runs = job(g, "a", 1, 690), *next = question(g, "a", 60, CHAT_THINK_HIGH, m);
+        runs->turn.max_tokens = 100;
+        submit(g, runs);
+        while (!atomic_load(&runs->generated))
+            usleep(1000);
+        submit(g, next);
+        a = answer_of(g, next);
+        assert_int_equal(a.error, 0);
+        told_free(&a);
+        a = answer_of(g, runs);
+        told_free(&a);
+        end(g);
+    }
+    unlink(path);
+}
+
+/* What was there can be kept, as it looks, and cannot: what may be a conversation is one. */
+static void a_question_is_not_turned_back_where_a_conversation_could_not_be_kept(void **state)
+{
+    (void)state;
+    ChatMessage m[2];
+    char path[32], device[48];
+    write_play(path, device);
+    Stage *g = stage((StageOptions){ .slots = 1, .device = device });
+    Told a = ask(g, "a", 1, 4500);
+    told_free(&a);
+    a = ask(g, "b", 2, 300);
+    told_free(&a);
+    a = ask(g, "a", 1, 4500);
+    assert_int_equal(a.usage.cached, 4480);
+    told_free(&a);
+    remove_chunks(g->store);
+    Job *j = question(g, "c", 60, CHAT_THINK_LOW, m);
+    submit(g, j);
+    a = answer_of(g, j);
+    assert_int_equal(a.error, 0);
     told_free(&a);
     end(g);
     unlink(path);
@@ -360,6 +420,8 @@ int main(void)
         cmocka_unit_test(without_a_store_side_requests_cost_the_conversation_nothing),
         cmocka_unit_test(a_store_that_is_too_small_for_a_conversation_is_none),
         cmocka_unit_test(a_side_request_turns_back_where_the_conversation_could_not_be_kept),
+        cmocka_unit_test(a_question_beside_another_of_its_session_is_never_refused),
+        cmocka_unit_test(a_question_is_not_turned_back_where_a_conversation_could_not_be_kept),
         cmocka_unit_test(a_side_request_waits_for_the_slot_of_another),
         cmocka_unit_test(what_a_queued_request_will_find_stays),
         cmocka_unit_test(a_queued_request_keeps_the_slot_that_it_will_find),
