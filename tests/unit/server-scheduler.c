@@ -252,8 +252,9 @@ static void a_state_is_restored_while_others_decode(void **state)
 
 /* ---- fairness ---------------------------------------------------------------------------------------- */
 
-/* Who decodes waits for a tenth of a second at most while a long prompt is read (here for
- * five, since the machine may be busy), and a short prompt does not wait for the long one. */
+/* Who decodes waits for a tenth of a second at most while a long prompt is read: of the four
+ * seconds that this one takes it has 40 tokens (here 15, since the machine may be busy). And a
+ * short prompt does not wait for the long one. */
 static void a_long_prompt_keeps_nobody_from_the_next_token(void **state)
 {
     (void)state;
@@ -267,20 +268,14 @@ static void a_long_prompt_keeps_nobody_from_the_next_token(void **state)
         usleep(1000);
     submit(g, reads);
     submit(g, comes);
-    int64_t longest = 0, last = clock_ns(), start = last;
-    int seen = 0;
-    while (seen < 100) {
-        int now = atomic_load(&writes->generated);
-        if (now != seen) {
-            longest = MAX(longest, clock_ns() - last);
-            last = clock_ns();
-            seen = now;
-        }
+    const int before = atomic_load(&writes->generated);
+    int during = 0;
+    for (int now; now = atomic_load(&writes->generated), !atomic_load(&reads->generated);) {
+        during = now - before;
         usleep(500);
-        if (clock_ns() - start > (int64_t)30000000000)
-            fail_msg("%d tokens in half a minute", now);
     }
-    assert_true(longest < 500000000);
+    print_message("%d tokens while a long prompt was read\n", during);
+    assert_true(during >= 15);
     job_hold(comes);
     job_hold(reads);
     Job *all[] = { comes, writes, reads };
