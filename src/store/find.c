@@ -111,7 +111,6 @@ static int find(Store *s, const int32_t *tokens, int n, bool waits, StoreFound *
     if (!c)
         return 0;
     pthread_mutex_lock(&s->lock);
-    s->count.finds++;
     c->n = s->bound ? walk(s, c->tokens, n, c->entry) : 0;
     for (size_t i = 0; i < c->n; i++)
         whole += c->entry[i]->head.n;
@@ -125,8 +124,11 @@ static int find(Store *s, const int32_t *tokens, int n, bool waits, StoreFound *
         out->bytes += e->head.rows_bytes + (i + 1 == c->n ? e->head.mark_bytes : 0);
     }
     c->n_tokens = out->n;
-    s->count.found += whole > 0;
-    s->count.found_tokens += (uint64_t)whole;
+    if (!waits) { /* who waits looks again and again: it counts when its turn has come */
+        s->count.finds++;
+        s->count.found += whole > 0;
+        s->count.found_tokens += (uint64_t)whole;
+    }
     if (out->n)
         out->chain = c;
     else

@@ -72,7 +72,7 @@ int store_find(Store *s, const int32_t *tokens, int n, StoreFound *out);
 /* The same for a request that waits, and is not to lose meanwhile what it will find: returns
  * how long the beginning is, of which out->n tokens are pinned. All that is pinned so, each
  * chunk counted once, is at most half of what the store may hold, so that strangers in a
- * queue leave room. There are no fetches of it. */
+ * queue leave room. There are no fetches of it, and it counts as no find. */
 int store_reserve(Store *s, const int32_t *tokens, int n, StoreFound *out);
 /* Empties *f; an empty one is fine. Only after its fetches are closed. */
 void store_unpin(Store *s, StoreFound *f);

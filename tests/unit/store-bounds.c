@@ -113,6 +113,7 @@ static void no_more_than_half_of_the_store_is_reserved(void **state)
     toy_tokens(toy_b, TOY_MOST, 3, 0);
     assert_int_equal(store_reserve(s, toy_b, TOY_MOST, &held[2]), 0);
     assert_null(held[2].chain);
+    assert_int_equal(toy_counters(s).finds + toy_counters(s).found_tokens, 0);
     toy_close(s);
 }
 
