@@ -138,6 +138,8 @@ static void move_in(Scheduler *s, Slot *slot)
 {
     Job *j = slot->job;
     ConversationKey key = key_of(&j->turn);
+    if (slot->leaving)
+        metrics_evicted(s->opt.metrics, EVICT_SLOT_NEEDED);
     if (slot->leaving || slot->key.own != key.own)
         past_keep(s->past, slot);
     slot->key = key;
@@ -347,7 +349,7 @@ bool go_on_entering(Scheduler *s)
 
 /* A conversation leaves where more of it would be lost than the prompt can use; its own
  * earlier turns do not: they were kept when they ended. */
-static void make_leave(Scheduler *s, Slot *slot, const SlotChoice *c, bool left)
+static void make_leave(Slot *slot, const SlotChoice *c, bool left)
 {
     slot->leaving = !c->own && !slot->scratch && c->resident > c->common;
     slot->must = false;
@@ -357,7 +359,6 @@ static void make_leave(Scheduler *s, Slot *slot, const SlotChoice *c, bool left)
     slot->tail = true;
     slot->must = slot->side && c->resident - c->common >= SLOT_LITTLE && !left;
     slot->why.given_up = c->resident - c->common;
-    metrics_evicted(s->opt.metrics, EVICT_SLOT_NEEDED);
 }
 
 void enter(Scheduler *s, const SlotChoice *c, Job *j, bool side)
@@ -376,7 +377,7 @@ void enter(Scheduler *s, const SlotChoice *c, Job *j, bool side)
     metrics_left_queue(s->opt.metrics, (double)(j->started_ns - j->prepared_ns) / 1e9);
     if (side)
         metrics_side_request(s->opt.metrics);
-    make_leave(s, slot, c, left);
+    make_leave(slot, c, left);
     if (s->store)
         store_find(s->store, j->prompt.id, (int)j->prompt.n - 1, &slot->wanted);
     show(s, slot);

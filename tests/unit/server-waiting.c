@@ -2,6 +2,8 @@
  * nobody hears any more. */
 #include "../server_stage.h"
 
+#define EVICTED "ds4x_kv_evictions_total{reason=\"slot_needed\"} "
+
 /* ---- side requests ---------------------------------------------------------------------------------- */
 
 static Job *title(Stage *g, const char *session, int seed, int n, ChatMessage m[2])
@@ -133,8 +135,10 @@ static void a_side_request_turns_back_where_the_conversation_could_not_be_kept(v
     assert_int_equal(a.usage.cached, 4480);
     told_free(&a);
     remove_chunks(g->store);
+    double evicted = metric(g, EVICTED);
     for (int i = 0; i < 2; i++)
         assert_int_equal(ask_title(g, "a", 60), 503);
+    assert_true(evicted == 2 && metric(g, EVICTED) == evicted);
     a = ask(g, "a", 1, 4500);
     assert_int_equal(a.usage.cached, 4480);
     told_free(&a);
