@@ -127,7 +127,6 @@ static void take_on(Scheduler *s, Waiting *w)
     Job *j = w->job;
     if (!choose(s, w, &c) || !take_waiting(s, w))
         return;
-    job_is_lost(j, JOB_BESIDE);
     if (job_canceled(j)) {
         atomic_store(&j->stage, STAGE_OVER);
         job_drop(j);

@@ -142,6 +142,7 @@ static void move_in(Scheduler *s, Slot *slot)
         metrics_evicted(s->opt.metrics, EVICT_SLOT_NEEDED);
     if (slot->leaving || slot->key.own != key.own)
         past_keep(s->past, slot);
+    slot->used_ns = clock_ns();
     slot->key = key;
     slot->names = (AnswerNames){ 0 };
     slot->scratch = slot->side;
@@ -252,7 +253,9 @@ static bool copy_piece(Slot *slot, const Slot *from, ds4_err *err)
     int last = MIN(slot->copied + STORE_CHUNK, n - n % STORE_UNIT);
     if (last == slot->copied) {
         slot->copying = false;
-        return ds4_session_fork(slot->session, from->session, n, &reached, err) && reached > 0;
+        return ds4_session_fork(slot->session, from->session, n, &reached, err) &&
+               (reached > 0 ||
+                fail(err, DS4_EINVAL, "it went on, and left no mark in %d tokens", n));
     }
     int first = slot->copied;
     slot->copied = last;
@@ -299,7 +302,7 @@ static void turn_back(Scheduler *s, Slot *slot)
 {
     ApiError e = { 0 };
     no_slot_for_side(s, slot->job, &e);
-    slot->chunks = -1;
+    saving_failed(slot);
     job_fail(slot->job, &e);
     leave(s, slot);
 }
@@ -371,7 +374,7 @@ void enter(Scheduler *s, const SlotChoice *c, Job *j, bool side)
     slot->side = side;
     slot->named = c->by_handle;
     slot->entering = true;
-    slot->used_ns = slot->entered_ns = clock_ns();
+    slot->entered_ns = clock_ns();
     atomic_store(&j->stage, STAGE_PREFILL);
     j->started_ns = slot->entered_ns;
     metrics_left_queue(s->opt.metrics, (double)(j->started_ns - j->prepared_ns) / 1e9);

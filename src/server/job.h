@@ -69,7 +69,7 @@ struct Job {
     int64_t started_ns, first_ns; /* in a slot; first token. The engine's */
     Job *next;                    /* in the scheduler's queue */
     bool overtaken;               /* there, by another one. The engine's */
-    bool held_back;               /* there: no slot will do before one that is busy is free */
+    int64_t held_until_ns; /* there: no slot will do before one that is busy is free, or so */
 };
 
 /* One reference. NULL: no memory. */

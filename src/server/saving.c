@@ -17,11 +17,17 @@
 
 enum { LEAST_TAIL = STORE_CHUNK };
 
+/* What has no room now may have some when others have let go of theirs. */
+#define AGAIN_NS ((int64_t)30 * 1000000000)
+
 void saving_moved(Slot *slot)
 {
     slot->chunks = slot->kept = 0;
     slot->tail = false;
+    slot->again_ns = 0;
 }
+
+void saving_failed(Slot *slot) { slot->again_ns = clock_ns() + AGAIN_NS; }
 
 void saving_turn(Scheduler *s, Slot *slot, bool answered)
 {
@@ -119,14 +125,14 @@ static bool save_piece(Scheduler *s, Slot *slot, int first, int last)
 
 bool save_some(Scheduler *s, Slot *slot)
 {
-    if (!s->store || slot->scratch)
+    if (!s->store || slot->scratch || clock_ns() < slot->again_ns)
         return false;
     bool whole = next_chunk(s, slot);
     int first = slot->chunks, last = whole ? first + STORE_CHUNK : next_tail(s, slot);
     if (!last)
         return false;
     if (!save_piece(s, slot, first, last))
-        slot->chunks = -1;
+        saving_failed(slot);
     else if (whole)
         slot->chunks = slot->kept = last;
     else
@@ -161,7 +167,7 @@ void save_all(Scheduler *s, int64_t until_ns)
 bool can_be_kept(Scheduler *s, const Slot *slot)
 {
     int n = ds4_session_length(slot->session);
-    if (!s->store || slot->chunks < 0)
+    if (!s->store || slot->chunks < 0 || clock_ns() < slot->again_ns)
         return false;
     uint64_t marks = (uint64_t)n / STORE_CHUNK + 1;
     uint64_t bytes = ds4_rows_bytes(s->engine, 0, n - n % STORE_UNIT) +

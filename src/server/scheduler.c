@@ -88,7 +88,7 @@ bool scheduler_submit(Scheduler *s, Job *j, ApiError *e)
         job_hold(j);
         atomic_store(&j->stage, STAGE_QUEUED);
         j->next = NULL;
-        j->held_back = false;
+        j->held_until_ns = 0;
         *s->queue_end = j;
         s->queue_end = &j->next;
         s->n_queue++;

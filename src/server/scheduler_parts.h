@@ -103,7 +103,7 @@ void look_at_queue(Scheduler *s); /* once a round */
 Waiting *next_waiting(Scheduler *s);
 /* Out of the queue; its reference is the caller's. False: it went by itself. */
 bool take_waiting(Scheduler *s, const Waiting *w);
-void hold_back(Scheduler *s, Waiting *w); /* until the next job leaves its slot */
+void hold_back(Scheduler *s, Waiting *w); /* until a job leaves its slot, or for 5 s */
 void hold_nobody_back(Scheduler *s);
 void forget_waiting(Scheduler *s);
 
@@ -132,7 +132,8 @@ void stop_entering(Scheduler *s, Slot *slot); /* it will not go on */
 int stop_for_others(const Scheduler *s, const Slot *slot);
 
 /* ---- saving.c */
-void saving_moved(Slot *slot); /* its session was taken back, or has become another */
+void saving_moved(Slot *slot);  /* its session was taken back, or has become another */
+void saving_failed(Slot *slot); /* the store did not take some of it: not before 30 s again */
 void saving_turn(Scheduler *s, Slot *slot, bool answered); /* a prompt or an answer has ended */
 /* Something to save of this slot goes to the store. False: there is nothing. */
 bool save_some(Scheduler *s, Slot *slot);

@@ -31,8 +31,9 @@ void slot_leave(Slot *s)
     job_drop(s->job);
     s->answer = NULL;
     s->job = NULL;
+    if (!s->entering) /* else it was not used: move_in says when it is */
+        s->used_ns = clock_ns();
     s->entering = s->decoding = s->leaving = false;
-    s->used_ns = clock_ns();
 }
 
 void slots_close(Slots *s)

@@ -54,11 +54,12 @@ typedef struct {
     bool scratch;      /* a side request's: nobody comes back for it */
 
     /* how much of that is in the store (saving.h) */
-    int chunks;   /* so many tokens need no more looking at; -1: the rest cannot be kept */
-    int kept;     /* up to here it can be brought back */
-    bool tail;    /* what is behind the last whole chunk is to be kept, too */
-    bool leaving; /* all of it, and soon: the conversation has to go */
-    bool must;    /* or it does not go: who comes is refused */
+    int chunks;       /* so many tokens need no more looking at; -1: the rest cannot be kept */
+    int64_t again_ns; /* before that nothing of it is tried: something could not be kept */
+    int kept;         /* up to here it can be brought back */
+    bool tail;        /* what is behind the last whole chunk is to be kept, too */
+    bool leaving;     /* all of it, and soon: the conversation has to go */
+    bool must;        /* or it does not go: who comes is refused */
 
     /* while somebody is chosen for it */
     int awaited;   /* tokens that a waiting request would have to read if they went */

@@ -86,10 +86,11 @@ static void count_needs(Scheduler *s, const Waiting *next)
 /* Those that can be helped now, as they are in the queue. */
 static int collect(Scheduler *s, Job *out[LOOKED_AT])
 {
+    const int64_t now = clock_ns();
     int n = 0;
     pthread_mutex_lock(&s->mutex);
     for (Job *j = s->queue; j && n < LOOKED_AT; j = j->next) {
-        if (j->held_back)
+        if (j->held_until_ns > now)
             continue;
         job_hold(j);
         out[n++] = j;
@@ -191,10 +192,13 @@ bool take_waiting(Scheduler *s, const Waiting *w)
     return found;
 }
 
+/* Not for ever: a conversation beside may be left for good, and its slot do, before one
+ * that is busy is free. */
 void hold_back(Scheduler *s, Waiting *w)
 {
+    enum { HELD_S = 5 };
     pthread_mutex_lock(&s->mutex);
-    w->job->held_back = true;
+    w->job->held_until_ns = clock_ns() + (int64_t)HELD_S * 1000000000;
     pthread_mutex_unlock(&s->mutex);
 }
 
@@ -202,7 +206,7 @@ void hold_nobody_back(Scheduler *s)
 {
     pthread_mutex_lock(&s->mutex);
     for (Job *j = s->queue; j; j = j->next)
-        j->held_back = false;
+        j->held_until_ns = 0;
     pthread_mutex_unlock(&s->mutex);
 }
 

@@ -3,7 +3,7 @@
 #include "store_parts.h"
 #include <stdlib.h>
 
-/* The chunks that hold the longest beginning, or *no_memory. */
+/* The chunks that hold the longest beginning; how many. */
 static size_t walk(Store *s, const int32_t *tokens, int n, Entry **out)
 {
     Entry *at = &s->table.root;

@@ -327,6 +327,22 @@ static void a_side_request_takes_nothing_that_cannot_be_kept(void **state)
     close_stage(&g);
 }
 
+static void who_never_came_in_leaves_a_conversation_as_old_as_it_was(void **state)
+{
+    (void)state;
+    Stage g = stage();
+    Slot *slot = run(&g, job("a", 1, 700, 700)).slot;
+    const int64_t before = slot->used_ns -= (int64_t)300 * 1000000000;
+    slot->job = job("b", 1, 50, 50);
+    slot->entering = true;
+    slot_leave(slot);
+    assert_int_equal(slot->used_ns, before);
+    slot->job = job("b", 1, 50, 50);
+    slot_leave(slot);
+    assert_true(slot->used_ns > before);
+    close_stage(&g);
+}
+
 static void side_requests_are_known(void **state)
 {
     (void)state;
@@ -484,6 +500,7 @@ int main(void)
         cmocka_unit_test(busy_slots_are_left_alone),
         cmocka_unit_test(a_side_request_takes_what_another_left),
         cmocka_unit_test(a_side_request_takes_nothing_that_cannot_be_kept),
+        cmocka_unit_test(who_never_came_in_leaves_a_conversation_as_old_as_it_was),
         cmocka_unit_test(side_requests_are_known),
         cmocka_unit_test(the_longest_rung_wins_and_of_equal_ones_the_cheaper),
         cmocka_unit_test(a_prompt_that_is_there_in_full_leaves_its_last_token),
