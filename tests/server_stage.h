@@ -246,6 +246,12 @@ typedef struct {
     int error; /* its status */
 } Told;
 
+static inline void until_it_answers(const Job *j)
+{
+    while (!atomic_load(&j->generated))
+        usleep(1000);
+}
+
 /* Waits for its end. The job is dropped. */
 static inline Told answer_of(Stage *g, Job *j)
 {

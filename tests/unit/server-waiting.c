@@ -161,8 +161,7 @@ static void a_question_beside_another_of_its_session_is_never_refused(void **sta
         Job *runs = job(g, "a", 1, 690), *next = question(g, "a", 60, CHAT_THINK_HIGH, m);
         runs->turn.max_tokens = 100;
         submit(g, runs);
-        while (!atomic_load(&runs->generated))
-            usleep(1000);
+        until_it_answers(runs);
         submit(g, next);
         a = answer_of(g, next);
         assert_int_equal(a.error, 0);
@@ -214,8 +213,7 @@ static void a_side_request_waits_for_the_slot_of_another(void **state)
     job_hold(one);
     job_hold(two);
     submit(g, one);
-    while (!atomic_load(&one->generated))
-        usleep(1000);
+    until_it_answers(one);
     submit(g, two);
     a = answer_of(g, two);
     assert_int_equal(a.error, 0);
@@ -248,8 +246,7 @@ static void what_a_queued_request_will_find_stays(void **state)
     Job *runs = job(g, "r", 2, 300), *waits[STRANGERS + 1];
     runs->turn.max_tokens = 200;
     submit(g, runs);
-    while (!atomic_load(&runs->generated))
-        usleep(1000);
+    until_it_answers(runs);
     for (int i = 0; i < STRANGERS; i++)
         submit(g, waits[i] = job(g, "x", 10 + i, LONG));
     submit(g, waits[STRANGERS] = job(g, "a", 1, LONG));
@@ -281,8 +278,7 @@ static void a_queued_request_keeps_the_slot_that_it_will_find(void **state)
         *again = job(g, "a", 1, 1500);
     runs->turn.max_tokens = 200;
     submit(g, runs);
-    while (!atomic_load(&runs->generated))
-        usleep(1000);
+    until_it_answers(runs);
     submit(g, other);
     submit(g, next);
     submit(g, again);
@@ -311,8 +307,7 @@ static void a_short_job_overtakes_a_long_one_once(void **state)
     Job *runs = job(g, "a", 1, 100), *later = job(g, "b", 2, 9000), *one = job(g, "c", 3, 200),
         *two = job(g, "d", 4, 200);
     submit(g, runs);
-    while (!atomic_load(&runs->generated))
-        usleep(1000);
+    until_it_answers(runs);
     submit(g, later);
     submit(g, one);
     submit(g, two);

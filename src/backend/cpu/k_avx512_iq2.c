@@ -290,16 +290,7 @@ static void one(float *out, const void *w, size_t ldw, int n_w, const void *x, i
     }
 }
 
-static void gemm_iq2_xxs(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x,
-                         size_t ldx, int n_x, int cols)
-{
-    if (n_x == 1)
-        one(out, w, ldw, n_w, x, cols);
-    else if (n_x <= TILE_X)
-        gemm_few(few, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
-    else
-        gemm_vnni(iq2, tiles_plain, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
-}
+GEMM_BY_ROWS(gemm_iq2_xxs, one, few, iq2, tiles_plain)
 
 const Kernels kernels_avx512_iq2 = { .name = "avx512",
                                      .gemm_i8 = { [QUANT_IQ2_XXS] = gemm_iq2_xxs } };

@@ -189,15 +189,6 @@ static void one(float *out, const void *w, size_t ldw, int n_w, const void *x, i
     }
 }
 
-static void gemm_q2_k(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x,
-                      size_t ldx, int n_x, int cols)
-{
-    if (n_x == 1)
-        one(out, w, ldw, n_w, x, cols);
-    else if (n_x <= TILE_X)
-        gemm_few(few, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
-    else
-        gemm_vnni(q2_k, tiles_halves, out, ldo, w, ldw, n_w, x, ldx, n_x, cols);
-}
+GEMM_BY_ROWS(gemm_q2_k, one, few, q2_k, tiles_halves)
 
 const Kernels kernels_avx512_q2k = { .name = "avx512", .gemm_i8 = { [QUANT_Q2_K] = gemm_q2_k } };

@@ -319,7 +319,7 @@ typedef void (*FewFn)(float *out, size_t ldo, const uint8_t *const rows[PIECE], 
                       int n_w, const uint8_t *x, size_t ldx, int cols);
 
 /* 2 to TILE_X rows of x as functions, from the VnniFormat f and its AddBlock. */
-#define FEW(name, n_x, f, add) \
+#define FEW_ROWS(name, n_x, f, add) \
     static __attribute__((noinline)) void name##_##n_x( \
         float *out, size_t ldo, const uint8_t *const rows[PIECE], size_t ahead, int n_w, \
         const uint8_t *x, size_t ldx, int cols) \
@@ -327,11 +327,11 @@ typedef void (*FewFn)(float *out, size_t ldo, const uint8_t *const rows[PIECE], 
         rows_times_few(f, add, n_x, out, ldo, rows, ahead, n_w, x, ldx, cols); \
     }
 #define FEWS(name, f, add) \
-    FEW(name, 2, f, add) \
-    FEW(name, 3, f, add) \
-    FEW(name, 4, f, add) \
-    FEW(name, 5, f, add) \
-    FEW(name, 6, f, add) \
+    FEW_ROWS(name, 2, f, add) \
+    FEW_ROWS(name, 3, f, add) \
+    FEW_ROWS(name, 4, f, add) \
+    FEW_ROWS(name, 5, f, add) \
+    FEW_ROWS(name, 6, f, add) \
     static const FewFn name[TILE_X + 1] = { NULL,     NULL,     name##_2, name##_3, \
                                             name##_4, name##_5, name##_6 };
 
@@ -492,7 +492,21 @@ static ALWAYS_INLINE void gemv_rows(const RowsFormat d, float *out, const void *
     }
 }
 
-/* The GemmI8Fn `name` of a RowsFormat. */
+/* The GemmI8Fn `name` of a VnniFormat: by one(out, w, ldw, n_w, x, cols), by functions of few
+ * rows of x, by tiles. */
+#define GEMM_BY_ROWS(name, one, few, f, tiles) \
+    static void name(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x, \
+                     size_t ldx, int n_x, int cols) \
+    { \
+        if (n_x == 1) \
+            one(out, w, ldw, n_w, x, cols); \
+        else if (n_x <= TILE_X) \
+            gemm_few(few, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
+        else \
+            gemm_vnni(f, tiles, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
+    }
+
+/* The same of a RowsFormat. */
 #define GEMM_ROWS(name, tiles, open, codes, dot, ...) \
     static const RowsFormat name##_rows = { { __VA_ARGS__, NULL }, open, codes, dot }; \
     static void name##_expand(Piece *to, const uint8_t *const rows[PIECE], size_t ahead, int n) \
@@ -505,15 +519,11 @@ static ALWAYS_INLINE void gemv_rows(const RowsFormat d, float *out, const void *
         add_rows(name##_rows, sum, n_x, x, b, rows, at); \
     } \
     FEWS(name##_few, name##_rows.f, name##_add) \
-    static void name(float *out, size_t ldo, const void *w, size_t ldw, int n_w, const void *x, \
-                     size_t ldx, int n_x, int cols) \
+    static ALWAYS_INLINE void name##_one(float *out, const void *w, size_t ldw, int n_w, \
+                                         const void *x, int cols) \
     { \
-        const VnniFormat f = { __VA_ARGS__, name##_expand }; \
-        if (n_x == 1) \
-            gemv_rows(name##_rows, out, w, ldw, n_w, x, cols); \
-        else if (n_x <= TILE_X) \
-            gemm_few(name##_few, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
-        else \
-            gemm_vnni(f, tiles, out, ldo, w, ldw, n_w, x, ldx, n_x, cols); \
-    }
+        gemv_rows(name##_rows, out, w, ldw, n_w, x, cols); \
+    } \
+    static const VnniFormat name##_format = { __VA_ARGS__, name##_expand }; \
+    GEMM_BY_ROWS(name, name##_one, name##_few, name##_format, tiles)
 #endif
