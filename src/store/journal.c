@@ -417,7 +417,7 @@ static bool write_waiting(Journal *j)
         j->unsynced = true;
         grew(j->s, b.n, 0);
     } else {
-        store_say_some(j->s, SAY_WRITE, "KV store: %s was not written: %s", j->file,
+        store_say_some(j->s, SAY_JOURNAL, "KV store: %s was not written: %s", j->file,
                        errno ? strerror(errno) : "no room within the budget");
         lose_records(j, at, at + b.n);
     }
@@ -525,7 +525,7 @@ static void compact(Journal *j)
             if (fd >= 0)
                 close(fd);
             j->compact_after = m.old_end + MAX(m.old_end / 2, (uint64_t)1 << 20);
-            store_say_some(j->s, SAY_WRITE, "KV store: %s stays as long as it is: %s", j->file,
+            store_say_some(j->s, SAY_JOURNAL, "KV store: %s stays as long as it is: %s", j->file,
                            err.code ? err.msg : "no room within the budget");
         }
     }
@@ -555,7 +555,8 @@ void journals_sync(Store *s)
 {
     for (Journal *j = first_journal(s); j; j = j->next) {
         if (j->unsynced && fsync(j->fd) != 0)
-            store_say_some(s, SAY_WRITE, "KV store: cannot sync %s: %s", j->file, strerror(errno));
+            store_say_some(s, SAY_JOURNAL, "KV store: cannot sync %s: %s", j->file,
+                           strerror(errno));
         j->unsynced = false;
     }
 }

@@ -10,8 +10,19 @@
 #include "value.h"
 #include <pthread.h>
 
-/* Kinds of lines in the log, of each of which a few a minute are enough. */
-typedef enum { SAY_BAD, SAY_GONE, SAY_WRITE, SAY_ROOM, SAY_DROPPED, N_SAYS } SayKind;
+/* Kinds of lines in the log, of each of which a few a minute are enough. One kind
+ * for each thing a person would do something about: many of one keep no other
+ * from being said. */
+typedef enum {
+    SAY_BAD,
+    SAY_GONE,
+    SAY_WRITE,
+    SAY_REMOVE,
+    SAY_ROOM,
+    SAY_DROPPED,
+    SAY_JOURNAL,
+    N_SAYS
+} SayKind;
 typedef struct {
     int64_t since_ns;
     int said, held;

@@ -21,7 +21,8 @@ static void remove_gone(Store *s)
         char hex[41];
         name_hex(&gone[i], hex);
         if (!folder_remove_chunk(&s->folder, &gone[i]))
-            store_say_some(s, SAY_WRITE, "KV store: cannot remove %s.kv: %s", hex, strerror(errno));
+            store_say_some(s, SAY_REMOVE, "KV store: cannot remove %s.kv: %s", hex,
+                           strerror(errno));
     }
     free(gone);
     pthread_mutex_lock(&s->lock);
