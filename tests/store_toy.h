@@ -120,7 +120,7 @@ static inline StoreCounters toy_counters(Store *s)
 /* Until nothing is on its way to the disk, or from it. */
 static inline void toy_settle(Store *s)
 {
-    for (int i = 0; i < 10000; i++) {
+    for (int i = 0; i < 120000; i++) {
         const StoreCounters c = toy_counters(s);
         if (!c.waiting_chunks && !c.removing)
             return;
