@@ -71,10 +71,8 @@ static void a_pipe_that_nobody_reads_holds_up_nobody(void **state)
     int fds[2], lost;
     assert_int_equal(pipe(fds), 0);
     LogWriter *w = writer_to(fds[1]);
-    int64_t start = clock_ns();
     for (int i = 0; i < MANY; i++)
-        put(w, "a", i);
-    assert_true(clock_ns() - start < 5000000000);
+        put(w, "a", i); /* who waited for the pipe here would wait for ever */
     Reader r = { .fd = fds[0] };
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, read_all, &r), 0);
