@@ -2,7 +2,8 @@
  * a new file with only these.
  *
  * A record's place in the file is known as soon as it is put: it follows what
- * waits. Where writing fails the place stays empty, and the reader skips it. */
+ * waits. Where writing fails, what waits behind it moves up. What the lost ones
+ * replaced or dropped is in the file still, so the next write makes it anew. */
 #include "journal.h"
 #include "store_parts.h"
 #include "record.h"
@@ -40,11 +41,11 @@ struct Journal {
     uint32_t *bucket;
     size_t mask;
     JournalCounters count;
+    bool rewrite; /* it has damaged places, another version's records, or what was to go */
 
     /* the writer's thread's */
     int fd;
     bool unsynced;
-    bool rewrite;           /* it has damaged places, or another version's records */
     uint64_t compact_after; /* a length */
 };
 
@@ -331,7 +332,9 @@ void journal_drop(Journal *j, uint64_t key)
     if (!j)
         return;
     pthread_mutex_lock(&j->lock);
-    const bool ok = end_key(j, key) && wait_to_write(j, RECORD_DROP, key, (Str){ "", 0 });
+    const bool there = end_key(j, key);
+    const bool ok = there && wait_to_write(j, RECORD_DROP, key, (Str){ "", 0 });
+    j->rewrite |= there && !ok;
     pthread_mutex_unlock(&j->lock);
     if (ok)
         wake_writer(j);
@@ -389,19 +392,24 @@ static bool write_at(int fd, const char *p, size_t n, uint64_t at)
     return true;
 }
 
-/* Records of [from, to) did not get there. */
+/* Records of [from, to) did not get there: those behind them will lie at `from`. */
 static void lose_records(Journal *j, uint64_t from, uint64_t to)
 {
     pthread_mutex_lock(&j->lock);
     for (size_t i = j->n_rec; i-- > 0 && j->rec[i].at >= from;) {
-        if (!j->rec[i].live || j->rec[i].at >= to)
-            continue;
-        end_record(j, i);
-        j->count.lost++;
+        if (j->rec[i].at >= to) {
+            j->rec[i].at -= to - from;
+        } else if (j->rec[i].live) {
+            end_record(j, i);
+            j->count.lost++;
+        }
     }
+    j->end = from;
+    j->rewrite = true;
     pthread_mutex_unlock(&j->lock);
 }
 
+/* True: something was written. */
 static bool write_waiting(Journal *j)
 {
     pthread_mutex_lock(&j->lock);
@@ -413,16 +421,19 @@ static bool write_waiting(Journal *j)
     if (!b.n)
         return false;
     errno = 0;
-    if (room_for(j->s, b.n) && write_at(j->fd, b.p, b.n, at)) {
+    const bool ok = room_for(j->s, b.n) && write_at(j->fd, b.p, b.n, at);
+    if (ok) {
         j->unsynced = true;
         grew(j->s, b.n, 0);
     } else {
         store_say_some(j->s, SAY_JOURNAL, "KV store: %s was not written: %s", j->file,
                        errno ? strerror(errno) : "no room within the budget");
         lose_records(j, at, at + b.n);
+        if (ftruncate(j->fd, (off_t)at) != 0)
+            errno = 0; /* the next write, or the reader, gets rid of it */
     }
     bytes_release(&b);
-    return true;
+    return ok;
 }
 
 /* ---- a new file with what lives ------------------------------------------------------------ */
@@ -432,6 +443,7 @@ typedef struct {
     uint64_t *at;  /* where they lie in the new file */
     size_t n;
     uint64_t old_end, new_end, live_bytes;
+    bool rewrite;
 } Move;
 
 static bool plan_move(Journal *j, Move *m)
@@ -447,6 +459,8 @@ static bool plan_move(Journal *j, Move *m)
         m->rec = malloc((j->n_rec + 1) * sizeof *m->rec);
         m->at = malloc((j->n_rec + 1) * sizeof *m->at);
         ok = m->rec && m->at;
+        m->rewrite = j->rewrite;
+        j->rewrite = j->rewrite && !ok;
     }
     for (size_t i = 0; ok && i < j->n_rec; i++)
         if (j->rec[i].live && j->rec[i].at < j->end)
@@ -500,33 +514,44 @@ static void adopt(Journal *j, const Move *m, int fd)
     pthread_mutex_unlock(&j->lock);
     close(j->fd);
     j->fd = fd;
-    j->unsynced = j->rewrite = false;
+    j->unsynced = false;
     j->compact_after = 0;
     grew(j->s, m->new_end, m->old_end);
+}
+
+/* *fd: the new file, of which the name is another's until all is in it. */
+static bool write_anew(Journal *j, Move *m, const char *path, int *fd, ds4_err *err)
+{
+    File file = { .fd = -1 };
+    bool ok = room_for(j->s, m->live_bytes) || fail(err, DS4_EIO, "no room within the budget");
+
+    ok = ok && file_create(&file, path, err);
+    if (ok && (fchmod(file.fd, 0600) != 0 || (*fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0)) < 0))
+        ok = fail(err, DS4_EIO, "cannot make %s anew: %s", path, strerror(errno));
+    ok = ok && copy_live(j, m, &file, err) && file_commit(&file, err);
+    file_release(&file);
+    return ok;
 }
 
 static void compact(Journal *j)
 {
     char path[FOLDER_PATH];
     Move m = { 0 };
-    File file = { .fd = -1 };
     ds4_err err = { 0 };
     int fd = -1;
 
     if (plan_move(j, &m) && folder_path(&j->s->folder, j->file, path)) {
-        bool ok = room_for(j->s, m.live_bytes) && file_create(&file, path, &err) &&
-                  fchmod(file.fd, 0600) == 0 && copy_live(j, &m, &file, &err) &&
-                  (fd = dup(file.fd)) >= 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 &&
-                  file_commit(&file, &err);
-        file_release(&file);
-        if (ok) {
+        if (write_anew(j, &m, path, &fd, &err)) {
             adopt(j, &m, fd);
         } else {
             if (fd >= 0)
                 close(fd);
+            pthread_mutex_lock(&j->lock);
+            j->rewrite |= m.rewrite;
+            pthread_mutex_unlock(&j->lock);
             j->compact_after = m.old_end + MAX(m.old_end / 2, (uint64_t)1 << 20);
             store_say_some(j->s, SAY_JOURNAL, "KV store: %s stays as long as it is: %s", j->file,
-                           err.code ? err.msg : "no room within the budget");
+                           err.msg);
         }
     }
     free(m.rec);

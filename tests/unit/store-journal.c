@@ -2,6 +2,8 @@
 #include "../store_toy.h"
 #include "../../src/store/journal.h"
 #include "../../src/store/record.h"
+#include <signal.h>
+#include <sys/resource.h>
 
 typedef struct {
     size_t n;
@@ -259,6 +261,55 @@ static void a_damaged_record_is_lost_alone(void **state)
     bytes_release(&f);
 }
 
+/* Files may have so many bytes from now on; RLIM_INFINITY: as many as before. */
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit r;
+    getrlimit(RLIMIT_FSIZE, &r);
+    r.rlim_cur = MIN(bytes, r.rlim_max);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
+}
+
+static bool is_written(Both b) { return toy_counters(b.s).journal_bytes == counters(b).file_bytes; }
+
+static void wait_until_written(Both b)
+{
+    for (int ms = 0; !is_written(b) && ms < 60000; ms++)
+        usleep(1000);
+    assert_true(is_written(b));
+}
+
+static void what_a_failed_write_had_takes_no_room_and_what_it_was_to_end_stays_ended(void **state)
+{
+    enum { LOST = 400 };
+    (void)state;
+    signal(SIGXFSZ, SIG_IGN);
+    Both b = open_both(1 << 20, 1);
+    put(b, 1, 0);
+    put(b, 2, 0);
+    wait_until_written(b);
+    const uint64_t before = counters(b).file_bytes;
+    limit_files(before + 10); /* the first write stops within a header */
+    journal_drop(b.j, 1);
+    for (uint64_t k = 2; k < 2 + LOST; k++)
+        put(b, k, 1);
+    for (int ms = 0; counters(b).lost < LOST && ms < 60000; ms++)
+        usleep(1000);
+    assert_int_equal(counters(b).lost, LOST);
+    assert_int_equal(counters(b).file_bytes, before);
+    assert_int_equal(toy_counters(b.s).journal_bytes, before);
+    limit_files(RLIM_INFINITY);
+    put(b, 1000, 0);
+    put(b, 1001, 0);
+    close_both(b);
+    b = open_both(1 << 20, 1);
+    assert_int_equal(counters(b).damaged, 0);
+    assert_int_equal(told.n, 2);
+    is_told(0, 1000, 0);
+    is_told(1, 1001, 0);
+    close_both(b);
+}
+
 static void records_of_another_version_are_left_out(void **state)
 {
     (void)state;
@@ -377,6 +428,7 @@ int main(void)
         TOY_CASE(a_file_that_is_mostly_dead_is_made_anew),
         TOY_CASE(a_torn_end_is_cut_off),
         TOY_CASE(a_damaged_record_is_lost_alone),
+        TOY_CASE(what_a_failed_write_had_takes_no_room_and_what_it_was_to_end_stays_ended),
         TOY_CASE(records_of_another_version_are_left_out),
         TOY_CASE(what_is_too_long_is_refused),
         TOY_CASE(without_a_directory_there_is_no_journal),
