@@ -133,9 +133,12 @@ Traffic traffic_experts(Backend *be, const Step *step, Buf y, Buf x, Buf ids, Bu
 
     if (id && seen) {
         be->op->read(be, id, ids, n * sizeof *id);
-        for (size_t i = 0; i < n; i++)
-            if (id[i] >= 0 && id[i] < s->n_experts && !seen[id[i]]++)
-                distinct++;
+        for (size_t i = 0; i < n; i++) {
+            if (id[i] < 0 || id[i] >= s->n_experts || seen[id[i]])
+                continue;
+            seen[id[i]] = 1;
+            distinct++;
+        }
     }
     free(seen);
     free(id);

@@ -226,6 +226,28 @@ static void timing_counts_calls_distinct_experts_and_products(void **state)
     backend_close(be);
 }
 
+/* A step of a prompt has thousands of choices. */
+static void an_expert_that_a_thousand_rows_chose_counts_once(void **state)
+{
+    enum { ROWS = 1000 };
+    static const int32_t ids[ROWS][2]; /* all of them the first */
+    const Step many = { .n_rows = ROWS };
+    const Weight w = { .type = QUANT_Q8_0, .rows = 32, .cols = 32, .count = 4 };
+    const Layer layer = { .gate = w, .up = w, .down = w };
+    Backend *be = timed_open(null_open(&shape, NULL), NULL);
+    Buf id = be->op->alloc(be, sizeof ids);
+    int n = 0;
+
+    (void)state;
+    be->op->write(be, id, ids, sizeof ids);
+    be->op->experts(be, &many, (Buf){ 0 }, (Buf){ 0 }, id, (Buf){ 0 }, &layer);
+    const ds4_op_time *t = timed_table(be, &n);
+    assert_int_equal(t[OP_experts].bytes, 3 * 32 * 34);
+    assert_int_equal(t[OP_experts].macs, 2 * ROWS * 3 * 32 * 32);
+    be->op->free(be, id);
+    backend_close(be);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +257,7 @@ int main(void)
         cmocka_unit_test(a_device_is_judged_by_the_rounding_that_it_tells_of),
         cmocka_unit_test(picks_are_compared_as_lists),
         cmocka_unit_test(timing_counts_calls_distinct_experts_and_products),
+        cmocka_unit_test(an_expert_that_a_thousand_rows_chose_counts_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
