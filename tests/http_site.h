@@ -18,6 +18,7 @@ typedef struct {
     int port;
     pthread_t thread;
     HttpRequest *held; /* the network thread's */
+    HttpPost finish;
     atomic_int n_held, n_lost, rooms, room_now;
     atomic_llong lost_ns;
     char why[32]; /* before n_lost */

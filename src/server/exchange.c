@@ -347,7 +347,6 @@ void exchange_drain(Exchange *x)
     EventNode *n;
     Job *j = x->job;
     job_hold(j);
-    atomic_store(&j->woken, false);
     for (bool there = true; there && x->r && !job_canceled(j) && !http_congested(x->r) &&
                             (n = events_take(&j->events));) {
         there = handle(x, &n->event);

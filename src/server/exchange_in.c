@@ -24,6 +24,7 @@ static void on_prepared(void *arg);
 static void on_events(void *arg)
 {
     Job *j = arg;
+    atomic_store(&j->woken, false);
     if (j->exchange)
         exchange_drain(j->exchange);
     job_drop(j);
@@ -34,10 +35,8 @@ static void wake(void *user, Job *j)
 {
     Server *s = user;
     job_hold(j);
-    if (http_post(s->http, on_events, j))
-        return;
-    atomic_store(&j->woken, false);
-    job_drop(j);
+    if (!http_post(s->http, &j->events_post, on_events, j))
+        job_drop(j);
 }
 
 /* ---- the beginning --------------------------------------------------------------------- */
@@ -156,7 +155,7 @@ static void prepare_task(void *arg)
     Server *s = j->user;
     if (!job_canceled(j))
         job_prepare(j, &s->prepare);
-    if (!http_post(s->http, on_prepared, j))
+    if (!http_post(s->http, &j->prepared_post, on_prepared, j))
         job_drop(j);
 }
 

@@ -19,12 +19,6 @@
 /* Beyond the limit so many connections more are told so; the rest is closed. */
 enum { MOST_SURPLUS = 64, ACCEPT_PAUSE_MS = 100 };
 
-struct HttpPost {
-    HttpPost *next;
-    void (*fn)(void *arg);
-    void *arg;
-};
-
 struct HttpTimer {
     HttpTimer *next, **link;
     struct event *event;
@@ -55,11 +49,8 @@ void http_drain(Http *h)
     ring(h);
 }
 
-bool http_post(Http *h, void (*fn)(void *arg), void *arg)
+bool http_post(Http *h, HttpPost *post, void (*fn)(void *arg), void *arg)
 {
-    HttpPost *post = malloc(sizeof *post);
-    if (!post)
-        return false;
     *post = (HttpPost){ .fn = fn, .arg = arg };
     pthread_mutex_lock(&h->mutex);
     bool closed = h->posts_closed, first = !h->posts;
@@ -68,9 +59,7 @@ bool http_post(Http *h, void (*fn)(void *arg), void *arg)
         h->posts_end = &post->next;
     }
     pthread_mutex_unlock(&h->mutex);
-    if (closed)
-        free(post);
-    else if (first)
+    if (!closed && first)
         ring(h);
     return !closed;
 }
@@ -86,9 +75,8 @@ static bool run_posts(Http *h, bool close)
     pthread_mutex_unlock(&h->mutex);
     bool any = post != NULL;
     while (post) {
-        HttpPost *next = post->next;
+        HttpPost *next = post->next; /* fn may free or post it */
         post->fn(post->arg);
-        free(post);
         post = next;
     }
     return any;
@@ -257,8 +245,8 @@ static void on_accept_error(struct evconnlistener *l, void *arg)
     Http *h = arg;
     struct timeval t = { .tv_usec = ACCEPT_PAUSE_MS * 1000 };
     (void)l;
-    set_accepting(h, false);
-    evtimer_add(h->pause, &t);
+    if (evtimer_add(h->pause, &t) == 0)
+        set_accepting(h, false);
 }
 
 static void on_pause_over(evutil_socket_t fd, short what, void *arg)

@@ -50,8 +50,15 @@ void http_stop(Http *h);               /* any thread, signal-safe */
 void http_drain(Http *h);
 void http_close(Http *h); /* when http_run has returned; NULL is fine */
 /* Run fn(arg) on the network thread soon, in the order posted; any thread may
- * call. False after http_stop, or without memory: then fn will not run. */
-bool http_post(Http *h, void (*fn)(void *arg), void *arg);
+ * call. False after http_stop: then fn will not run. The post is the caller's memory, so
+ * that an answer cannot get lost for want of some; from fn on it may be used again. */
+typedef struct HttpPost HttpPost;
+struct HttpPost {
+    HttpPost *next;
+    void (*fn)(void *arg);
+    void *arg;
+};
+bool http_post(Http *h, HttpPost *post, void (*fn)(void *arg), void *arg);
 /* Run fn(arg) on the network thread every so often, until it returns false.
  * Before http_run, or on the network thread. */
 bool http_every(Http *h, int milliseconds, bool (*fn)(void *arg), void *arg);

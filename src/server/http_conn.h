@@ -13,7 +13,6 @@
 
 typedef struct Conn Conn;
 typedef struct HttpTimer HttpTimer;
-typedef struct HttpPost HttpPost;
 
 /* The limits in force, none of them 0. */
 typedef struct {

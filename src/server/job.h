@@ -10,6 +10,7 @@
 #define JOB_H
 #include "dialect.h"
 #include "events.h"
+#include "http.h"
 #include "metrics.h"
 #include "recall.h"
 #include "../text/grammar.h"
@@ -49,6 +50,7 @@ struct Job {
     void (*wake)(void *user, Job *j);
     void *user;
     atomic_bool woken;         /* and it has not looked yet */
+    HttpPost events_post;      /* under way while woken */
     struct Exchange *exchange; /* the network thread's; NULL: nobody listens any more */
 
     /* from the worker */
@@ -59,6 +61,7 @@ struct Job {
     bool thinking;    /* the prompt ends in <think> */
     RecallCount recalled;
     int64_t prepared_ns;
+    HttpPost prepared_post;
 
     /* while it runs */
     EventQueue events;

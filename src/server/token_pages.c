@@ -20,6 +20,7 @@ struct TokenTask {
     Bytes body, reply;
     size_t size; /* of the body */
     ApiError error;
+    HttpPost done;
 };
 
 /* ---- on a worker --------------------------------------------------------------------- */
@@ -140,7 +141,7 @@ static void work(void *arg)
     TokenTask *t = arg;
     if (!atomic_load(&t->gone))
         read_and_run(t);
-    if (!http_post(t->s->http, on_done, t))
+    if (!http_post(t->s->http, &t->done, on_done, t))
         task_free(t);
 }
 

@@ -86,6 +86,7 @@ static void a_refusal_keeps_the_connection_in_step(void **state)
 typedef struct {
     Http *h;
     atomic_int done;
+    HttpPost post;
 } KeyChange;
 
 static void change_keys(void *arg)
@@ -104,7 +105,7 @@ static void keys_can_be_replaced(void **state)
     (void)state;
     Site *s = site_open(&(HttpOptions){ .keys = keys, .n_keys = 1 });
     KeyChange k = { .h = s->h };
-    assert_true(http_post(s->h, change_keys, &k));
+    assert_true(http_post(s->h, &k.post, change_keys, &k));
     assert_true(reaches(&k.done, 1));
     assert_int_equal(site_status_with(s, "GET", "/", HOST "x-api-key: sk-one\r\n"), 401);
     assert_int_equal(site_status_with(s, "GET", "/", HOST "x-api-key: new\r\n"), 200);

@@ -76,7 +76,7 @@ static void what_was_sent_ahead_is_answered(void **state)
     client_send(&c, piece, sizeof piece);
     assert_true(reaches(&s->n_held, 1));
     nap_ms(50);
-    assert_true(http_post(s->h, site_finish_held, s));
+    assert_true(http_post(s->h, &s->finish, site_finish_held, s));
     Reply r = client_reply(&c, false), a = client_reply(&c, false);
     assert_int_equal(r.status, 200);
     assert_int_equal(a.status, 200);
@@ -95,7 +95,7 @@ static void other_threads_answer_through_posts(void **state)
     for (int i = 1; i <= 50; i++) {
         client_say(&c, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
         assert_true(reaches(&s->n_held, i));
-        assert_true(http_post(s->h, site_finish_held, s));
+        assert_true(http_post(s->h, &s->finish, site_finish_held, s));
         Reply r = client_reply(&c, false);
         assert_string_equal(r.body.p, "later");
         reply_release(&r);

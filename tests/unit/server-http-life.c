@@ -68,6 +68,7 @@ typedef struct {
 typedef struct {
     Tally *t;
     int who, n;
+    HttpPost post;
 } Posted;
 
 static void count_post(void *arg)
@@ -84,8 +85,8 @@ static void *poster(void *arg)
     Posted *me = arg;
     for (int i = 0; i < POSTS; i++) {
         Posted *p = malloc(sizeof *p);
-        *p = (Posted){ me->t, me->who, i };
-        if (!http_post(me->t->h, count_post, p))
+        *p = (Posted){ .t = me->t, .who = me->who, .n = i };
+        if (!http_post(me->t->h, &p->post, count_post, p))
             free(p);
     }
     return NULL;
@@ -99,7 +100,7 @@ static void posts_run_once_and_in_order(void **state)
     pthread_t id[POSTERS];
     Posted arg[POSTERS];
     for (int i = 0; i < POSTERS; i++) {
-        arg[i] = (Posted){ &t, i, 0 };
+        arg[i] = (Posted){ .t = &t, .who = i };
         assert_int_equal(pthread_create(&id[i], NULL, poster, &arg[i]), 0);
     }
     for (int i = 0; i < POSTERS; i++)
@@ -107,6 +108,30 @@ static void posts_run_once_and_in_order(void **state)
     assert_true(reaches(&t.total, POSTERS * POSTS));
     site_close(s);
     assert_int_equal(t.wrong, 0);
+}
+
+typedef struct {
+    Http *h;
+    HttpPost post;
+    atomic_int times;
+} Again;
+
+static void post_again(void *arg)
+{
+    Again *a = arg;
+    if (++a->times < 3)
+        http_post(a->h, &a->post, post_again, a);
+}
+
+static void a_post_can_be_used_again_by_what_it_runs(void **state)
+{
+    (void)state;
+    Site *s = site_open(&(HttpOptions){ 0 });
+    Again a = { .h = s->h };
+    assert_true(http_post(s->h, &a.post, post_again, &a));
+    assert_true(reaches(&a.times, 3));
+    site_close(s);
+    assert_int_equal(a.times, 3);
 }
 
 static void note(void *arg) { ++*(atomic_int *)arg; }
@@ -118,11 +143,12 @@ static void timers_tick_until_they_say_so(void **state)
     (void)state;
     ds4_err err;
     atomic_int ticks = 0, posts = 0;
+    HttpPost post;
     Site *s = calloc(1, sizeof *s);
     s->h = http_open(&(HttpOptions){ 0 }, site_handler, NULL, s, &err);
     assert_non_null(s->h);
     assert_true(http_every(s->h, 5, tick, &ticks));
-    assert_true(http_post(s->h, note, &posts)); /* before there is a loop */
+    assert_true(http_post(s->h, &post, note, &posts)); /* before there is a loop */
     assert_int_equal(pthread_create(&s->thread, NULL, site_network, s), 0);
     assert_true(reaches(&ticks, 3));
     assert_true(reaches(&posts, 1));
@@ -130,7 +156,7 @@ static void timers_tick_until_they_say_so(void **state)
     assert_int_equal(ticks, 3);
     http_stop(s->h);
     pthread_join(s->thread, NULL);
-    assert_false(http_post(s->h, note, &posts));
+    assert_false(http_post(s->h, &post, note, &posts));
     assert_int_equal(posts, 1);
     http_close(s->h);
     free(s);
@@ -164,7 +190,7 @@ static void draining_lets_replies_finish(void **state)
     assert_true(client_ended(&idle));
     Client late = client_tcp(s->port);
     assert_int_equal(late.fd, -1);
-    assert_true(http_post(s->h, site_finish_held, s));
+    assert_true(http_post(s->h, &s->finish, site_finish_held, s));
     Reply r = client_reply(&busy, false);
     assert_string_equal(r.body.p, "later");
     assert_true(reply_says(&r, "connection", "close"));
@@ -182,6 +208,7 @@ int main(void)
         cmocka_unit_test(a_taken_port_is_an_error),
         cmocka_unit_test(a_unix_socket_is_private_and_goes_away),
         cmocka_unit_test(posts_run_once_and_in_order),
+        cmocka_unit_test(a_post_can_be_used_again_by_what_it_runs),
         cmocka_unit_test(timers_tick_until_they_say_so),
         cmocka_unit_test(stopping_tells_those_who_wait),
         cmocka_unit_test(draining_lets_replies_finish),
