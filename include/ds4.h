@@ -75,7 +75,7 @@ typedef struct {
                                activations of 8 bits (docs/ACCURACY.md says what that costs) */
     int context;           /* tokens a session can hold; 0: 8192 or the model's limit */
     int sessions;          /* sessions that can be open at once; 0: 1 */
-    int max_rows;          /* largest step, in tokens; 0: 512 */
+    int max_rows;          /* largest step, in tokens, 65,535 at most; 0: 512 */
     int max_logits;        /* most rows of logits a step can give; 0: one a session */
     uint64_t beside;       /* bytes of the host's memory that the program takes for itself, which
                                the plan leaves free: a store of states, say */

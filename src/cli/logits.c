@@ -149,7 +149,7 @@ int cmd_logits(int argc, char **argv)
         { OPT_STR, "--tokens", "FILE", &o.tokens, "a JSON array of ids; -: stdin", 0, 0 },
         { OPT_STR, "-o, --out", "FILE", &o.out, "the file to write", 0, 0 },
         { OPT_INT, "--last", "N", &o.last, "only the last N rows", 1, 1 << 24 },
-        { OPT_INT, "--chunk", "N", &o.chunk, "rows a step; default 128", 1, 65536 },
+        { OPT_INT, "--chunk", "N", &o.chunk, "rows a step; default 128", 1, 65535 },
         { OPT_INT, "--incremental", "K", &o.incremental,
           "K tokens in chunks, then one by one; default: all in chunks", 1, 1 << 24 },
         { 0 },

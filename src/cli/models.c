@@ -36,7 +36,7 @@ const Option *cli_model_options(ModelOptions *m)
           "on the CPU: F32 activations everywhere, slower; default: 8 bits where weights have few",
           0, 0 },
         { OPT_INT, "--prefill-chunk", "N", &e->max_rows, "tokens a step of the prompt; default 512",
-          1, 65536 },
+          1, 65535 },
         { OPT_STR, "--rounding", "on|off", &m->rounding,
           "the FP8 and FP4 rounding of KV rows that the model was trained with; default on", 0, 0 },
         { 0 },

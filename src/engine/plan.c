@@ -2,7 +2,8 @@
 #include "engine.h"
 #include <stdio.h>
 
-enum { DEFAULT_CONTEXT = 8192, DEFAULT_ROWS = 512, MOST_ROWS = 65536, MOST_SESSIONS = 4096 };
+/* MOST_ROWS: a CUDA grid has no more blocks in y, where some kernels have a step's rows. */
+enum { DEFAULT_CONTEXT = 8192, DEFAULT_ROWS = 512, MOST_ROWS = 65535, MOST_SESSIONS = 4096 };
 
 static bool in_range(const char *what, int v, int lo, int hi, ds4_err *err)
 {

@@ -198,7 +198,7 @@ typedef struct {
     const char *isa;        /* CPU: NULL for the best; else scalar avx2 avx512 neon dotprod */
     int threads;            /* CPU: 0 for one a physical core, and one for tiny steps */
     bool exact;             /* CPU: F32 activations also where kernels multiply int8 */
-    int max_rows, max_out;  /* of a step */
+    int max_rows, max_out;  /* of a step: up to 65,535, what a CUDA grid has in y */
     int max_context;        /* of a session: bounds the scratch of select and attend */
     bool eager;             /* encode every step: somebody looks at each op, so none is replayed */
     const ds4_vocab *vocab; /* play: what tokens mean; borrowed */

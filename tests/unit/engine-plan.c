@@ -249,7 +249,7 @@ static void impossible_settings_are_named(void **state)
         { { .sessions = -1 }, "sessions is -1" },
         { { .sessions = 5000 }, "sessions is 5000, expected 1 to 4096" },
         { { .max_rows = -3 }, "max_rows is -3" },
-        { { .max_rows = 70000 }, "max_rows is 70000" },
+        { { .max_rows = 65536 }, "max_rows is 65536, expected 0 to 65535" },
         { { .max_rows = 8, .max_logits = 9 }, "max_logits is 9, expected 1 to 8" },
         { { .threads = -1 }, "threads is -1" },
     };
