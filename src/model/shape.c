@@ -270,7 +270,7 @@ bool shape_read(Shape *s, const Gguf *g, ds4_err *err)
     s->n_layers = count_layers(&r);
     s->dim = take_int(&r, "embedding_length", 1, 1 << 16);
     s->vocab = count_vocab(&r);
-    s->context = take_int(&r, "context_length", 1, 1 << 28);
+    s->context = take_int(&r, "context_length", 1, MAX_CONTEXT);
     read_ratios(&r, s);
     read_attention(&r, s);
     read_experts(&r, s);

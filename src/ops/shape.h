@@ -6,9 +6,12 @@
 #include <stdint.h>
 
 enum { MAX_LAYERS = 128, N_STREAMS = 4, N_MIX = 2 * N_STREAMS + N_STREAMS * N_STREAMS };
+/* Positions below it are exact as F32, which angles are made of, and no count of a timeline's
+ * rows overflows an int. */
+enum { MAX_CONTEXT = 1 << 24 };
 
 typedef struct {
-    int n_layers, dim, vocab, context; /* context: the longest trained for */
+    int n_layers, dim, vocab, context; /* context: the longest trained for, MAX_CONTEXT at most */
     int n_heads, head_dim, rope_dim;   /* one shared KV head; rotated: the last rope_dim */
     int q_rank, o_rank, o_groups;
     int window;                       /* raw rows a query can see, itself included */

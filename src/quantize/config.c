@@ -38,7 +38,7 @@ static const IntKey ints[] = {
     { "index_head_dim", AT(idx_dim), 2, 1 << 14 },
     { "index_topk", AT(idx_topk), 1, 1 << 20 },
     { "hc_sinkhorn_iters", AT(sinkhorn_iters), 1, 1000 },
-    { "max_position_embeddings", AT(context), 1, 1 << 30 },
+    { "max_position_embeddings", AT(context), 1, MAX_CONTEXT },
 };
 
 static const RealKey reals[] = {

@@ -8,8 +8,6 @@
 #include <math.h>
 #include <xxhash.h>
 
-enum { MOST_TOKENS = 1 << 24 }; /* of a timeline */
-
 static const char magic[8] = { 'D', 'S', '4', 'C', 'H', 'U', 'N', 'K' };
 
 const char *chunk_fault_name(ChunkFault f)
@@ -129,7 +127,7 @@ static void fields(ChunkHead *h, const unsigned char *p)
 /* What no chunk can say, whatever its model. */
 static bool possible(const ChunkHead *h)
 {
-    return h->first <= MOST_TOKENS && h->first % STORE_CHUNK == 0 && h->n > 0 &&
+    return h->first < STORE_MOST && h->first % STORE_CHUNK == 0 && h->n > 0 &&
            h->n <= STORE_CHUNK && h->n % STORE_UNIT == 0 &&
            (h->first == 0) == name_none(&h->parent) && !name_none(&h->name);
 }

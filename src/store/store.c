@@ -140,8 +140,8 @@ static bool make_head(const Store *s, const StorePut *p, ChunkHead *h)
 {
     const int n = p->last - p->first;
 
-    if (!s->bound || p->first < 0 || p->first % STORE_CHUNK || n <= 0 || n > STORE_CHUNK ||
-        n % STORE_UNIT || !p->rows || !p->mark)
+    if (!s->bound || p->first < 0 || p->first >= STORE_MOST || p->first % STORE_CHUNK || n <= 0 ||
+        n > STORE_CHUNK || n % STORE_UNIT || !p->rows || !p->mark)
         return false;
     *h = (ChunkHead){ .model = s->model,
                       .first = p->first,

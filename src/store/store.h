@@ -16,7 +16,8 @@
 
 enum {
     STORE_UNIT = DS4_STATE_UNIT,
-    STORE_CHUNK = 2048, /* tokens of a whole chunk; chunks begin at multiples of it */
+    STORE_CHUNK = 2048,   /* tokens of a whole chunk; chunks begin at multiples of it */
+    STORE_MOST = 1 << 24, /* tokens of a timeline */
 };
 
 typedef struct Store Store;

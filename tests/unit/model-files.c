@@ -279,6 +279,7 @@ static void impossible_values_are_named(void **state)
         { "deepseek4.block_count", 129, "129" },
         { "deepseek4.block_count", 45, "44 entries, expected at least 45" },
         { "deepseek4.embedding_length", 4000000000, "4000000000" },
+        { "deepseek4.context_length", 16777217, "16777217, expected 1 to 16777216" },
         { "deepseek4.attention.head_count_kv", 2, "is 2, expected 1" },
         { "deepseek4.attention.value_length", 256, "256, expected 512" },
         { "deepseek4.rope.dimension_count", 63, "63 rotated dimensions: must be even" },

@@ -88,6 +88,13 @@ static void what_is_not_of_the_models_sizes_is_not_kept(void **state)
     assert_false(toy_put(s, toy_a, 0, STORE_CHUNK + 128));
     assert_true(toy_put(s, toy_a, 0, 128));
     assert_int_equal(toy_counters(s).ram_chunks, 1);
+    /* a file of it would be taken for damaged */
+    const StorePut far = { .tokens = toy_a,
+                           .first = STORE_MOST,
+                           .last = STORE_MOST + STORE_UNIT,
+                           .rows = malloc(TOY_UNIT),
+                           .mark = malloc(TOY_MARK) };
+    assert_false(store_put(s, &far));
     toy_close(s);
 }
 
