@@ -3,6 +3,7 @@
  * The file's vectors are of single steps (a rotation, a pooled row before its
  * norm); weights are chosen so that the rest of an op passes them through. */
 #include "../../src/ops/ops.h"
+#include "../../src/ops/rotary.h"
 #include "../../src/quant/kvrow.h"
 #include <math.h>
 #include <setjmp.h>
@@ -72,7 +73,7 @@ static Backend *open_toy(const Shape *s, int rows)
 {
     ds4_err err;
     const BackendOptions opt = {
-        .isa = "scalar", .threads = 2, .max_rows = rows, .max_out = 1, .max_context = 2048
+        .isa = "scalar", .threads = 2, .max_rows = rows, .max_out = 1, .max_context = 1 << 20
     };
     Backend *be = backend_open("cpu", s, &opt, &err);
     if (!be)
@@ -197,6 +198,35 @@ static void rows_and_queries_are_rotated_in_pairs(void **state)
         for (int i = 0; i < ROPE; i++) /* the file's angle is not rounded to F32 */
             assert_true(fabsf(out[i] - want[i]) <= 1e-4f);
     }
+    backend_close(be);
+}
+
+/* An angle is a product rounded to F32, which at a million positions is a step of 1/16 for the
+ * fastest pairs: that is how the model was trained. Its cosine and sine are not less exact there
+ * than at the beginning. */
+static void angles_are_rounded_as_trained_and_turned_exactly_at_a_million(void **state)
+{
+    static const int at[] = { 1, 65535, (1 << 19) - 1, 1 << 19, (1 << 20) - 1 };
+    Backend *be = open_toy(&rope_shape, 1);
+    float freq[2][ROPE / 2], in[ROPE], out[ROPE];
+    double unrounded = 0; /* the most that another way would be off by */
+    (void)state;
+
+    rotary_frequencies(&rope_shape, freq[0], freq[1]);
+    for (int i = 0; i < ROPE; i++)
+        in[i] = i % 2 == 0;
+    for (size_t k = 0; k < 2 * COUNT(at); k++) {
+        const float pos = (float)at[k / 2];
+        rotate(be, (int)(k % 2), at[k / 2], in, out);
+        for (int i = 0; i < ROPE / 2; i++) {
+            const volatile float angle = pos * freq[k % 2][i];
+            const long double exact = (long double)pos * (long double)freq[k % 2][i];
+            assert_true(fabsl((long double)out[2 * i] - cosl((long double)angle)) < 3e-7L);
+            assert_true(fabsl((long double)out[2 * i + 1] - sinl((long double)angle)) < 3e-7L);
+            unrounded = fmax(unrounded, (double)fabsl(exact - (long double)angle));
+        }
+    }
+    assert_true(unrounded > 0.01);
     backend_close(be);
 }
 
@@ -433,6 +463,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frequencies_are_those_of_the_file),
         cmocka_unit_test(rows_and_queries_are_rotated_in_pairs),
+        cmocka_unit_test(angles_are_rounded_as_trained_and_turned_exactly_at_a_million),
         cmocka_unit_test(attention_turns_its_result_back),
         cmocka_unit_test(streams_mix_as_in_the_file),
         cmocka_unit_test(the_router_chooses_with_bias_and_weighs_without),
