@@ -220,7 +220,7 @@ bool ds4_session_load(ds4_session *s, ds4_stream in, ds4_err *err);
  * (ds4_engine_fingerprint), on ds4_options.unrounded and on DS4_STATE_VERSION, which counts
  * changes of their layout or of what the same tokens compute to: a state of another version
  * is of no use. */
-enum { DS4_STATE_UNIT = 128, DS4_STATE_VERSION = 1 };
+enum { DS4_STATE_UNIT = 128, DS4_STATE_VERSION = 2 };
 
 /* How long a piece is. They read what never changes, so any thread may ask. Multiples of
  * the unit only; 0 for what is none. */

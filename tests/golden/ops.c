@@ -201,6 +201,23 @@ static void rows_and_queries_are_rotated_in_pairs(void **state)
     backend_close(be);
 }
 
+/* Two roundings, and that of the blend: at a million positions each bit more is 0.01 of an angle. */
+static void frequencies_are_exact_to_two_bits(void **state)
+{
+    const long double low = 15, high = 25; /* of the blend, see [rope] of the file */
+    float plain[ROPE / 2], compressed[ROPE / 2];
+    (void)state;
+
+    rotary_frequencies(&rope_shape, plain, compressed);
+    for (int i = 0; i < ROPE / 2; i++) {
+        const long double ramp = fminl(fmaxl((i - low) / (high - low), 0), 1);
+        const long double a = powl(10000, -2.0L * i / ROPE), b = powl(160000, -2.0L * i / ROPE);
+        const long double blend = b / 16 * ramp + b * (1 - ramp);
+        assert_true(fabsl((long double)plain[i] - a) <= 0x1p-23L * a);
+        assert_true(fabsl((long double)compressed[i] - blend) <= 0x1.8p-23L * blend);
+    }
+}
+
 /* An angle is a product rounded to F32, which at a million positions is a step of 1/16 for the
  * fastest pairs: that is how the model was trained. Its cosine and sine are not less exact there
  * than at the beginning. */
@@ -463,6 +480,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frequencies_are_those_of_the_file),
         cmocka_unit_test(rows_and_queries_are_rotated_in_pairs),
+        cmocka_unit_test(frequencies_are_exact_to_two_bits),
         cmocka_unit_test(angles_are_rounded_as_trained_and_turned_exactly_at_a_million),
         cmocka_unit_test(attention_turns_its_result_back),
         cmocka_unit_test(streams_mix_as_in_the_file),
