@@ -13,6 +13,8 @@
 
 enum { MOST_TOP = 20 };
 
+static const char no_memory[] = "no memory for the answer";
+
 struct Generation {
     Job *job;
     const GenerateEnv *env;
@@ -511,7 +513,7 @@ static void finish(Generation *g, enum Finish how)
     else if (how == FINISH_STOP && stream_calls(g->stream) > 0)
         how = FINISH_TOOL_CALLS;
     if (g->failed || stream_failed(g->stream)) {
-        fail_with(g, "no memory for the answer");
+        fail_with(g, no_memory);
         return;
     }
     keep(g, how);
@@ -553,7 +555,9 @@ static bool take(Generation *g, int32_t token)
     g->thought += before == STREAM_IN_THINK;
     metrics_decoded(g->env->metrics, phase_of(before), 1);
     if (g->run && !grammar_token(g->run, token)) {
-        fail_with(g, "a token was sampled that the grammar does not allow");
+        fail_with(g, grammar_failed(g->run)
+                         ? no_memory
+                         : "a token was sampled that the grammar does not allow");
         return false;
     }
     bool more = stream_token(g->stream, token);
@@ -574,6 +578,10 @@ bool generation_next(Generation *g, ds4_session *s, int32_t *token)
     if (!g->sampled.n && turns_loop(g))
         return false;
     *token = choose(g, s);
+    if (g->run && grammar_failed(g->run)) {
+        fail_with(g, no_memory);
+        return false;
+    }
     if (*token < 0) {
         fail_with(g, "nothing can follow what was sampled");
         return false;

@@ -269,8 +269,10 @@ static SetId find_next(Automaton *a, SetId s, int symbol)
 {
     if (!a->sets.set[s].next) {
         SetId *next = malloc(N_SYMBOLS * sizeof *next);
-        if (!next)
+        if (!next) {
+            a->no_memory = true;
             return SET_DEAD;
+        }
         memset(next, 0xff, N_SYMBOLS * sizeof *next);
         a->sets.set[s].next = next;
     }
@@ -298,6 +300,11 @@ SetId automaton_start(Automaton *a, NodeId start)
 }
 
 bool automaton_complete(const Automaton *a, SetId s) { return a->sets.set[s].complete; }
+
+bool automaton_failed(const Automaton *a)
+{
+    return a->no_memory || a->frames.no_memory || a->sets.no_memory;
+}
 
 /* ---- the whole ---------------------------------------------------------------------- */
 
@@ -367,6 +374,7 @@ void automaton_tidy(Automaton *a)
         return;
     Frames frames = a->frames;
     Sets sets = a->sets;
+    a->no_memory = automaton_failed(a);
     if (!frames_init(&a->frames) || !sets_init(&a->sets)) {
         frames_release(&a->frames);
         sets_release(&a->sets);

@@ -22,6 +22,8 @@ void automaton_free(Automaton *a);
 SetId automaton_start(Automaton *a, NodeId start);
 SetId automaton_step(Automaton *a, SetId s, int symbol);
 bool automaton_complete(const Automaton *a, SetId s); /* the whole may end here */
+/* Memory ran out some time: more may be possible than it has said since. */
+bool automaton_failed(const Automaton *a);
 /* The ordinary tokens that may follow, [trie->words], until the next call;
  * NULL: no memory. */
 uint32_t *automaton_mask(Automaton *a, SetId s);

@@ -99,6 +99,7 @@ static uint32_t *new_mask(Automaton *a)
     }
     uint32_t *mask = calloc(a->trie->words + 1, sizeof *mask);
     a->n_masks += mask != NULL;
+    a->no_memory |= !mask;
     return mask;
 }
 

@@ -36,6 +36,7 @@ typedef struct {
     uint32_t n, cap;
     uint32_t *slot, mask; /* open addressing, 0: empty */
     uint32_t *seen;       /* [cap] the round that met it */
+    bool no_memory;
 } Frames;
 
 typedef struct {
@@ -43,6 +44,7 @@ typedef struct {
     uint32_t n, cap;
     uint32_t *slot, mask;
     Bytes pool; /* uint32_t */
+    bool no_memory;
 } Sets;
 
 struct Automaton {
@@ -58,6 +60,7 @@ struct Automaton {
     uint32_t n_masks;
     SetId **pin;
     size_t n_pins;
+    bool no_memory; /* elsewhere, or in tables that are gone */
 };
 
 /* Frame i of a set. */

@@ -26,6 +26,7 @@ static bool frames_grow(Frames *t)
     uint32_t *slot = calloc((size_t)cap * 2, sizeof *slot);
     if (!frame || !seen || !slot) {
         free(slot);
+        t->no_memory = true;
         return false;
     }
     memset(seen + t->cap, 0, (cap - t->cap) * sizeof *seen);
@@ -95,6 +96,7 @@ static bool sets_grow(Sets *t)
         t->set = set;
     if (!set || !slot) {
         free(slot);
+        t->no_memory = true;
         return false;
     }
     free(t->slot);
@@ -179,8 +181,10 @@ SetId intern_set(Automaton *a)
               .distant = UNKNOWN,
               .complete = a->complete };
     bytes_put(&t->pool, a->found, n * sizeof *a->found);
-    if (t->pool.failed)
+    if (t->pool.failed) {
+        t->no_memory = true;
         return SET_DEAD;
+    }
     for (uint32_t k = 0; k < n; k++)
         raise_sure(a, &s, a->found[k]);
     t->set[t->n] = s;

@@ -193,7 +193,7 @@ typedef struct {
     uint32_t n, cap;
     uint32_t *slot; /* open addressing over pair, 0: empty */
     uint32_t mask;
-    bool failed;
+    bool failed, no_memory;
 } Pairs;
 
 static void pairs_release(Pairs *p)
@@ -219,6 +219,7 @@ static bool pairs_grow(Pairs *p)
         p->pair = pair;
     if (!pair || !slot) {
         free(slot);
+        p->no_memory = true;
         return false;
     }
     free(p->slot);
@@ -294,7 +295,9 @@ static bool combine(Dfa *out, const Dfa *a, const Dfa *b, bool except, Effort *e
         }
     }
     bool ok = afford && !p.failed && !rows.failed;
-    if (afford && !ok)
+    if (afford && !ok && (p.no_memory || rows.failed))
+        fail(err, DS4_ENOMEM, "no memory for an automaton of more than %u states", p.n);
+    else if (afford && !ok)
         fail(err, DS4_EINVAL, "a pattern needs more than %d states together with its limits",
              DFA_MAX_STATES);
     ok = ok && dfa_alloc(out, p.n, err);

@@ -53,7 +53,8 @@ bool schema_pass_over(SchemaReader *r, const char *keyword, const char *why)
     return r->lenient || schema_refuse(r, keyword, why);
 }
 
-static bool no_memory(SchemaReader *r)
+/* What is made has a bound, which is met sooner than memory ends. */
+static bool too_large(SchemaReader *r)
 {
     return fail(r->err, DS4_EINVAL, "%s: the schema is too large", r->what);
 }
@@ -62,7 +63,7 @@ static bool list(SchemaReader *r, const Listed **head, Json *json)
 {
     Listed *x = arena_alloc(&r->arena, sizeof *x);
     if (!x)
-        return no_memory(r);
+        return too_large(r);
     *x = (Listed){ json, *head };
     *head = x;
     return true;
@@ -208,7 +209,7 @@ static bool add_const(SchemaReader *r, Facets *f, Json *value, Json *schema)
     if (!array || json_object_array_add(array, json_object_get(value)) != 0 ||
         !list(r, &r->made, array)) {
         json_free(array);
-        return no_memory(r);
+        return too_large(r);
     }
     return list(r, &f->enums, array);
 }
@@ -230,8 +231,10 @@ static bool add_bound(SchemaReader *r, Facets *f, Json *value, const char *keywo
     if (!json_number(value, &x))
         return schema_refuse(r, keyword, "it is no number");
     json_write(&text, value);
-    bool ok = bound_read(&b, bytes_view(&text));
+    bool there = !text.failed, ok = there && bound_read(&b, bytes_view(&text));
     bytes_release(&text);
+    if (!there)
+        return fail(r->err, DS4_ENOMEM, "%s: no memory for the schema", r->what);
     if (!ok && fabs(x) < 1)
         return schema_refuse(r, keyword, "the number is too fine");
     b.exclusive = exclusive;
@@ -330,7 +333,7 @@ static bool add_part(SchemaReader *r, const PartOf **head, PartOf part)
 {
     PartOf *x = arena_alloc(&r->arena, sizeof *x);
     if (!x)
-        return no_memory(r);
+        return too_large(r);
     *x = part;
     x->none = json_is_bool(part.other, false);
     x->other = is_boolean(part.other) ? NULL : part.other;
@@ -525,7 +528,7 @@ bool facets_add(SchemaReader *r, Facets *f, Json *schema)
         return fail(r->err, DS4_EINVAL, "%s: the schema is nested deeper than %d at \"%.*s\"",
                     r->what, MAX_NESTING, STR_ARG(bytes_view(&r->path)));
     if (++r->work > MAX_WORK)
-        return no_memory(r);
+        return too_large(r);
     /* Each member of it is looked up among all keywords. */
     if (!effort_spend(r->effort, 60 * (uint64_t)json_object_object_length(schema), r->err))
         return false;

@@ -149,14 +149,12 @@ static bool build_block(Grammar *g, Schemas *s, const GrammarSpec *spec, ds4_err
         ok = tool_rule(g, s, &spec->tools[i], &one, err);
         bytes_put(&rules, &one, sizeof one);
     }
-    size_t n = rules.n / sizeof one;
-    if (ok && n == 0)
+    if (ok && !rules.n && !rules.failed)
         ok =
             fail(err, DS4_EINVAL, "grammar: a call is asked for, but tool \"%.*s\" is not declared",
                  STR_ARG(spec->only));
     if (ok)
-        g->block = block_of(g, node_alt(&g->p, (const NodeId *)(const void *)rules.p, n, NODE_RET),
-                            spec->parallel);
+        g->block = block_of(g, node_alt_bytes(&g->p, &rules, NODE_RET), spec->parallel);
     bytes_release(&rules);
     return ok;
 }
@@ -287,6 +285,8 @@ bool grammar_complete(const GrammarRun *r)
 }
 
 bool grammar_constrains(const GrammarRun *r) { return r->phase == PHASE_HELD; }
+
+bool grammar_failed(const GrammarRun *r) { return automaton_failed(r->g->a); }
 
 const uint32_t *grammar_mask(GrammarRun *r)
 {

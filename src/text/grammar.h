@@ -69,10 +69,13 @@ void grammar_end(GrammarRun *r);
  * every token may (free text: special tokens are the caller's business). Good
  * until the next call for a run of the same grammar. Where something must
  * still follow, free text has a mask too: of all tokens but those that end an
- * answer. No bit is set after the end, or when memory is exhausted. */
+ * answer. No bit is set after the end. */
 const uint32_t *grammar_mask(GrammarRun *r);
 /* Go on by one token; false when it was not allowed (the run stays). */
 bool grammar_token(GrammarRun *r, int32_t id);
+/* Memory was exhausted: what a mask or grammar_token has said since, of any run of this
+ * grammar, is not to be relied on, nor what they will say. */
+bool grammar_failed(const GrammarRun *r);
 /* The same for text in which control tokens are spelled out: for tests. */
 bool grammar_bytes(GrammarRun *r, Str bytes);
 bool grammar_complete(const GrammarRun *r); /* the answer may end here */

@@ -233,7 +233,8 @@ static bool string_literal(Lark *l, NodeId *out)
         opt.ignore_case = take(l, "i");
         as_regex(&regex, from);
     }
-    bool ok = !regex.failed && regex_rule(l, bytes_view(&regex), opt, out);
+    bool ok = regex.failed ? fail(l->err, DS4_ENOMEM, "lark grammar: no memory")
+                           : regex_rule(l, bytes_view(&regex), opt, out);
     bytes_release(&regex);
     return ok;
 }
@@ -384,10 +385,11 @@ static bool parse_expansions(Lark *l, NodeId *out)
     do {
         ok = parse_sequence(l, &one);
         bytes_put(&all, &one, sizeof one);
-        ok = ok && all.n / sizeof one < MAX_PARTS;
+        if (ok && all.n / sizeof one >= MAX_PARTS)
+            ok = refuse(l, "too many alternatives");
     } while (ok && take(l, "|"));
     if (ok)
-        *out = node_alt(l->p, (const NodeId *)(const void *)all.p, all.n / sizeof one, NODE_RET);
+        *out = node_alt_bytes(l->p, &all, NODE_RET);
     bytes_release(&all);
     return ok;
 }
@@ -509,8 +511,7 @@ static bool resolve_names(Lark *l)
         node_resolve(l->p, n->rule, n->body);
     }
     if (l->ignored) {
-        NodeId any = node_alt(l->p, (const NodeId *)(const void *)l->ignores.p,
-                              l->ignores.n / sizeof any, NODE_RET);
+        NodeId any = node_alt_bytes(l->p, &l->ignores, NODE_RET);
         node_resolve(l->p, l->ignored, loop_of(l, any));
     }
     return !l->p->failed;

@@ -14,6 +14,7 @@ typedef struct {
     Bytes pool;                    /* the sets found, one after the other */
     Bytes at;                      /* uint32_t[n + 1] where each begins */
     uint32_t n, *slot, mask;
+    bool no_memory;
 } Builder;
 
 static int by_number(const void *a, const void *b)
@@ -82,6 +83,7 @@ static bool more_slots(Builder *b)
 {
     uint32_t mask = 4 * (b->mask + 1) - 1;
     uint32_t *slot = calloc((size_t)mask + 1, sizeof *slot);
+    b->no_memory = !slot;
     if (!slot)
         return false;
     free(b->slot);
@@ -110,7 +112,8 @@ static uint32_t intern(Builder *b)
     bytes_put(&b->pool, s.p, s.n);
     uint32_t end = (uint32_t)b->pool.n;
     bytes_put(&b->at, &end, sizeof end);
-    if (b->pool.failed || b->at.failed)
+    b->no_memory = b->pool.failed || b->at.failed;
+    if (b->no_memory)
         return UINT32_MAX;
     return *slot = b->n++;
 }
@@ -189,6 +192,13 @@ static bool spend(Builder *b, Effort *effort, ds4_err *err)
     return effort_spend(effort, steps, err);
 }
 
+static bool too_many(const Builder *b, ds4_err *err)
+{
+    return b->no_memory ? fail(err, DS4_ENOMEM, "regular expression: no memory")
+                        : fail(err, DS4_EINVAL, "a regular expression needs more than %d states",
+                               DFA_MAX_STATES);
+}
+
 bool nfa_determinise(Dfa *out, const Nfa *nfa, uint32_t start, Effort *effort, ds4_err *err)
 {
     Builder b;
@@ -199,15 +209,14 @@ bool nfa_determinise(Dfa *out, const Nfa *nfa, uint32_t start, Effort *effort, d
     if (ok) {
         b.round++;
         close_over(&b, start, true, false);
-        intern(&b);
+        ok = intern(&b) != UINT32_MAX || too_many(&b, err);
     }
     for (uint32_t i = 1; ok && i < b.n; i++) {
         for (uint32_t c = 0; c < out->n_classes && ok; c++) {
             uint32_t to = move(&b, i, sample[c]);
             bytes_put(&rows, &to, sizeof to);
-            if (to == UINT32_MAX || rows.failed)
-                ok = fail(err, DS4_EINVAL, "a regular expression needs more than %d states",
-                          DFA_MAX_STATES);
+            b.no_memory |= rows.failed;
+            ok = (to != UINT32_MAX && !rows.failed) || too_many(&b, err);
             ok = ok && spend(&b, effort, err);
         }
     }

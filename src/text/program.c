@@ -145,6 +145,13 @@ NodeId node_alt(Program *p, const NodeId *of, size_t n, NodeId next)
     return next == NODE_RET ? rule : node_call(p, rule, next);
 }
 
+NodeId node_alt_bytes(Program *p, const Bytes *of, NodeId next)
+{
+    if (of->failed)
+        program_fail(p, DS4_ENOMEM, "no memory");
+    return node_alt(p, (const NodeId *)(const void *)of->p, of->n / sizeof(NodeId), next);
+}
+
 NodeId node_either(Program *p, NodeId a, NodeId b)
 {
     return node_alt(p, (NodeId[]){ a, b }, 2, NODE_RET);

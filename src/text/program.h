@@ -92,6 +92,8 @@ NodeId node_dfa(Program *p, uint32_t dfa, NodeId next);
 NodeId node_chars(Program *p, uint32_t dfa, uint32_t min, uint32_t max, NodeId next);
 NodeId node_control(Program *p, NodeId next);
 NodeId node_alt(Program *p, const NodeId *of, size_t n, NodeId next);
+/* The same, of NodeIds in a buffer; one that had no memory for all fails the program. */
+NodeId node_alt_bytes(Program *p, const Bytes *of, NodeId next);
 NodeId node_either(Program *p, NodeId a, NodeId b); /* both end in the same place */
 NodeId node_call(Program *p, NodeId rule, NodeId next);
 NodeId node_object(Program *p, const ObjectNode *o, NodeId next);

@@ -18,6 +18,7 @@ void ranges_add(Ranges *r, uint32_t lo, uint32_t hi)
         Range *more = cap > MAX_RANGES ? NULL : realloc(r->range, cap * sizeof *more);
         if (!more) {
             r->failed = true;
+            r->no_memory |= cap <= MAX_RANGES;
             return;
         }
         r->range = more;
@@ -48,7 +49,7 @@ void ranges_sort(Ranges *r)
 
 void ranges_negate(Ranges *r)
 {
-    Ranges out = { .failed = r->failed };
+    Ranges out = { .failed = r->failed, .no_memory = r->no_memory };
     uint32_t from = 0;
     ranges_sort(r);
     for (size_t i = 0; i < r->n; i++) {
@@ -101,6 +102,7 @@ bool ranges_named(Ranges *r, uint32_t letter)
     for (size_t i = 0; i < set.n; i++)
         ranges_add(r, set.range[i].lo, set.range[i].hi);
     r->failed |= set.failed;
+    r->no_memory |= set.no_memory;
     ranges_release(&set);
     return true;
 }

@@ -11,7 +11,7 @@ typedef struct {
 typedef struct {
     Range *range;
     size_t n, cap;
-    bool failed;
+    bool failed, no_memory; /* too many, or that */
 } Ranges;
 
 void ranges_add(Ranges *r, uint32_t lo, uint32_t hi);

@@ -24,6 +24,7 @@ typedef struct {
     int depth;
     size_t body; /* behind the flags */
     bool loose;  /* texts of more than one length, or alternatives, were read */
+    bool no_memory;
     Effort *effort;
     ds4_err *err;
 } Parser;
@@ -45,6 +46,7 @@ static uint32_t add(Parser *p, NfaState s)
     if (f->n == f->cap) {
         uint32_t cap = f->cap ? f->cap * 2 : 64;
         NfaState *more = cap > 2 * MAX_NFA ? NULL : realloc(f->state, cap * sizeof *more);
+        p->no_memory |= !more && cap <= 2 * MAX_NFA;
         if (!more)
             return 0;
         f->state = more;
@@ -58,7 +60,11 @@ static uint32_t add(Parser *p, NfaState s)
     return f->n++;
 }
 
-static bool too_large(Parser *p) { return refuse(p, "the expression is too large"); }
+static bool too_large(Parser *p)
+{
+    return p->no_memory ? fail(p->err, DS4_ENOMEM, "regular expression: no memory")
+                        : refuse(p, "the expression is too large");
+}
 
 static bool empty_piece(Parser *p, Piece *out)
 {
@@ -142,6 +148,7 @@ static bool add_ranges(Parser *p, Ranges *set, Piece *out)
     if (p->opt.ignore_case)
         ranges_fold(set);
     ranges_sort(set);
+    p->no_memory |= set->no_memory;
     if (set->failed)
         return too_large(p);
     Sequences q = { .p = p, .ok = true };
@@ -252,6 +259,7 @@ static bool class_item(Parser *p, Ranges *set, uint32_t *c, bool *single_char)
         }
         if (!escape(p, set))
             return false;
+        p->no_memory |= set->no_memory;
         if (set->failed)
             return too_large(p);
         *single_char = set->n == before + 1 && set->range[before].lo == set->range[before].hi;

@@ -105,6 +105,13 @@ NodeId schemas_too_large(Schemas *s)
     return schemas_stop(s);
 }
 
+NodeId schemas_no_memory(Schemas *s)
+{
+    if (!s->failed)
+        fail(s->err, DS4_ENOMEM, "%s: no memory for the schema", s->reader.what);
+    return schemas_stop(s);
+}
+
 /* ---- what a schema says ------------------------------------------------------------- */
 
 static NodeId by_types(Schemas *s, const Facets *f, enum Form form)
@@ -161,10 +168,7 @@ static NodeId each_choice(Schemas *s, Facets *f, enum Form form)
         bytes_put(&ids, &rule, sizeof rule);
     }
     s->depth--;
-    size_t n = ids.n / sizeof rule;
-    rule = NODE_NONE;
-    if (!s->failed && n)
-        rule = node_alt(s->p, (const NodeId *)(const void *)ids.p, n, NODE_RET);
+    rule = s->failed ? NODE_NONE : node_alt_bytes(s->p, &ids, NODE_RET);
     bytes_release(&ids);
     return rule;
 }

@@ -24,7 +24,7 @@ static NodeId json_literal(Schemas *s, Json *value)
     if (!str_eq(bytes_view(&wide), bytes_view(&narrow)))
         rule = node_either(s->p, rule, node_literal(s->p, bytes_view(&narrow), NODE_RET));
     if (wide.failed || narrow.failed)
-        schemas_too_large(s);
+        schemas_no_memory(s);
     bytes_release(&wide);
     bytes_release(&narrow);
     return rule;
@@ -53,15 +53,17 @@ bool listed_values(Schemas *s, const Facets *f, enum Form form, Bytes *ids)
         if (id != NODE_NONE)
             bytes_put(ids, &id, sizeof id);
     }
-    return !s->failed && !ids->failed;
+    if (ids->failed)
+        schemas_no_memory(s);
+    return !s->failed;
 }
 
 NodeId enum_rule(Schemas *s, const Facets *f, enum Form form)
 {
     Bytes ids = { 0 };
     NodeId rule = NODE_NONE;
-    if (listed_values(s, f, form, &ids) && ids.n)
-        rule = node_alt(s->p, (const NodeId *)(const void *)ids.p, ids.n / sizeof rule, NODE_RET);
+    if (listed_values(s, f, form, &ids))
+        rule = node_alt_bytes(s->p, &ids, NODE_RET);
     bytes_release(&ids);
     return rule;
 }

@@ -28,6 +28,8 @@ static void add_name(Members *m, Str name, bool required)
 {
     char key[1024];
     Json *at;
+    if (m->s->failed)
+        return;
     if (name.n >= sizeof key) {
         schemas_refuse(m->s, "properties", "a name of more than 1023 bytes");
         return;
@@ -38,12 +40,19 @@ static void add_name(Members *m, Str name, bool required)
         m->required.p[json_object_get_int(at)] |= (char)required;
         return;
     }
-    json_object_object_add(m->known, key, json_object_new_int((int)n_members(m)));
-    /* The key that was made lives as long as `known`. */
-    struct lh_entry *e = lh_table_lookup_entry(json_object_get_object(m->known), key);
-    Str kept = { e ? (const char *)e->k : "", name.n };
-    bytes_put(&m->names, &kept, sizeof kept);
-    bytes_byte(&m->required, required);
+    Json *number = json_object_new_int((int)n_members(m));
+    struct lh_entry *e = NULL;
+    if (number && json_object_object_add(m->known, key, number) == 0)
+        e = lh_table_lookup_entry(json_object_get_object(m->known), key);
+    else
+        json_free(number);
+    if (e) { /* the key that was made lives as long as `known` */
+        Str kept = { e->k, name.n };
+        bytes_put(&m->names, &kept, sizeof kept);
+        bytes_byte(&m->required, required);
+    }
+    if (!e || m->names.failed || m->required.failed)
+        schemas_no_memory(m->s);
 }
 
 /* All names that the schema mentions, in its order; those required last. */
@@ -62,7 +71,7 @@ static bool gather_names(Members *m)
         for (size_t i = 0; i < json_length(x->json); i++)
             add_name(m, json_text(json_at(x->json, i)), true);
     }
-    return !m->s->failed && !m->names.failed && !m->required.failed;
+    return !m->s->failed;
 }
 
 /* What one part says of a name, appended to all; *excluded: it forbids it. */
@@ -117,7 +126,7 @@ static NodeId key_literal(Schemas *s, Str name)
     Bytes key = { 0 };
     json_write_str(&key, name);
     NodeId rule =
-        key.failed ? schemas_too_large(s) : node_literal(s->p, bytes_view(&key), NODE_RET);
+        key.failed ? schemas_no_memory(s) : node_literal(s->p, bytes_view(&key), NODE_RET);
     bytes_release(&key);
     return rule;
 }
@@ -242,7 +251,7 @@ static NodeId object_of(Members *m)
         bytes_put(&m->rules, &id, sizeof id);
     }
     if (s->failed || m->rules.failed) /* then there are fewer rules than names */
-        return schemas_too_large(s);
+        return schemas_no_memory(s);
     bool *required = arena_array(&s->p->arena, n, sizeof *required);
     ObjectNode o = { .member = program_ids(s->p, (const NodeId *)(const void *)m->rules.p, n),
                      .required = required,
@@ -265,7 +274,7 @@ NodeId object_rule(Schemas *s, const Facets *f, enum Form form)
     Members m = { .s = s, .f = f, .form = form, .known = json_object_new_object() };
     NodeId rule = NODE_NONE;
     if (!m.known)
-        rule = schemas_too_large(s);
+        rule = schemas_no_memory(s);
     else if (gather_names(&m))
         rule = object_of(&m);
     json_free(m.known);

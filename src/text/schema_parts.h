@@ -45,6 +45,7 @@ struct Schemas {
 NodeId schemas_stop(Schemas *s); /* err is filled */
 NodeId schemas_refuse(Schemas *s, const char *keyword, const char *why);
 NodeId schemas_too_large(Schemas *s);
+NodeId schemas_no_memory(Schemas *s);
 
 NodeId rule_of(Schemas *s, Json *schema, enum Form form);
 
