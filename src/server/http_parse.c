@@ -51,12 +51,14 @@ static bool all_token(const char *p, size_t n)
     return n > 0;
 }
 
-/* A copy in text, terminated; returns where. */
+/* A copy in text, terminated, or nothing where there is no memory; returns where. */
 static size_t keep(HttpParser *h, const char *p, size_t n)
 {
     size_t at = h->text.n;
-    bytes_put(&h->text, p, n);
-    bytes_byte(&h->text, 0);
+    if (bytes_room(&h->text, n + 1)) {
+        bytes_put(&h->text, p, n);
+        bytes_byte(&h->text, 0);
+    }
     return at;
 }
 
@@ -182,7 +184,8 @@ static enum HttpStep keep_field(HttpParser *h, const char *p, size_t name, const
 {
     HttpField f = { .name = keep(h, p, name) };
     f.value = keep(h, value, n);
-    bytes_put(&h->fields, &f, sizeof f);
+    if (!h->text.failed)
+        bytes_put(&h->fields, &f, sizeof f);
     if (h->text.failed || h->fields.failed)
         return no_memory(h);
     char *key = h->text.p + f.name;

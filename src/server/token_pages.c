@@ -128,8 +128,11 @@ static void on_done(void *arg)
 
 static void read_and_run(TokenTask *t)
 {
-    Json *body = json_read(bytes_view(&t->body), NULL);
-    if (!json_is_object(body))
+    ds4_err err = { 0 };
+    Json *body = json_read(bytes_view(&t->body), &err);
+    if (err.code == DS4_ENOMEM)
+        api_fail(&t->error, 503, "out_of_memory", NULL, "no memory for the request");
+    else if (!json_is_object(body))
         api_fail(&t->error, 400, "invalid_json", NULL, "the body is no JSON object");
     else
         t->run(t, body);
