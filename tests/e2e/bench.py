@@ -7,6 +7,7 @@ once. Uses the bundled model and nothing but the standard library.
 import os
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,30 @@ def claim_a_filled_context_is_attended_to():
     for op in ("select", "attend"):
         assert real[op][0] == filled[op][0], (real[op], filled[op])           # calls
         assert real[op][-2] == filled[op][-2] != "0.0", (real[op], filled[op])  # millions of products
+
+
+def synth_with_context(n):
+    """A toy whose metadata tells a longer context."""
+    path = os.path.join(SCRATCH, "long.gguf")
+    subprocess.run([str(BUILD / "ds4"), "synth", "--shape", "mini", "--layers", "3", "--recipe", "f32", "-o", path],
+                   capture_output=True, timeout=120, check=True)
+    data = bytearray(pathlib.Path(path).read_bytes())
+    key = b"deepseek4.context_length"
+    at = data.index(key) + len(key)
+    assert struct.unpack_from("<I", data, at) == (4,)  # a u32
+    struct.pack_into("<I", data, at + 4, n)
+    pathlib.Path(path).write_bytes(data)
+    return path
+
+
+def claim_the_end_of_a_million_tokens_equals_the_scalar_kernels():
+    last = ["bench", "-m", synth_with_context(1 << 20), "-c", str(1 << 20), "--device", "check:cpu",
+            "--ctx-start", "1048572", "--ctx-max", "1048572", "--fill", "16", "--prefill-chunk", "128"]
+    for gen, status, says in [("4", 0, r"[1-9]\d+ buffers compared, 0 beyond tolerance"),
+                              ("5", 2, r"--ctx 1048576 is less than --ctx-max 1048572 and --gen-tokens 5")]:
+        done = subprocess.run([str(BUILD / "ds4"), *last, "--gen-tokens", gen], capture_output=True, timeout=300)
+        words = done.stderr.decode()
+        assert done.returncode == status and re.search(says, words), (done.returncode, words[-500:])
 
 
 # ---- pictures -----------------------------------------------------------------------------------
