@@ -20,23 +20,25 @@ typedef struct {
 
 #define AT(field) offsetof(Shape, field)
 
+/* As far as the engine takes them (model/shape.c): the heads, groups and streams of a row are
+ * products of two, as ints. */
 static const IntKey ints[] = {
     { "vocab_size", AT(vocab), 1, 1 << 24 },
-    { "hidden_size", AT(dim), 1, 1 << 20 },
-    { "moe_intermediate_size", AT(expert_dim), 1, 1 << 20 },
+    { "hidden_size", AT(dim), 1, 1 << 16 },
+    { "moe_intermediate_size", AT(expert_dim), 1, 1 << 17 },
     { "num_hidden_layers", AT(n_layers), 1, MAX_LAYERS },
     { "num_attention_heads", AT(n_heads), 1, 1 << 12 },
-    { "head_dim", AT(head_dim), 2, 1 << 14 },
-    { "qk_rope_head_dim", AT(rope_dim), 2, 1 << 14 },
-    { "q_lora_rank", AT(q_rank), 1, 1 << 20 },
-    { "o_lora_rank", AT(o_rank), 1, 1 << 20 },
+    { "head_dim", AT(head_dim), 2, 1 << 12 },
+    { "qk_rope_head_dim", AT(rope_dim), 2, 1 << 12 },
+    { "q_lora_rank", AT(q_rank), 1, 1 << 16 },
+    { "o_lora_rank", AT(o_rank), 1, 1 << 16 },
     { "o_groups", AT(o_groups), 1, 1 << 12 },
-    { "n_routed_experts", AT(n_experts), 1, 1 << 16 },
-    { "num_experts_per_tok", AT(n_active), 1, 1 << 16 },
-    { "sliding_window", AT(window), 1, 1 << 20 },
+    { "n_routed_experts", AT(n_experts), 1, 1 << 12 },
+    { "num_experts_per_tok", AT(n_active), 1, 1 << 8 },
+    { "sliding_window", AT(window), 1, 1 << 16 },
     { "index_n_heads", AT(idx_heads), 1, 1 << 12 },
-    { "index_head_dim", AT(idx_dim), 2, 1 << 14 },
-    { "index_topk", AT(idx_topk), 1, 1 << 20 },
+    { "index_head_dim", AT(idx_dim), 2, 1 << 12 },
+    { "index_topk", AT(idx_topk), 1, 1 << 16 },
     { "hc_sinkhorn_iters", AT(sinkhorn_iters), 1, 1000 },
     { "max_position_embeddings", AT(context), 1, MAX_CONTEXT },
 };

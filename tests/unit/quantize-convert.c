@@ -366,6 +366,8 @@ static void wrong_configs_are_named(void **state)
         { "deepseek_v4", "deepseek_v5", "model_type is deepseek_v5" },
         { "\"tie_word_embeddings\":false", "\"tie_word_embeddings\":true", "tie_word_embeddings" },
         { "\"o_groups\":2", "\"o_groups\":3", "4 heads in 3 groups" },
+        /* times 4,096 groups it would be 2^32 */
+        { "\"o_lora_rank\":64", "\"o_lora_rank\":1048576", "o_lora_rank must be a number of 1 to" },
         { "\"num_experts_per_tok\":2", "\"num_experts_per_tok\":4", "4 of 3 experts" },
         { "\"rope_theta\":10000.0", "\"rope_theta\":-1", "rope_theta must be a positive number" },
         { "\"type\":\"yarn\"", "\"type\":\"linear\"", "not of type yarn" },
