@@ -197,7 +197,9 @@ bool answer_make(const Question *q, Answer *out, ds4_err *err)
     int64_t start = clock_ns();
     ds4_err inner = { 0 };
     cli_at_work(q->engine);
-    bool ok = prefill(q, out, &inner);
+    /* A Ctrl-C before that line canceled nothing. */
+    bool ok =
+        !cli_interrupted() ? prefill(q, out, &inner) : fail(&inner, DS4_ECANCELED, "interrupted");
     cli_progress_end();
     out->prefill_s = out->first_s = since(start);
     if (ok) {

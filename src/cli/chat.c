@@ -69,7 +69,6 @@ static bool answer_last(Chat *c, ds4_err *err)
     Answer a = { 0 };
     Tokens prompt = { 0 };
     printer_init(&printer);
-    cli_clear_interrupt();
     if (!answer_prompt(c->engine, c->talk.m, c->talk.n, c->think, &prompt, err)) {
         tokens_release(&prompt);
         return false;
@@ -87,10 +86,12 @@ static bool answer_last(Chat *c, ds4_err *err)
     if (ok) {
         answer_speeds(&a, c->speeds, sizeof c->speeds);
         explain_finish(c, &a);
+        /* A Ctrl-C that came when the answer had ended by itself is the prompt's. */
+        if (strcmp(a.finish, "interrupted") == 0)
+            cli_clear_interrupt();
         ok = keep_answer(c, &a, err);
     }
     c->broken = !ok && err->code == DS4_EDEVICE;
-    cli_clear_interrupt();
     answer_release(&a);
     tokens_release(&prompt);
     return ok;

@@ -12,7 +12,8 @@ Editor *editor_open(const char *prompt, ds4_err *err);
 void editor_close(Editor *e); /* NULL is fine */
 bool editor_is_terminal(const Editor *e);
 /* The next line, without its newline, in *line. A backslash at its end goes on
- * with the next. */
+ * with the next. A Ctrl-C before Enter, or that nobody has taken yet
+ * (cli_interrupted), is EDITOR_INTERRUPT; one after Enter is left to the caller. */
 enum EditorEvent editor_line(Editor *e, Bytes *line);
 
 #endif

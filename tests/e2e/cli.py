@@ -584,6 +584,14 @@ def claim_ctrl_c_stops_an_answer_and_not_the_chat():
     c.expect("(?s).{400}")
     c.send("\x03")
     c.expect(r"\(interrupted\)")
+    c.prompt()
+    os.kill(c.pid, signal.SIGSTOP)                 # a machine that hangs
+    c.send("And again!\r\x03")
+    os.kill(c.pid, signal.SIGCONT)
+    c.expect(r"Ctrl-D or /quit|your message is dropped")
+    c.prompt()
+    c.say("/status")
+    c.expect("4 messages")
     c.say("/quit")
     assert c.end() == 0
 
