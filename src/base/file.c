@@ -131,6 +131,11 @@ bool file_create(File *f, const char *path, ds4_err *err)
     return true;
 }
 
+bool file_private(File *f, ds4_err *err)
+{
+    return fchmod(f->fd, 0600) == 0 || io_fail(err, "set the mode of", f->tmp);
+}
+
 bool file_write_at(File *f, uint64_t at, const void *p, size_t n, ds4_err *err)
 {
     const char *from = p;

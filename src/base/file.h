@@ -25,6 +25,7 @@ typedef struct {
 
 /* Create path.tmp-PID in the same folder. */
 bool file_create(File *f, const char *path, ds4_err *err);
+bool file_private(File *f, ds4_err *err); /* nobody but its owner may read or write it */
 bool file_write(File *f, const void *p, size_t n, ds4_err *err); /* appends */
 bool file_write_at(File *f, uint64_t at, const void *p, size_t n, ds4_err *err);
 bool file_commit(File *f, ds4_err *err); /* fsync, rename, fsync of the folder */

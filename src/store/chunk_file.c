@@ -45,7 +45,7 @@ bool folder_write_chunk(const Folder *f, const ChunkHead *h, const ChunkUse *u,
     chunk_write_use(h, u, front + CHUNK_HEAD);
     errno = 0;
     bool ok = path_of(f, &h->name, path) && file_create(&file, path, err) &&
-              fchmod(file.fd, 0600) == 0 && file_write(&file, front, sizeof front, err) &&
+              file_private(&file, err) && file_write(&file, front, sizeof front, err) &&
               write_section(&file, h, tokens, (uint64_t)h->n * sizeof *tokens, err) &&
               write_section(&file, h, rows, h->rows_bytes, err) &&
               write_section(&file, h, mark, h->mark_bytes, err) && file_commit(&file, err);
@@ -88,7 +88,8 @@ typedef struct {
 
 static ChunkFault unreadable(Reader *r, const char *what)
 {
-    fail(r->err, DS4_EIO, "cannot read its %s: %s", what, strerror(errno));
+    const bool short_of = errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+    fail(r->err, short_of ? DS4_ENOMEM : DS4_EIO, "cannot read its %s: %s", what, strerror(errno));
     return CHUNK_UNREADABLE;
 }
 

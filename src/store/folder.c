@@ -179,9 +179,14 @@ static void look_into(int dir, const char *file, const ChunkName *name, FolderFi
     unsigned char head[CHUNK_HEAD + CHUNK_USE];
     bool use_ok;
     const int fd = openat(dir, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    const ssize_t n = fd >= 0 ? pread(fd, head, sizeof head, 0) : -1;
+    ssize_t n = 0, k = -1;
 
-    if (n < 0) {
+    while (fd >= 0 && (k = pread(fd, head + n, sizeof head - (size_t)n, n)) != 0)
+        if (k > 0)
+            n += k;
+        else if (errno != EINTR)
+            break;
+    if (k < 0) {
         fail(why, DS4_EIO, "%s", strerror(errno));
         out->fault = errno == ENOENT ? CHUNK_GONE : CHUNK_UNREADABLE;
     } else {
@@ -223,11 +228,13 @@ bool folder_scan(const Folder *f, FolderSeen seen, void *user, ds4_err *err)
 
     if (!d)
         return fail(err, DS4_EIO, "cannot look into %s: %s", f->dir, strerror(errno));
-    for (struct dirent *e; (e = readdir(d));)
+    struct dirent *e;
+    while (errno = 0, (e = readdir(d)))
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             see(dirfd(d), e->d_name, seen, user);
+    const bool ok = !errno || fail(err, DS4_EIO, "cannot read %s: %s", f->dir, strerror(errno));
     closedir(d);
-    return true;
+    return ok;
 }
 
 /* ---- the secret --------------------------------------------------------------------- */
@@ -235,20 +242,25 @@ bool folder_scan(const Folder *f, FolderSeen seen, void *user, ds4_err *err)
 bool folder_secret(const Folder *f, uint8_t out[32], ds4_err *err)
 {
     char path[FOLDER_PATH];
+    struct stat st;
     Bytes b = { 0 };
     File file = { 0 };
 
     if (!folder_path(f, "secret", path))
         return fail(err, DS4_EINVAL, "the path %s is too long", f->dir);
-    if (file_read(&b, path, 32, NULL) && b.n == 32) {
-        memcpy(out, b.p, 32);
+    /* What it has signed ends with it: one that only cannot be read now is not replaced. */
+    if (stat(path, &st) == 0 ? S_ISREG(st.st_mode) && st.st_size == 32 : errno != ENOENT) {
+        const bool read =
+            file_read(&b, path, 32, err) &&
+            (b.n == 32 || fail(err, DS4_EFORMAT, "%s: %zu bytes, expected 32", path, b.n));
+        if (read)
+            memcpy(out, b.p, 32);
         bytes_release(&b);
-        return true;
+        return read;
     }
-    bytes_release(&b);
     if (RAND_bytes(out, 32) != 1)
         return fail(err, DS4_EIO, "no random numbers");
-    bool ok = !f->writable || (file_create(&file, path, err) && fchmod(file.fd, 0600) == 0 &&
+    bool ok = !f->writable || (file_create(&file, path, err) && file_private(&file, err) &&
                                file_write(&file, out, 32, err) && file_commit(&file, err));
     file_release(&file);
     return ok;

@@ -525,8 +525,8 @@ static bool write_anew(Journal *j, Move *m, const char *path, int *fd, ds4_err *
     File file = { .fd = -1 };
     bool ok = room_for(j->s, m->live_bytes) || fail(err, DS4_EIO, "no room within the budget");
 
-    ok = ok && file_create(&file, path, err);
-    if (ok && (fchmod(file.fd, 0600) != 0 || (*fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0)) < 0))
+    ok = ok && file_create(&file, path, err) && file_private(&file, err);
+    if (ok && (*fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0)) < 0)
         ok = fail(err, DS4_EIO, "cannot make %s anew: %s", path, strerror(errno));
     ok = ok && copy_live(j, m, &file, err) && file_commit(&file, err);
     file_release(&file);

@@ -1,5 +1,6 @@
 /* The store's folder: whose it is, what else lies there, and how it is left. */
 #include "../store_toy.h"
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 static void a_second_store_is_refused_with_the_pid_of_the_first(void **state)
@@ -43,6 +44,41 @@ static void files_are_private(void **state)
     closedir(d);
     assert_int_equal(n, 3); /* chunk, lock, secret */
     s = toy_open((StoreOptions){ .dir = path, .ram_bytes = 1 << 20 }, 1);
+    assert_true(store_secret(s, again, NULL));
+    assert_memory_equal(secret, again, 32);
+    toy_close(s);
+}
+
+/* While it is so few, no file can be opened. Returns what it was. */
+static rlim_t limit_descriptors(rlim_t n)
+{
+    struct rlimit r;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &r), 0);
+    const rlim_t before = r.rlim_cur;
+    r.rlim_cur = n;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
+    return before;
+}
+
+static void what_cannot_be_opened_now_is_neither_given_up_nor_replaced(void **state)
+{
+    (void)state;
+    ds4_err err = { 0 };
+    uint8_t secret[32], again[32];
+    toy_tokens(toy_a, 3 * STORE_CHUNK, 1, 0);
+    Store *s = toy_open_dir();
+    toy_save(s, toy_a, 3 * STORE_CHUNK);
+    assert_true(store_secret(s, secret, NULL));
+    toy_close(s);
+    s = toy_open_dir();
+    const rlim_t before = limit_descriptors(3);
+    const int fetched = toy_fetch(s, toy_a, 3 * STORE_CHUNK, 0);
+    const bool read = store_secret(s, again, &err);
+    limit_descriptors(before);
+    assert_int_equal(fetched, 0);
+    assert_false(read);
+    assert_non_null(strstr(err.msg, "secret"));
+    assert_int_equal(toy_fetch(s, toy_a, 3 * STORE_CHUNK, 0), 3 * STORE_CHUNK);
     assert_true(store_secret(s, again, NULL));
     assert_memory_equal(secret, again, 32);
     toy_close(s);
@@ -182,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TOY_CASE(a_second_store_is_refused_with_the_pid_of_the_first),
         TOY_CASE(files_are_private),
+        TOY_CASE(what_cannot_be_opened_now_is_neither_given_up_nor_replaced),
         TOY_CASE(foreign_files_count_and_stay),
         TOY_CASE(half_written_files_are_removed_at_start),
         TOY_CASE(a_directory_that_cannot_be_written_is_read),
