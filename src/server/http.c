@@ -31,9 +31,10 @@ struct HttpTimer {
 static void ring(Http *h)
 {
     int kept = errno;
-    /* A full pipe is as good: the loop will wake. */
-    ssize_t n = write(h->wake_fd[1], "", 1);
-    (void)n;
+    ssize_t n;
+    do /* a full pipe is as good: the loop will wake */
+        n = write(h->wake_fd[1], "", 1);
+    while (n < 0 && errno == EINTR);
     errno = kept;
 }
 
