@@ -155,6 +155,7 @@ static const char *edit_line(Editor *e)
     pthread_sigmask(SIG_BLOCK, &set, &e->outside);
     continued = 0; /* the terminal is taken over anew */
     follow_terminal(e->el);
+    el_set(e->el, EL_PREP_TERM, 1); /* before the prompt is seen: a Ctrl-D is a key by then */
     const char *text = el_gets(e->el, &n);
     pthread_sigmask(SIG_SETMASK, &e->outside, NULL);
     return text;
