@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define MAX_TEXT ((size_t)256 << 20)
@@ -77,10 +78,24 @@ bool cli_out(const void *p, size_t n, ds4_err *err)
     return true;
 }
 
+static bool is_capable_terminal(int fd)
+{
+    const char *term = getenv("TERM");
+    return isatty(fd) && (!term || strcmp(term, "dumb") != 0);
+}
+
 bool cli_color(int fd)
 {
     const char *no = getenv("NO_COLOR");
-    return isatty(fd) && (!no || !*no);
+    return is_capable_terminal(fd) && (!no || !*no);
+}
+
+int cli_columns(int fd)
+{
+    struct winsize size = { 0 };
+    if (!is_capable_terminal(fd))
+        return 0;
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
 }
 
 const char *cli_size(char buf[16], uint64_t bytes)

@@ -70,8 +70,8 @@ int cli_usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Of n names the one nearest to a misspelt one, NULL when none is near. */
 const char *cli_nearest(const char *word, const char *const *names, size_t n);
 
-/* A ds4_progress that draws a bar with rate and time left on a terminal's
- * stderr, and nothing elsewhere; NO_COLOR is honoured. cli_progress_end wipes it. */
+/* A ds4_progress that draws a bar with rate and time left on a terminal's stderr, as much of it
+ * as its width has room for, and nothing elsewhere. cli_progress_end wipes it. */
 void cli_progress(void *user, const char *what, uint64_t done, uint64_t total);
 void cli_progress_end(void);
 
@@ -96,8 +96,10 @@ bool cli_read_text(Bytes *out, const char *path, ds4_err *err);
 void cli_json_str(Bytes *out, Str s);
 /* A JSON number; null where JSON has none (infinity, NaN). */
 void cli_json_num(Bytes *out, double v);
-/* May text to this descriptor be coloured: a terminal, and no NO_COLOR. */
+/* May text to this descriptor be coloured: a terminal, not TERM=dumb, and no NO_COLOR. */
 bool cli_color(int fd);
+/* The width of a terminal whose lines can be drawn again; 0: none, or TERM=dumb. */
+int cli_columns(int fd);
 
 /* The model options that most commands share, as a table over *opt, and the
  * default model: -m, ./ds4flash.gguf, the last one pulled (fetched.h), the bundled tiny

@@ -5,7 +5,10 @@
 
 static const int64_t REDRAW_NS = 200000000;
 
-bool eval_view_wanted(void) { return isatty(STDERR_FILENO); }
+/* No line is longer; one that is wrapped could not be drawn again. */
+enum { WIDEST = 72 };
+
+bool eval_view_wanted(void) { return cli_columns(STDERR_FILENO) >= WIDEST; }
 
 /* Reading a prompt takes about as long as its tokens, and an answer as some hundred. */
 static double cost(const ExamQuestion *q) { return 200 + q->tokens; }

@@ -5,6 +5,9 @@
 
 enum { BAR = 24 };
 
+/* A line that is wrapped cannot be drawn again: what is told on terminals of so many columns. */
+enum { WITH_PERCENT = 18, WITH_RATE = 40, WITH_ALL = 76 };
+
 static const int64_t REDRAW_NS = 100000000, PATIENCE_NS = 300000000;
 
 /* There is one stderr, so there is one bar. */
@@ -14,8 +17,6 @@ static struct {
     uint64_t first; /* done when it began: a resumed job is not faster for it */
     bool shown;
 } bar;
-
-static bool shows_bars(void) { return isatty(STDERR_FILENO); }
 
 static void put_time(Bytes *b, double seconds)
 {
@@ -36,11 +37,13 @@ static void put_rate(Bytes *b, double per_second, uint64_t total)
         bytes_printf(b, "%s/s", cli_size(size, (uint64_t)per_second));
 }
 
-static void put_bar(Bytes *b, uint64_t done, uint64_t total, double seconds)
+static void put_bar(Bytes *b, uint64_t done, uint64_t total, double seconds, int columns)
 {
     bool color = cli_color(STDERR_FILENO);
     bytes_printf(b, "\r%-10s ", bar.what);
-    if (total) {
+    if (total && columns < WITH_ALL) {
+        bytes_printf(b, "%3d%%  ", (int)(100.0 * (double)done / (double)total));
+    } else if (total) {
         int filled = (int)((double)done / (double)total * BAR);
         bytes_str(b, color ? "\033[36m" : "");
         for (int i = 0; i < BAR; i++)
@@ -49,8 +52,9 @@ static void put_bar(Bytes *b, uint64_t done, uint64_t total, double seconds)
                      (int)(100.0 * (double)done / (double)total));
     }
     double rate = seconds > 0 ? (double)(done - bar.first) / seconds : 0;
-    put_rate(b, rate, total);
-    if (total > done && rate > 0 && seconds > 1) {
+    if (columns >= WITH_RATE)
+        put_rate(b, rate, total);
+    if (columns >= WITH_ALL && total > done && rate > 0 && seconds > 1) {
         bytes_str(b, "  ");
         put_time(b, (double)(total - done) / rate);
     }
@@ -68,8 +72,9 @@ static void begin(const char *what, uint64_t done)
 
 void cli_progress(void *user, const char *what, uint64_t done, uint64_t total)
 {
+    int columns = cli_columns(STDERR_FILENO);
     (void)user;
-    if (!shows_bars())
+    if (columns < WITH_PERCENT)
         return;
     if (strncmp(bar.what, what, sizeof bar.what - 1) != 0 || done < bar.first)
         begin(what, done);
@@ -78,7 +83,7 @@ void cli_progress(void *user, const char *what, uint64_t done, uint64_t total)
     if (now - bar.began < PATIENCE_NS || now - bar.drawn < REDRAW_NS)
         return;
     Bytes b = { 0 };
-    put_bar(&b, total ? MIN(done, total) : done, total, (double)(now - bar.began) * 1e-9);
+    put_bar(&b, total ? MIN(done, total) : done, total, (double)(now - bar.began) * 1e-9, columns);
     if (!b.failed && write(STDERR_FILENO, b.p, b.n) >= 0)
         bar.shown = true;
     bar.drawn = now;

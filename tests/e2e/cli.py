@@ -4,6 +4,7 @@
 Claims are functions named claim_*; each may assert several things and counts
 once. Uses the bundled model and nothing but the standard library.
 """
+import fcntl
 import json
 import os
 import pathlib
@@ -107,6 +108,11 @@ def claim_wrong_values_are_usage_errors():
         fails(ds4(*args), 2, args[1].rstrip("="), "is empty")
     fails(ds4("inspect", "a", "b"), 2, "unexpected argument 'b'")
     fails(ds4("bench", "--ctx-start", "10", "--ctx-max", "5"), 2, "--ctx-start 10")
+
+
+def claim_devices_that_exclude_each_other_are_named_as_they_were_given():
+    fails(ds4("run", "-p", "x", "--cpu", "--cuda"), 1, "--cpu and --cuda exclude each other")
+    fails(ds4("run", "-p", "x", "--device", "null", "--cpu"), 1, "--cpu and --device null")
 
 
 def claim_a_device_that_is_not_there_is_an_error():
@@ -398,13 +404,14 @@ def claim_logits_do_not_depend_on_how_they_are_asked_for():
 class Chat:
     """ds4 chat on a pseudo-terminal."""
 
-    def __init__(self, *args, env=None):
-        environment = dict(os.environ, HOME=SCRATCH, XDG_STATE_HOME=SCRATCH + "/state", TERM="xterm",
+    def __init__(self, *args, env=None, columns=80, term="xterm"):
+        environment = dict(os.environ, HOME=SCRATCH, XDG_STATE_HOME=SCRATCH + "/state", TERM=term,
                            LC_ALL="C.UTF-8", **(env or {}))
         environment.pop("NO_COLOR", None) if not env else None
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
+                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
                 os.execve(DS4, [DS4, *args], environment)
             finally:
                 os._exit(127)
@@ -433,13 +440,8 @@ class Chat:
                 f"waited for {pattern!r}, got {self.text[-600:]!r}")
 
     def prompt(self):
-        """The prompt, and line editing at work: it takes the terminal over only
-        when it waits for a key, after the prompt is shown."""
-        seen = self.expect(r"> \Z|> \x1b\[K\Z|\r> ")
-        end = time.monotonic() + 60
-        while termios.tcgetattr(self.fd)[3] & termios.ICANON and time.monotonic() < end:
-            time.sleep(0.01)
-        return seen
+        """The prompt: keys are listened to when it is shown."""
+        return self.expect(r"> \Z|> \x1b\[K\Z|\r> ")
 
     def send(self, text):
         os.write(self.fd, text.encode())
@@ -613,6 +615,29 @@ def claim_no_color_is_honoured():
     seen = c.expect("624(?s:.*)tokens .*/s")
     assert re.search("\x1b\\[[0-9;]*m", seen) is None and "<think>" in seen
     assert c.end() == 0
+
+
+def claim_lines_are_drawn_again_only_where_they_fit():
+    question = ["eval", "-m", MODEL, "--nothink", "--only", "arith-1"]
+    for columns, term, drawn in ((80, "xterm", True), (20, "xterm", False), (80, "dumb", False)):
+        c = Chat(*question, columns=columns, term=term)
+        seen = c.expect(r"all +\d+ of")
+        assert ("\x1b[1A" in seen or "\x1b[2A" in seen) == drawn, seen
+        assert drawn or "\x1b" not in seen
+        assert c.end() == 0
+    long = pathlib.Path(SCRATCH, "long.txt")
+    long.write_text("word " * 8000)
+    c = Chat("run", "-m", MODEL, "-c", "20000", "--prompt-file", str(long), "-n", "1", columns=30)
+    seen = c.expect(r"prompt tokens")
+    bars = re.findall(r"\r(prefill[^\r]*)\x1b\[K", seen)
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", bar)) < 30 for bar in bars), bars
+    assert c.end() == 0
+
+
+def claim_lists_have_no_blanks_at_their_ends():
+    for args in (["help"], ["pull", "--list"], ["plan", "-m", MODEL], ["inspect", MODEL],
+                 ["eval", "--list"]):
+        assert not re.search(rb"[ \t]$", works(ds4(*args)), re.M), args
 
 
 def in_scratch(claim):
