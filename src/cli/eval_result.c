@@ -236,8 +236,8 @@ Tally sheet_tally(const Sheet *s, int suite)
 void sheet_put_line(const Sheet *s, size_t i, Bytes *out)
 {
     const EvalResult *r = &s->result[i];
-    bytes_printf(out, "%s  %-14s %6d tokens %8.1f s  %s\n", r->right ? "right" : "wrong",
-                 s->exam.question[i].id, r->tokens, r->seconds, r->why);
+    bytes_printf(out, "%s  %-14s %6d tokens %8.1f s%s%s\n", r->right ? "right" : "wrong",
+                 s->exam.question[i].id, r->tokens, r->seconds, *r->why ? "  " : "", r->why);
 }
 
 /* Rows of sizes, columns of depths. */

@@ -132,6 +132,8 @@ bool cli_model_settle(ModelOptions *m, ds4_err *err)
 {
     ds4_options *e = &m->engine;
     e->log = print_line;
+    if (m->cpu && m->cuda)
+        return fail(err, DS4_EINVAL, "--cpu and --cuda exclude each other");
     if (!obey_flag(m->cpu, "cpu", &e->device, err) || !obey_flag(m->cuda, "cuda", &e->device, err))
         return false;
     if (is_gpu_alone(e->device) && (e->isa || e->threads || e->exact))

@@ -9,7 +9,7 @@ static const char about[] =
 static void put_line(Bytes *b, const char *what, uint64_t bytes, const char *note)
 {
     char size[16];
-    bytes_printf(b, "%-16s %10s  %s\n", what, cli_size(size, bytes), note);
+    bytes_printf(b, "%-16s %10s%s%s\n", what, cli_size(size, bytes), *note ? "  " : "", note);
 }
 
 static void put_text(Bytes *b, const ds4_plan *p)

@@ -77,6 +77,8 @@ static bool print_list(const char *folder, ds4_err *err)
         bytes_printf(&b, "%-11s %8s  %-38s ", published[i].name,
                      cli_size(size, published[i].tensor_bytes), published[i].what);
         put_state(&b, folder, published[i].file, published[i].tensor_bytes);
+        while (b.n && b.p[b.n - 1] == ' ')
+            b.n--;
         bytes_printf(&b, "\n            %s\n", published[i].file);
     }
     bool ok = b.failed ? fail(err, DS4_ENOMEM, "no memory for the list") : cli_out(b.p, b.n, err);

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 static const char about[] =
-    "Answers one prompt: -p, --prompt-file, or stdin. Speeds go to stderr; so does what the\n"
-    "model thinks, nowhere, unless stdout is a terminal: there it is shown dim, or use --json.";
+    "Answers one prompt: -p, --prompt-file, or stdin. Speeds go to stderr. What the model thinks\n"
+    "is shown dim on a terminal, is a member of --json, and is left out elsewhere.";
 
 typedef struct {
     const char *prompt, *prompt_file;
