@@ -69,6 +69,7 @@ typedef struct {
     bool entering;     /* its beginning is not there yet: first all of the old one is kept, */
     int ahead;         /* then 1 + the slot that reads what both begin with, 0: there is none, */
     int ahead_to;      /* has come to this length, */
+    int64_t ahead_ns;  /* of the prompt that it began then, */
     Ladder ladder;     /* then the best of these is tried, */
     StoreFetch *fetch; /* and this comes in, if it is that, */
     bool copying;      /* or another slot's state, */
