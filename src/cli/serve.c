@@ -22,7 +22,7 @@ static const char about[] =
 /* Agents begin with 10,000 to 25,000 tokens. */
 enum { DEFAULT_PORT = 8080, DEFAULT_SESSIONS = 2, DEFAULT_CONTEXT = 131072 };
 
-/* 16 GB hold 4 million tokens. In memory an eighth of what there is, at most. */
+/* 16 GB hold 3 million tokens. In memory an eighth of what there is, at most. */
 enum { DEFAULT_DISK_MB = 16384, DEFAULT_RAM_MB = 1024, LEAST_DISK_MB = 64, SAVE_SECONDS = 20 };
 
 /* That a terminal has at the end to take the last lines. */
