@@ -30,6 +30,9 @@ void welcome_write(Bytes *out, const char *url, bool needs_key, const ServerInfo
                  s->model, s->context);
     bytes_str(out, needs_key ? "Put one of your keys in the place of YOUR_API_KEY.\n"
                              : "No key is needed; clients want one all the same.\n");
+    if (strstr(url, "://0.0.0.0") || strstr(url, "://[::]"))
+        bytes_str(out,
+                  "On other machines put the address of this one in the place of the URL's.\n");
     welcome_claude(&w);
     welcome_opencode(&w);
     welcome_codex(&w);

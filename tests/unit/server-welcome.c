@@ -184,6 +184,24 @@ static void where_keys_are_needed_a_placeholder_says_so(void **state)
     free(text);
 }
 
+static void other_machines_need_the_address_of_this_one(void **state)
+{
+    static const char hint[] = "On other machines put the address of this one";
+    static const struct {
+        const char *url;
+        bool hinted;
+    } cases[] = { { "http://0.0.0.0:8080", true },
+                  { "http://[::]:8080", true },
+                  { "http://127.0.0.1:8080", false },
+                  { "http://[::1]:8080", false } };
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *text = welcome(cases[i].url, true, "deepseek-v4-flash");
+        assert_int_equal(strstr(text, hint) != NULL, cases[i].hinted);
+        free(text);
+    }
+}
+
 static void any_name_and_address_stays_in_its_place(void **state)
 {
     (void)state;
@@ -294,6 +312,7 @@ int main(void)
         cmocka_unit_test(pis_file_names_the_api),
         cmocka_unit_test(an_answer_never_takes_the_whole_context),
         cmocka_unit_test(where_keys_are_needed_a_placeholder_says_so),
+        cmocka_unit_test(other_machines_need_the_address_of_this_one),
         cmocka_unit_test(any_name_and_address_stays_in_its_place),
         cmocka_unit_test(the_page_shows_how_things_stand_without_its_script),
         cmocka_unit_test(markup_in_names_is_text),
