@@ -3,7 +3,8 @@
  * Keys and meanings are those of spec 8.2. Integers of any width are accepted,
  * arrays may be longer than the model has layers (they count draft layers),
  * and what would make two implementations disagree is refused by name. After
- * the checks below no product of two dimensions overflows an int. */
+ * the checks below the heads, groups and streams of a row are products that no
+ * int overflows; bytes, and rows times columns, are counted in 64 bits. */
 #include "shape.h"
 #include <math.h>
 #include <stdio.h>

@@ -68,7 +68,7 @@ typedef struct {
 } StoreFound;
 
 /* At most n tokens: whoever wants logits asks with one token less. out->n is
- * returned. Looks into memory only; hashes n tokens, a millisecond a million. */
+ * returned. Looks into memory only; hashes n tokens, 2 ms a million. */
 int store_find(Store *s, const int32_t *tokens, int n, StoreFound *out);
 /* The same for a request that waits, and is not to lose meanwhile what it will find: returns
  * how long the beginning is, of which out->n tokens are pinned. All that is pinned so, each
