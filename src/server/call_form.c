@@ -78,7 +78,9 @@ static void put_sized(Bytes *out, Str s)
 /* What is no JSON is told from what is by a byte that JSON never begins with. */
 static void put_arguments(Bytes *out, Str arguments)
 {
-    Json *o = is_blank(arguments) ? NULL : json_read(arguments, NULL);
+    ds4_err err = { 0 };
+    Json *o = is_blank(arguments) ? NULL : json_read(arguments, &err);
+    out->failed |= err.code == DS4_ENOMEM;
     if (o)
         put_value(out, o);
     else if (is_blank(arguments))

@@ -272,7 +272,7 @@ static void put_message(const Collected *got, Bytes *out)
 static void chat_reply(Answer *a, Bytes *out)
 {
     const Collected *got = &a->got;
-    out->failed |= got->failed || got->text.failed || got->reasoning.failed;
+    out->failed |= got->failed || a->logprobs.failed;
     put_head(a, "chat.completion", out);
     bytes_str(out, ",\"choices\":[{\"index\":0,\"message\":");
     put_message(got, out);

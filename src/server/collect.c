@@ -53,6 +53,11 @@ static void finish(Collected *c, const Event *e)
     c->end.handle = NULL;
 }
 
+static bool call_failed(const CollectedCall *call)
+{
+    return call->name.failed || call->arguments.failed;
+}
+
 void collect(Collected *c, const Event *e)
 {
     if ((e->kind == EV_REASONING || (e->kind == EV_FINISH && !c->handle.n)) && e->handle)
@@ -76,6 +81,8 @@ void collect(Collected *c, const Event *e)
     case EV_PROGRESS:
     case EV_ERROR: break;
     }
+    c->failed |= c->handle.failed || c->reasoning.failed || c->text.failed || c->stop.failed ||
+                 (c->n_calls && call_failed(&c->calls[c->n_calls - 1]));
 }
 
 void collect_release(Collected *c)

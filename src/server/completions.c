@@ -178,6 +178,7 @@ static void put_columns(const Columns *c, Bytes *out)
     for (size_t i = 0; i < COUNT(columns); i++) {
         bytes_printf(out, "%c\"%s\":[", i ? ',' : '{', columns[i].name);
         bytes_put(out, columns[i].values->p, columns[i].values->n);
+        out->failed |= columns[i].values->failed;
         bytes_byte(out, ']');
     }
     bytes_byte(out, '}');
@@ -293,7 +294,7 @@ static void completions_reply(Answer *a, Bytes *out)
 {
     const Collected *got = &a->got;
     Str texts[] = { a->t->echo ? a->t->raw_text : (Str){ 0 }, bytes_view(&got->text) };
-    out->failed |= got->failed || got->text.failed;
+    out->failed |= got->failed;
     begin_object(a, out);
     put_choice(texts, COUNT(texts), a->t->logprobs ? &a->columns : NULL, &got->end, out);
     bytes_str(out, "],");

@@ -192,6 +192,7 @@ static void close_block(Answer *a, Bytes *out)
     if (a->open == NO_BLOCK)
         return;
     if (a->open == THINKING) {
+        out->failed |= a->handle.failed;
         begin_delta(a, "signature_delta", "signature", out);
         put_signature(bytes_view(&a->handle), out);
         end_delta(out);
@@ -320,7 +321,9 @@ static void messages_event(Answer *a, const Event *e, Bytes *out)
 /* Arguments are JSON, but of an answer that was cut off. */
 static void put_input(Str arguments, Bytes *out)
 {
-    Json *o = arguments.n ? json_read(arguments, NULL) : NULL;
+    ds4_err err = { 0 };
+    Json *o = arguments.n ? json_read(arguments, &err) : NULL;
+    out->failed |= err.code == DS4_ENOMEM;
     if (json_is_object(o))
         bytes_put(out, arguments.p, arguments.n);
     else
@@ -361,7 +364,7 @@ static void put_blocks(const Answer *a, Bytes *out)
 static void messages_reply(Answer *a, Bytes *out)
 {
     const Collected *got = &a->got;
-    out->failed |= got->failed || got->text.failed || got->reasoning.failed;
+    out->failed |= got->failed;
     bytes_printf(out,
                  "{\"id\":\"%s\",\"type\":\"message\",\"role\":\"assistant\",\"model\":", a->id);
     wire_str(out, a->t->model);

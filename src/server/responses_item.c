@@ -91,9 +91,11 @@ static void write_call(const OutputItem *it, const char *member, Bytes *out)
 }
 
 /* The arguments when they are complete; NULL before. */
-static Json *arguments_of(const OutputItem *it)
+static Json *arguments_of(const OutputItem *it, Bytes *out)
 {
-    Json *o = it->state == ITEM_DONE ? json_read(bytes_view(&it->text), NULL) : NULL;
+    ds4_err err = { 0 };
+    Json *o = it->state == ITEM_DONE ? json_read(bytes_view(&it->text), &err) : NULL;
+    out->failed |= err.code == DS4_ENOMEM;
     if (json_is_object(o))
         return o;
     json_free(o);
@@ -102,7 +104,7 @@ static Json *arguments_of(const OutputItem *it)
 
 static void write_search(const OutputItem *it, Bytes *out)
 {
-    Json *arguments = arguments_of(it);
+    Json *arguments = arguments_of(it, out);
     bytes_str(out, ",\"execution\":\"client\",\"arguments\":");
     if (arguments)
         json_write(out, arguments);
@@ -123,7 +125,7 @@ static void write_shell(const OutputItem *it, Bytes *out)
         { "timeout_ms", "null" },
         { "working_directory", "null" },
     };
-    Json *arguments = arguments_of(it);
+    Json *arguments = arguments_of(it, out);
     bytes_str(out, ",\"action\":{\"type\":\"exec\"");
     for (size_t i = 0; i < COUNT(members); i++) {
         const Json *m = json_member(arguments, members[i].member);

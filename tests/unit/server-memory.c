@@ -3,6 +3,8 @@
 #include "../failing_memory.h"
 #include "../../src/server/http_parse.c"
 #define keep keep_piece
+#include "../../src/server/collect.c"
+#include "../../src/server/dialect.h"
 #include "../../src/server/events.c"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -94,11 +96,91 @@ static void an_event_is_told_whole_or_known_to_be_lost(void **state)
     }
 }
 
+/* ---- whole answers --------------------------------------------------------------------- */
+
+static void tell_answer(const Dialect *d, Answer *a, bool calls)
+{
+    const TokenLogprob p[2] = { { STR("word"), -0.25f }, { STR("other"), -3 } };
+    const Event begin = { .kind = EV_TOOL_BEGIN, .call_id = "call_1", .name = STR("read") };
+    const Event argument = { .kind = EV_TOOL_ARGS, .bytes = STR("{\"path\": \"a/long/one.c\"}") };
+    for (int i = 0; calls && i < 30; i++)
+        d->event(a, &(Event){ .kind = EV_REASONING, .bytes = STR("I think. ") }, NULL);
+    if (calls)
+        d->event(a, &(Event){ .kind = EV_REASONING, .handle = "h_0123456789abcdef" }, NULL);
+    for (int i = 0; i < 60; i++)
+        d->event(a,
+                 &(Event){ .kind = EV_TEXT,
+                           .bytes = STR("word"),
+                           .logprobs = p,
+                           .n_logprobs = 1,
+                           .logprob_width = 2 },
+                 NULL);
+    for (int i = 0; calls && i < 6; i++) {
+        d->event(a, &begin, NULL);
+        d->event(a, &argument, NULL);
+        d->event(a, &(Event){ .kind = EV_TOOL_END }, NULL);
+    }
+    d->event(a, &(Event){ .kind = EV_FINISH, .finish = calls ? FINISH_TOOL_CALLS : FINISH_STOP },
+             NULL);
+}
+
+/* How long the reply is; 0: it is known that there was no memory for it. Ids differ and are
+ * as long as each other. */
+static size_t reply_of(const Dialect *d, const Turn *t, bool calls)
+{
+    static const ServerInfo info = { .context = 1000, .max_output = 1000 };
+    Bytes out = { 0 };
+    Answer *a = d->answer_new(t, &info);
+    if (a) {
+        tell_answer(d, a, calls);
+        d->reply(a, &out);
+    }
+    const size_t n = out.failed ? 0 : out.n;
+    bytes_release(&out);
+    d->answer_free(a);
+    return n;
+}
+
+static void a_reply_is_whole_or_known_to_have_had_no_memory(void **state)
+{
+    static const struct {
+        const Dialect *dialect;
+        enum Api api;
+        bool calls, logprobs;
+    } all[] = { { &dialect_completions, API_COMPLETIONS, false, true },
+                { &dialect_chat, API_CHAT, true, false },
+                { &dialect_chat, API_CHAT, false, true },
+                { &dialect_messages, API_MESSAGES, true, false },
+                { &dialect_responses, API_RESPONSES, true, false } };
+    (void)state;
+    for (size_t i = 0; i < COUNT(all); i++) {
+        Turn t;
+        turn_init(&t, all[i].api);
+        t.model = STR("model");
+        t.logprobs = all[i].logprobs;
+        t.top_logprobs = 1;
+        memory_refuse(0);
+        const size_t whole = reply_of(all[i].dialect, &t, all[i].calls);
+        assert_true(whole > 500);
+        bool refused = true;
+        for (long n = 1; refused; n++) {
+            memory_refuse(n);
+            const size_t got = reply_of(all[i].dialect, &t, all[i].calls);
+            refused = memory_was_refused();
+            if (got != whole && (got || !refused))
+                fail_msg("%s without request %ld: %zu bytes of %zu", all[i].dialect->name, n, got,
+                         whole);
+        }
+        turn_release(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_without_memory_is_refused_and_can_be_asked_for_what_it_has),
         cmocka_unit_test(an_event_is_told_whole_or_known_to_be_lost),
+        cmocka_unit_test(a_reply_is_whole_or_known_to_have_had_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
