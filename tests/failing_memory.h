@@ -2,7 +2,7 @@
  * N and look at what comes of it.
  *
  * A test includes this, then the .c files whose requests shall fail: they take the place of those
- * in the libraries. Buffers are among them always. */
+ * in the libraries. Buffers and arenas are among them always. */
 #ifndef FAILING_MEMORY_H
 #define FAILING_MEMORY_H
 #include <stdbool.h>
@@ -46,6 +46,7 @@ static inline bool memory_was_refused(void)
 #define calloc(count, n) failing_calloc(count, n)
 #define realloc(p, n)    failing_realloc(p, n)
 
+#include "../src/base/arena.c"
 #include "../src/base/bytes.c"
 
 #endif

@@ -34,6 +34,7 @@ void *arena_alloc(Arena *a, size_t n)
         return NULL;
     if (!a->block || need > a->block->size - a->block->used) {
         ArenaBlock *b = block_new(a->block, need);
+        a->no_memory |= !b;
         if (!b)
             return NULL;
         a->block = b;

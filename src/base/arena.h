@@ -7,6 +7,7 @@ typedef struct ArenaBlock ArenaBlock;
 typedef struct {
     ArenaBlock *block;
     size_t used, limit; /* limit 0: none; else the most bytes it gives out */
+    bool no_memory;     /* something was refused, and not for the limit */
 } Arena;
 
 /* n zeroed bytes aligned for anything; NULL when memory or the limit is

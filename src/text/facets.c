@@ -53,10 +53,15 @@ bool schema_pass_over(SchemaReader *r, const char *keyword, const char *why)
     return r->lenient || schema_refuse(r, keyword, why);
 }
 
-/* What is made has a bound, which is met sooner than memory ends. */
+static bool no_memory(SchemaReader *r)
+{
+    return fail(r->err, DS4_ENOMEM, "%s: no memory for the schema", r->what);
+}
+
 static bool too_large(SchemaReader *r)
 {
-    return fail(r->err, DS4_EINVAL, "%s: the schema is too large", r->what);
+    return r->arena.no_memory ? no_memory(r)
+                              : fail(r->err, DS4_EINVAL, "%s: the schema is too large", r->what);
 }
 
 static bool list(SchemaReader *r, const Listed **head, Json *json)
@@ -234,7 +239,7 @@ static bool add_bound(SchemaReader *r, Facets *f, Json *value, const char *keywo
     bool there = !text.failed, ok = there && bound_read(&b, bytes_view(&text));
     bytes_release(&text);
     if (!there)
-        return fail(r->err, DS4_ENOMEM, "%s: no memory for the schema", r->what);
+        return no_memory(r);
     if (!ok && fabs(x) < 1)
         return schema_refuse(r, keyword, "the number is too fine");
     b.exclusive = exclusive;

@@ -188,7 +188,9 @@ uint32_t program_dfa(Program *p, Dfa *d)
 NodeId *program_ids(Program *p, const NodeId *ids, size_t n)
 {
     NodeId *copy = arena_array(&p->arena, n, sizeof *copy);
-    if (!copy)
+    if (!copy && p->arena.no_memory)
+        program_fail(p, DS4_ENOMEM, "no memory");
+    else if (!copy)
         program_fail(p, DS4_EINVAL, "the schemas together are too large");
     else if (n)
         memcpy(copy, ids, n * sizeof *copy);

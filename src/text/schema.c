@@ -100,6 +100,8 @@ NodeId schemas_refuse(Schemas *s, const char *keyword, const char *why)
 
 NodeId schemas_too_large(Schemas *s)
 {
+    if (s->no_memory || s->p->arena.no_memory || s->reader.arena.no_memory)
+        return schemas_no_memory(s);
     if (!s->failed)
         fail(s->err, DS4_EINVAL, "%s: the schema is too large", s->reader.what);
     return schemas_stop(s);
@@ -205,6 +207,7 @@ static bool memo_grow(Schemas *s)
     if (memo)
         s->memo = memo;
     size_t *slot = memo ? calloc(cap * 2, sizeof *slot) : NULL;
+    s->no_memory |= !slot && cap <= 2 * MAX_RULES;
     if (!slot)
         return false;
     free(s->slot);

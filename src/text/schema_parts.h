@@ -35,7 +35,7 @@ struct Schemas {
     NodeId comma, colon;
     uint32_t json_chars, text_chars; /* automata */
     int depth;
-    bool failed;
+    bool failed, no_memory;
     ds4_err *err;
 };
 
