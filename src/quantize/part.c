@@ -110,14 +110,28 @@ static bool continue_journal(Part *p, size_t whole, ds4_err *err)
            io_fail(err, "write", p->log);
 }
 
+static bool append(Part *p, const char *from, size_t n, ds4_err *err)
+{
+    while (n) {
+        ssize_t k = write(p->journal, from, n);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0)
+            return io_fail(err, "write", p->log);
+        from += k;
+        n -= (size_t)k;
+    }
+    return true;
+}
+
 static bool begin_journal(Part *p, const char *identity, ds4_err *err)
 {
     Bytes b = { 0 };
     bytes_printf(&b, "%s\n", identity);
     bool ok = !b.failed || fail(err, DS4_ENOMEM, "no memory for %s", p->log);
-    if (ok && (ftruncate(p->journal, 0) != 0 || lseek(p->journal, 0, SEEK_SET) != 0 ||
-               write(p->journal, b.p, b.n) != (ssize_t)b.n))
+    if (ok && (ftruncate(p->journal, 0) != 0 || lseek(p->journal, 0, SEEK_SET) != 0))
         ok = io_fail(err, "write", p->log);
+    ok = ok && append(p, b.p, b.n, err);
     bytes_release(&b);
     return ok;
 }
@@ -215,8 +229,8 @@ bool part_mark(Part *p, uint64_t done, ds4_err *err)
     if (sync_fd(p->fd) != 0)
         return io_fail(err, "sync", p->part);
     int n = snprintf(line, sizeof line, "done %llu\n", (unsigned long long)done);
-    if (write(p->journal, line, (size_t)n) != n)
-        return io_fail(err, "write", p->log);
+    if (!append(p, line, (size_t)n, err))
+        return false;
     p->marked = done;
     return true;
 }

@@ -1,5 +1,7 @@
 /* Conversions that are cancelled, killed and taken up again give the file that one attempt gives. */
 #include "../checkpoint.h"
+#include "../../src/quantize/part.h"
+#include <errno.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -453,10 +455,35 @@ static int free_notes(void **state)
     return 0;
 }
 
+static void a_log_of_which_a_part_fits_says_why_it_ends(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/ds4-part-XXXXXX";
+    ds4_err err = { 0 };
+    struct rlimit r;
+    Part p;
+    assert_non_null(mkdtemp(path));
+    char file[64];
+    snprintf(file, sizeof file, "%s/out.gguf", path);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &r), 0);
+    const struct rlimit before = r;
+    r.rlim_cur = 5;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
+    const bool ok = part_open(&p, file, "what decides about the bytes", false, &err);
+    setrlimit(RLIMIT_FSIZE, &before);
+    assert_false(ok);
+    assert_non_null(strstr(err.msg, strerror(EFBIG)));
+    assert_true(part_open(&p, file, "what decides about the bytes", false, &err));
+    part_close(&p, false);
+    assert_int_equal(rmdir(path), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_at_any_time_it_goes_on_to_the_same_file),
+        cmocka_unit_test(a_log_of_which_a_part_fits_says_why_it_ends),
         cmocka_unit_test(canceled_at_any_batch_it_goes_on_there),
         cmocka_unit_test(progress_begins_where_the_earlier_attempt_ended),
         cmocka_unit_test(only_the_journal_is_believed),
