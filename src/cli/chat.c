@@ -82,13 +82,14 @@ static bool answer_last(Chat *c, ds4_err *err)
                    .show = printer_show,
                    .user = &printer };
     bool ok = answer_make(&q, &a, err);
+    /* One Ctrl-C is answered, before it is said to be: the next one, and one that came when the
+     * answer had ended by itself, are the prompt's. */
+    if (ok && strcmp(a.finish, "interrupted") == 0)
+        cli_clear_interrupt();
     ok = printer_end(&printer, ok ? err : NULL) && ok;
     if (ok) {
         answer_speeds(&a, c->speeds, sizeof c->speeds);
         explain_finish(c, &a);
-        /* A Ctrl-C that came when the answer had ended by itself is the prompt's. */
-        if (strcmp(a.finish, "interrupted") == 0)
-            cli_clear_interrupt();
         ok = keep_answer(c, &a, err);
     }
     c->broken = !ok && err->code == DS4_EDEVICE;

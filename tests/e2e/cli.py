@@ -577,6 +577,8 @@ def claim_ctrl_c_stops_an_answer_and_not_the_chat():
     c.expect("(?s).{400}")
     c.send("\x03")
     c.expect(r"\(interrupted\)")
+    c.send("\x03")                                 # at once: the prompt's
+    c.expect("Ctrl-D or /quit")
     c.prompt()
     c.send("half a line\x03")
     c.expect("Ctrl-D or /quit")

@@ -134,11 +134,13 @@ static int tell_lines(void)
     cli_catch_cancel();
     while (event != EDITOR_END) {
         event = editor_line(e, &line);
+        bool late = cli_interrupted();
+        if (late)
+            cli_clear_interrupt(); /* before the test is told, which then sends the next one */
         if (event == EDITOR_INTERRUPT)
             fprintf(stderr, "thrown away\n");
         else if (event == EDITOR_LINE)
-            fprintf(stderr, "[%.*s]%s\n", (int)line.n, line.p, cli_interrupted() ? " late" : "");
-        cli_clear_interrupt();
+            fprintf(stderr, "[%.*s]%s\n", (int)line.n, line.p, late ? " late" : "");
     }
     bytes_release(&line);
     editor_close(e);
