@@ -374,8 +374,10 @@ static int talk(Chat *c)
     int status = 0;
     while (!c->quit && !c->broken) {
         ds4_err err = { 0 };
-        enum EditorEvent event = editor_line(c->editor, &line);
-        if (event == EDITOR_END)
+        enum EditorEvent event = editor_line(c->editor, &line, &err);
+        if (event == EDITOR_FAILED)
+            status = cli_fail(&err);
+        if (event == EDITOR_END || event == EDITOR_FAILED)
             break;
         if (event == EDITOR_INTERRUPT) {
             if (!editor_is_terminal(c->editor)) {

@@ -248,14 +248,19 @@ static bool was_interrupted(Editor *e, const char *text)
     return yes;
 }
 
-enum EditorEvent editor_line(Editor *e, Bytes *line)
+enum EditorEvent editor_line(Editor *e, Bytes *line, ds4_err *err)
 {
     bytes_clear(line);
     e->more = false;
     do {
+        errno = 0;
         const char *text = next_line(e);
         if (was_interrupted(e, text))
             return EDITOR_INTERRUPT;
+        if (!text && !e->el && !feof(stdin)) {
+            fail(err, DS4_EIO, "cannot read the standard input: %s", strerror(errno));
+            return EDITOR_FAILED;
+        }
         if (!text)
             return line->n ? EDITOR_LINE : EDITOR_END;
         bytes_str(line, text);
@@ -266,8 +271,10 @@ enum EditorEvent editor_line(Editor *e, Bytes *line)
             line->p[line->n - 1] = '\n';
     } while (e->more);
     bytes_byte(line, '\0'); /* for history; not part of the line */
-    if (line->failed)
-        return EDITOR_END;
+    if (line->failed) {
+        fail(err, DS4_ENOMEM, "no memory for a line");
+        return EDITOR_FAILED;
+    }
     line->n--;
     if (e->history)
         remember(e, line->p);

@@ -600,6 +600,16 @@ def claim_ctrl_c_stops_an_answer_and_not_the_chat():
     assert c.end() == 0
 
 
+def claim_a_chat_whose_input_fails_does_not_end_as_if_all_was_said():
+    folder = os.open("/", os.O_RDONLY)
+    try:
+        result = subprocess.run([DS4, "chat"], stdin=folder, capture_output=True, timeout=60,
+                                env=dict(os.environ, HOME=SCRATCH))
+    finally:
+        os.close(folder)
+    fails(result, 1, "standard input", "directory")
+
+
 def claim_chat_follows_a_script():
     script = "/nothink\nWhat is the capital \\\nof France?\n/undo\nWhat is the capital of France?\n"
     result = ds4("chat", "-m", MODEL, *GREEDY, stdin=script.encode())
