@@ -75,6 +75,13 @@ bool folder_remove_chunk(const Folder *f, const ChunkName *name)
     return path_of(f, name, path) && (unlink(path) == 0 || errno == ENOENT);
 }
 
+uint64_t folder_chunk_bytes(const Folder *f, const ChunkName *name)
+{
+    char path[FOLDER_PATH];
+    struct stat st;
+    return path_of(f, name, path) && stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
 /* ---- reading ----------------------------------------------------------------------- */
 
 typedef struct {

@@ -72,5 +72,6 @@ ChunkFault folder_verify_chunk(const Folder *f, const ChunkName *name, ds4_err *
 void folder_write_use(const Folder *f, const ChunkHead *h, const ChunkUse *u);
 /* False: it is still there. */
 bool folder_remove_chunk(const Folder *f, const ChunkName *name);
+uint64_t folder_chunk_bytes(const Folder *f, const ChunkName *name); /* 0: there is no such file */
 
 #endif

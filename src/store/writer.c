@@ -16,17 +16,20 @@ static void remove_gone(Store *s)
 
     s->gone = NULL;
     s->n_gone = s->cap_gone = 0;
+    uint64_t stay = 0;
     pthread_mutex_unlock(&s->lock);
     for (size_t i = 0; i < n; i++) {
         char hex[41];
         name_hex(&gone[i], hex);
-        if (!folder_remove_chunk(&s->folder, &gone[i]))
-            store_say_some(s, SAY_REMOVE, "KV store: cannot remove %s.kv: %s", hex,
-                           strerror(errno));
+        if (folder_remove_chunk(&s->folder, &gone[i]))
+            continue;
+        store_say_some(s, SAY_REMOVE, "KV store: cannot remove %s.kv: %s", hex, strerror(errno));
+        stay += folder_chunk_bytes(&s->folder, &gone[i]);
     }
     free(gone);
     pthread_mutex_lock(&s->lock);
     s->count.removing -= n;
+    s->count.foreign_bytes += stay;
 }
 
 /* ---- chunks ---------------------------------------------------------------------------- */
@@ -76,6 +79,7 @@ static void write_chunk(Store *s, Entry *e)
     ChunkPlaces at = { 0 };
     ds4_err why = { 0 };
     bool full = false, ok = false;
+    uint64_t over = 0; /* of a file that could be neither read nor removed, and counts as foreign */
     int64_t ns = 0;
 
     chunk_places(&e->head, &at);
@@ -92,6 +96,7 @@ static void write_chunk(Store *s, Entry *e)
     pthread_mutex_unlock(&s->lock);
     if (room) {
         const int64_t begin = clock_ns();
+        over = folder_chunk_bytes(&s->folder, &e->head.name);
         ok = folder_write_chunk(&s->folder, &e->head, &use, e->tokens, e->rows, e->mark, &full,
                                 &why);
         ns = clock_ns() - begin;
@@ -104,6 +109,8 @@ static void write_chunk(Store *s, Entry *e)
     s->count.waiting_bytes -= bytes;
     if (ok)
         written(s, e, at.end, ns);
+    if (ok)
+        s->count.foreign_bytes -= MIN(over, s->count.foreign_bytes);
     s->count.failed_writes += !ok;
     s->count.disk_full += full;
     if (e->doomed) {

@@ -84,6 +84,43 @@ static void what_cannot_be_opened_now_is_neither_given_up_nor_replaced(void **st
     toy_close(s);
 }
 
+/* A link is not followed, so behind one its file cannot be read. */
+static void put_behind_a_link(const char *folder)
+{
+    char from[512], to[512];
+    DIR *d = opendir(folder);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (strlen(e->d_name) != 43)
+            continue;
+        snprintf(from, sizeof from, "%s/%s", folder, e->d_name);
+        snprintf(to, sizeof to, "%s/moved", toy_dir);
+        assert_int_equal(rename(from, to), 0);
+        assert_int_equal(symlink(to, from), 0);
+    }
+    closedir(d);
+}
+
+static void what_was_unreadable_and_is_written_again_counts_once(void **state)
+{
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s/kv", toy_dir);
+    const StoreOptions opt = { .dir = folder, .ram_bytes = 1 << 20 };
+    toy_tokens(toy_a, STORE_CHUNK, 1, 0);
+    Store *s = toy_open(opt, 1);
+    toy_save(s, toy_a, STORE_CHUNK);
+    toy_close(s);
+    s = toy_open(opt, 1);
+    put_behind_a_link(folder);
+    assert_int_equal(toy_fetch(s, toy_a, STORE_CHUNK, 0), 0);
+    assert_int_equal(toy_counters(s).foreign_bytes, TOY_FILE);
+    toy_save(s, toy_a, STORE_CHUNK);
+    toy_settle(s);
+    assert_int_equal(toy_counters(s).disk_bytes, TOY_FILE);
+    assert_int_equal(toy_counters(s).foreign_bytes, 0);
+    toy_close(s);
+}
+
 static void write_file(const char *name, size_t n)
 {
     char path[512];
@@ -219,6 +256,7 @@ int main(void)
         TOY_CASE(a_second_store_is_refused_with_the_pid_of_the_first),
         TOY_CASE(files_are_private),
         TOY_CASE(what_cannot_be_opened_now_is_neither_given_up_nor_replaced),
+        TOY_CASE(what_was_unreadable_and_is_written_again_counts_once),
         TOY_CASE(foreign_files_count_and_stay),
         TOY_CASE(half_written_files_are_removed_at_start),
         TOY_CASE(a_directory_that_cannot_be_written_is_read),
