@@ -97,6 +97,23 @@ bool file_read(Bytes *out, const char *path, size_t max, ds4_err *err)
     return ok;
 }
 
+bool file_read_at(int fd, uint64_t at, void *to, size_t n)
+{
+    for (char *p = to; n;) {
+        const ssize_t k = pread(fd, p, MIN(n, TRANSFER), (off_t)at);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k == 0)
+            errno = EIO;
+        if (k <= 0)
+            return false;
+        p += k;
+        at += (uint64_t)k;
+        n -= (size_t)k;
+    }
+    return true;
+}
+
 /* ---- writing ----------------------------------------------------------- */
 
 static char *temp_name(const char *path)

@@ -33,6 +33,9 @@ void file_release(File *f);              /* removes what was not committed */
 /* Whether it could be created now; nothing stays. For what takes hours until it writes. */
 bool file_try(const char *path, ds4_err *err);
 
+/* n bytes, in as many pieces as it takes. False: errno says why; EIO where there are fewer. */
+bool file_read_at(int fd, uint64_t at, void *to, size_t n);
+
 /* Are both names of one file that is there? */
 bool file_same(const char *a, const char *b);
 

@@ -251,7 +251,7 @@ bool download_append(Download *p, const void *data, size_t n, ds4_err *err)
 
 bool download_read(const Download *p, uint64_t at, void *out, size_t n, ds4_err *err)
 {
-    return pread(p->fd, out, n, (off_t)at) == (ssize_t)n || io_fail(err, "read", p->tmp);
+    return file_read_at(p->fd, at, out, n) || io_fail(err, "read", p->tmp);
 }
 
 bool download_install(Download *p, ds4_err *err)

@@ -491,8 +491,8 @@ static bool copy_live(Journal *j, Move *m, File *to, ds4_err *err)
         m->at[i] = to->n;
         if (!p)
             ok = fail(err, DS4_ENOMEM, "no memory for a record");
-        else if (pread(j->fd, p, l.bytes, (off_t)l.at) != (ssize_t)l.bytes)
-            ok = fail(err, DS4_EIO, "cannot read %s again", j->file);
+        else if (!file_read_at(j->fd, l.at, p, l.bytes))
+            ok = fail(err, DS4_EIO, "cannot read %s again: %s", j->file, strerror(errno));
         else
             ok = file_write(to, p, l.bytes, err);
     }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <dirent.h>
+#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -156,11 +157,29 @@ static void a_device_is_not_replaced_by_a_file(void **state)
     assert_int_equal(entries(), 0);
 }
 
+static void a_part_is_read_whole_or_said_to_be_missing(void **state)
+{
+    (void)state;
+    File f = { 0 };
+    char got[8] = { 0 };
+    assert_true(file_create(&f, in_dir("a"), NULL));
+    assert_true(file_write(&f, "0123456789", 10, NULL));
+    assert_true(file_read_at(f.fd, 3, got, 7));
+    assert_string_equal(got, "3456789");
+    errno = 0;
+    assert_false(file_read_at(f.fd, 4, got, 7));
+    assert_int_equal(errno, EIO);
+    assert_false(file_read_at(-1, 0, got, 1));
+    assert_int_equal(errno, EBADF);
+    file_release(&f);
+}
+
 #define IN_DIR(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        IN_DIR(a_part_is_read_whole_or_said_to_be_missing),
         IN_DIR(a_committed_file_reads_back_mapped_and_whole),
         IN_DIR(an_uncommitted_file_leaves_the_old_one_and_no_rest),
         IN_DIR(writes_land_where_they_are_sent),
