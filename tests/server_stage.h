@@ -259,8 +259,8 @@ static inline Told answer_of(Stage *g, Job *j)
     for (bool over = false; !over;) {
         EventNode *n;
         pthread_mutex_lock(&g->mutex);
-        atomic_store(&j->woken, false);
-        while (!(n = events_take(&j->events)))
+        /* Whoever woke us for an event that was taken before is to wake us for the next, too. */
+        while (atomic_store(&j->woken, false), !(n = events_take(&j->events)))
             pthread_cond_wait(&g->changed, &g->mutex);
         pthread_mutex_unlock(&g->mutex);
         if (n->event.kind == EV_TEXT)
