@@ -74,6 +74,7 @@ static void start(Terminal *t, int (*program)(void), int pressed)
     t->pid = fork();
     if (t->pid)
         return;
+    close(t->fd); /* a test that is killed hangs up */
     setsid();
     int tty = open(name, O_RDWR);
     if (tty < 0 || ioctl(tty, TIOCSCTTY, 0) != 0)
