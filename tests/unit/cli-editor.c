@@ -128,13 +128,13 @@ static void finish(Terminal *t, int expected)
 /* Says what each line is, until there are no more. */
 static int tell_lines(void)
 {
-    ds4_err err;
+    ds4_err err = { 0 };
     Bytes line = { 0 };
     Editor *e = editor_open("> ", &err);
     enum EditorEvent event = e ? EDITOR_LINE : EDITOR_END;
     cli_catch_cancel();
-    while (event != EDITOR_END) {
-        event = editor_line(e, &line);
+    while (event != EDITOR_END && event != EDITOR_FAILED) {
+        event = editor_line(e, &line, &err);
         bool late = cli_interrupted();
         if (late)
             cli_clear_interrupt(); /* before the test is told, which then sends the next one */
