@@ -7,6 +7,7 @@
  * reals never have a capital E. It takes NaN and Infinity: they are refused. */
 #include "json.h"
 #include "../base/utf8.h"
+#include <errno.h>
 #include <json-c/json.h>
 #include <math.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ static bool read_document(Str text, int max_depth, size_t most, Json **out, cons
     *wrong = NULL;
     if (t && prepare(text, most, &clean, wrong, at)) {
         json_tokener_set_flags(t, JSON_TOKENER_STRICT);
+        errno = 0;
         *out = json_tokener_parse_ex(t, clean.p, (int)clean.n);
         enum json_tokener_error e = json_tokener_get_error(t);
         *at = json_tokener_get_parse_end(t);
@@ -39,6 +41,10 @@ static bool read_document(Str text, int max_depth, size_t most, Json **out, cons
                          ? "it ends too early"
                      : e == json_tokener_success ? "more text"
                                                  : json_tokener_error_desc(e);
+        if (!*out && errno == ENOMEM) { /* json-c before 0.17 has no word for it */
+            ok = false;
+            *wrong = NULL;
+        }
     }
     if (!ok) {
         json_object_put(*out);
