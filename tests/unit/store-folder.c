@@ -87,17 +87,17 @@ static void what_cannot_be_opened_now_is_neither_given_up_nor_replaced(void **st
 /* A link is not followed, so behind one its file cannot be read. */
 static void put_behind_a_link(const char *folder)
 {
-    char from[512], to[512];
+    char name[44] = "", from[600], to[600];
     DIR *d = opendir(folder);
     for (struct dirent *e; (e = readdir(d));) {
-        if (strlen(e->d_name) != 43)
-            continue;
-        snprintf(from, sizeof from, "%s/%s", folder, e->d_name);
-        snprintf(to, sizeof to, "%s/moved", toy_dir);
-        assert_int_equal(rename(from, to), 0);
-        assert_int_equal(symlink(to, from), 0);
+        if (strlen(e->d_name) == sizeof name - 1)
+            memcpy(name, e->d_name, sizeof name);
     }
     closedir(d);
+    snprintf(from, sizeof from, "%s/%s", folder, name);
+    snprintf(to, sizeof to, "%s/moved", toy_dir);
+    assert_int_equal(rename(from, to), 0);
+    assert_int_equal(symlink(to, from), 0);
 }
 
 static void what_was_unreadable_and_is_written_again_counts_once(void **state)
