@@ -18,6 +18,33 @@ static const double allowed_loss = 6e-3;
 
 static const Kernels *scalar(void) { return kernels_find("scalar", NULL); }
 
+/* Besides those of CPUs the one of AVX-VNNI with its instruction in AVX-512's coding, where
+ * there is that only (the Makefile compiles k_avx_vnni.c once more). */
+#ifdef HAS_VNNI_TWIN
+extern const Kernels kernels_avx_vnni_twin;
+static const unsigned twin_needs = HAS_AVX512 | HAS_VNNI;
+#else
+static const Kernels kernels_avx_vnni_twin;
+static const unsigned twin_needs = ~0u;
+#endif
+
+static const Kernels *const *all_tables(void)
+{
+    static const Kernels *list[MOST_TABLES + 2];
+    static Kernels twin;
+    size_t n = 0;
+
+    for (const Kernels *const *k = tables(); *k; k++)
+        list[n++] = *k;
+    if (twin.name || (twin_needs & ~kernels_features()))
+        return list;
+    assert_true(kernels_make(&twin, "avx2", kernels_features(), NULL));
+    memcpy(twin.gemm_i8, kernels_avx_vnni_twin.gemm_i8, sizeof twin.gemm_i8);
+    twin.name = "avx2, VNNI as AVX-512 has it";
+    list[n++] = &twin;
+    return list;
+}
+
 /* NaN is NaN, whatever its bits. */
 static bool same_bits(float a, float b)
 {
@@ -74,7 +101,7 @@ static void check_pack(const float *values, int n, bool end)
     assert_true(act_bytes(n) <= sizeof want && act_bytes(n) % ACT_ALIGN == 0);
     memcpy(x, values, sizeof(float) * (size_t)n);
     define_packed(want, x, n);
-    for (const Kernels *const *k = tables(); *k; k++) {
+    for (const Kernels *const *k = all_tables(); *k; k++) {
         memset(row, 0xa5, act_bytes(n));
         (*k)->act_pack(row, x, n);
         check_packed((*k)->name, row, want, n);
@@ -241,7 +268,7 @@ static void check_company(const Case *c, const Kernels *k)
 static void check_tables(Case *c)
 {
     run_case(c, scalar(), c->want);
-    for (const Kernels *const *k = tables(); *k; k++) {
+    for (const Kernels *const *k = all_tables(); *k; k++) {
         check_table(c, *k);
         check_company(c, *k);
     }
@@ -452,7 +479,7 @@ static void the_loss_against_f32_activations_is_small(void **state)
 static void every_table_multiplies_int8_rows(void **state)
 {
     (void)state;
-    for (const Kernels *const *k = tables(); *k; k++) {
+    for (const Kernels *const *k = all_tables(); *k; k++) {
         assert_non_null((*k)->act_pack);
         for (size_t t = 0; t < COUNT(i8_types); t++)
             assert_non_null((*k)->gemm_i8[i8_types[t]]);

@@ -527,6 +527,7 @@ static void a_cpu_that_lacks_a_feature_loses_what_needs_it_and_no_more(void **st
     (void)state;
     const Kernels all = without(0), avx2 = without(HAS_AVX512), no_vnni = without(HAS_VNNI);
     const Kernels no_vbmi = without(HAS_VBMI), no_gfni = without(HAS_GFNI);
+    const Kernels old_avx2 = without(HAS_AVX512 | HAS_AVX_VNNI);
 
     assert_string_equal(all.name, "avx512");
     assert_string_equal(avx2.name, "avx2");
@@ -534,6 +535,9 @@ static void a_cpu_that_lacks_a_feature_loses_what_needs_it_and_no_more(void **st
     assert_memory_equal(no_vnni.gemm, all.gemm, sizeof all.gemm);
     assert_memory_equal(no_vnni.gemm_i8, avx2.gemm_i8, sizeof all.gemm_i8);
     assert_true(no_vnni.idx_scores == avx2.idx_scores && no_vnni.act_pack == all.act_pack);
+    assert_string_equal(old_avx2.name, "avx2");
+    assert_memory_equal(old_avx2.gemm, avx2.gemm, sizeof all.gemm);
+    assert_memory_equal(old_avx2.gemm_i8, kernels_avx2_i8.gemm_i8, sizeof all.gemm_i8);
     for (int t = 0; t < QUANT_END; t++) {
         const bool iq2 = t == QUANT_IQ2_XXS;
         assert_true((no_vbmi.gemm[t] == all.gemm[t]) == !iq2);

@@ -14,6 +14,10 @@
  * of the 32767 that 16 bits hold; -128 becomes 128, unsigned. vpmaddwd then
  * adds neighbours in 32 bits, and multiplies crumbs of Q2_K with their scales.
  *
+ * With AVX-VNNI vpdpbusd adds four such products in 32 bits. There expanded
+ * codes are unsigned: signed ones + 128, which the sums of x set right, and
+ * crumbs times their scales, at most 45.
+ *
  * One row of x, or few: the codes of a row stay side by side, and the sums of 8
  * rows are folded by a tree that leaves each in its lane. More: 8 weight rows
  * are expanded, 4 columns of each side by side, and x is broadcast 4 columns at
@@ -28,9 +32,23 @@
 
 #define INLINE static ALWAYS_INLINE
 
+/* s + the sums of four products each of unsigned and of signed bytes, where there is vpdpbusd. */
+#if defined(__AVXVNNI__)
+#define I8_DOT(s, u, x) _mm256_dpbusd_avx_epi32(s, u, x)
+#elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#define I8_DOT(s, u, x) _mm256_dpbusd_epi32(s, u, x)
+#endif
+
+/* I8_X: rows of x at a time. Each has a sum and an output; with what they need
+ * besides these are 16 registers. vpdpbusd needs many sums, since each waits for
+ * the one before. */
 enum {
     I8_ROWS = 8,
-    I8_X = 4, /* rows of x at a time: 4 sums, 4 outputs and what they need are 16 registers */
+#ifdef I8_DOT
+    I8_X = 6,
+#else
+    I8_X = 4,
+#endif
     I8_PANEL = 32,
     I8_RUN = 8, /* blocks of 32 columns; as many as the longest block of a format has */
 };
@@ -41,7 +59,7 @@ typedef struct Rows8 Rows8; /* i8_panels.h */
 typedef struct {
     _Alignas(32) float a[8], m[8];
     int32_t min[8];    /* two int16: factors of the two sums of 16 */
-    int32_t sub[2][8]; /* two int16, equal: factors of the codes of each 16 columns */
+    int32_t sub[2][8]; /* two int16, equal: factors of the codes of each 16 columns; I8_DOT: none */
 } Factors;
 
 /* What a format works out once for a block of 8 rows. */
@@ -60,10 +78,11 @@ typedef struct {
     bool is_signed; /* codes */
     bool has_min;   /* m and min are used */
     bool has_sub;   /* sub is used */
-    bool has_few;   /* codes are told so quickly that 2 to I8_X rows of x go as one does */
-    int steps;      /* of 2 products each that fit 16 bits in one lane: 1, 3, 4 or 8 */
-    int folds;      /* of the tree, each doubling a sum, that fit 16 bits: 0, 1 or 3 */
+    bool has_few;   /* codes are told so quickly that 2 to 4 rows of x go as one does */
     int unroll;     /* 32s of a block whose codes lie in the same bytes */
+    /* Without I8_DOT: */
+    int steps; /* of 2 products each that fit 16 bits in one lane: 1, 3, 4 or 8 */
+    int folds; /* of the tree, each doubling a sum, that fit 16 bits: 0, 1 or 3 */
     /* w: blocks of 8 rows. for_panel: sub is wanted, else sub_of will be */
     void (*open)(Open8 *s, const Rows8 *w, bool for_panel);
     /* 32s g of row r of an open block */
@@ -125,24 +144,48 @@ INLINE __m256i add(bool wide, __m256i a, __m256i b)
 
 /* Sums of 8 vectors, each in its lane. What has 32 bits is added as such;
  * before, the two halves of a lane travel together. */
-INLINE __m256i fold8(const Format8 f, __m256i v[I8_ROWS])
+INLINE __m256i fold8(const int folds, __m256i v[I8_ROWS])
 {
     const __m256i ones = _mm256_set1_epi16(1);
     UNROLL
     for (int r = 0; r < 4; r++) {
-        v[r] = add(f.folds < 1, _mm256_unpacklo_epi32(v[2 * r], v[2 * r + 1]),
+        v[r] = add(folds < 1, _mm256_unpacklo_epi32(v[2 * r], v[2 * r + 1]),
                    _mm256_unpackhi_epi32(v[2 * r], v[2 * r + 1]));
-        if (f.folds == 1)
+        if (folds == 1)
             v[r] = _mm256_madd_epi16(v[r], ones);
     }
     UNROLL
     for (int r = 0; r < 2; r++)
-        v[r] = add(f.folds < 2, _mm256_unpacklo_epi64(v[2 * r], v[2 * r + 1]),
+        v[r] = add(folds < 2, _mm256_unpacklo_epi64(v[2 * r], v[2 * r + 1]),
                    _mm256_unpackhi_epi64(v[2 * r], v[2 * r + 1]));
-    v[0] = add(f.folds < 3, _mm256_permute2x128_si256(v[0], v[1], 0x20),
+    v[0] = add(folds < 3, _mm256_permute2x128_si256(v[0], v[1], 0x20),
                _mm256_permute2x128_si256(v[0], v[1], 0x31));
-    return f.folds == 3 ? _mm256_madd_epi16(v[0], ones) : v[0];
+    return folds == 3 ? _mm256_madd_epi16(v[0], ones) : v[0];
 }
+
+#ifdef I8_DOT
+/* Where one fold fits 16 bits, AVX2's way is the shorter one: vpdpbusd wants a zero first. */
+INLINE int narrow_folds(const Format8 f) { return f.folds == 1 ? 1 : 0; }
+
+/* The sums of 32 products in 8 lanes, in 16 where some folds are. sub: factors of each 16. */
+INLINE __m256i sums32(const Format8 f, Codes c, __m256i x, __m256i sub)
+{
+    if (f.folds == 1)
+        return times(f, c.u, c.sign, x);
+    if (f.sub_of)
+        return _mm256_madd_epi16(times(f, c.u, c.sign, x), sub);
+    return I8_DOT(_mm256_setzero_si256(), c.u, f.is_signed ? _mm256_sign_epi8(x, c.sign) : x);
+}
+#else
+INLINE int narrow_folds(const Format8 f) { return f.folds; }
+
+/* The sums of 32 products in 8 lanes, in 16 where some folds are. sub: factors of each 16, or 1. */
+INLINE __m256i sums32(const Format8 f, Codes c, __m256i x, __m256i sub)
+{
+    const __m256i two = times(f, c.u, c.sign, x);
+    return f.folds == 0 ? _mm256_madd_epi16(two, sub) : two;
+}
+#endif
 
 /* The sums of 32 columns. c: their codes; NULL: to be told. */
 INLINE Sums dot8(const Format8 f, const Open8 *s, const Rows8 *w, int g, const Codes *c, __m256i x)
@@ -151,11 +194,9 @@ INLINE Sums dot8(const Format8 f, const Open8 *s, const Rows8 *w, int g, const C
     UNROLL
     for (int r = 0; r < I8_ROWS; r++) {
         const Codes code = c ? c[r] : f.codes(s, row8(w, r), r, g);
-        v[r] = times(f, code.u, code.sign, x);
-        if (f.folds == 0)
-            v[r] = _mm256_madd_epi16(v[r], f.sub_of ? f.sub_of(s, r, g) : _mm256_set1_epi16(1));
+        v[r] = sums32(f, code, x, f.sub_of ? f.sub_of(s, r, g) : _mm256_set1_epi16(1));
     }
-    return fold8(f, v);
+    return fold8(narrow_folds(f), v);
 }
 
 /* 8 weight rows, n_w of them real, with n_x rows of x. */
@@ -241,6 +282,35 @@ INLINE void transpose8(__m256i v[8])
     }
 }
 
+#ifdef I8_DOT
+static const bool whole_codes = true; /* their factors of each 16 are in them */
+
+/* Unsigned bytes times the 16-bit numbers of their places, less than 256. */
+INLINE __m256i bytes_times(__m256i u, __m256i by)
+{
+    const __m256i even = _mm256_mullo_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)), by);
+    const __m256i odd = _mm256_mullo_epi16(_mm256_srli_epi16(u, 8), by);
+    return _mm256_or_si256(even, _mm256_slli_epi16(odd, 8));
+}
+
+/* 32s g of row r, as panels have them. */
+INLINE __m256i expanded(const Format8 f, const Open8 *s, Codes c, int r, int g)
+{
+    if (f.sub_of)
+        return bytes_times(c.u, f.sub_of(s, r, g));
+    return f.is_signed ? _mm256_xor_si256(_mm256_sign_epi8(c.u, c.sign), _mm256_set1_epi8(-128))
+                       : c.u;
+}
+#else
+static const bool whole_codes = false;
+
+INLINE __m256i expanded(const Format8 f, const Open8 *s, Codes c, int r, int g)
+{
+    (void)s, (void)r, (void)g;
+    return f.is_signed ? _mm256_sign_epi8(c.u, c.sign) : c.u;
+}
+#endif
+
 INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_t ahead, int n)
 {
     Open8 s;
@@ -248,15 +318,14 @@ INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_t ahead, int n
         UNROLL
         for (int r = 0; r < I8_ROWS; r++)
             fetch(row8(&rows, r) + ahead, f.bytes);
-        f.open(&s, &rows, true);
+        f.open(&s, &rows, !whole_codes);
         for (int g = 0; g < f.len / ACT_BLOCK; g += f.unroll) {
             UNROLL
             for (int k = 0; k < f.unroll; k++, to++) {
                 __m256i v[I8_ROWS];
                 UNROLL
                 for (int r = 0; r < I8_ROWS; r++) {
-                    const Codes c = f.codes(&s, row8(&rows, r), r, g + k);
-                    v[r] = f.is_signed ? _mm256_sign_epi8(c.u, c.sign) : c.u;
+                    v[r] = expanded(f, &s, f.codes(&s, row8(&rows, r), r, g + k), r, g + k);
                 }
                 transpose8(v);
                 UNROLL
@@ -268,9 +337,30 @@ INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_t ahead, int n
     }
 }
 
+#ifdef I8_DOT
 INLINE void multiply(const Format8 f, const int n_x, Sums s[I8_X], const Block8 *w,
-                     const int8_t *const q[I8_X], int at)
+                     const int8_t *const q[I8_X], const int16_t *const sum[I8_X], int b)
 {
+    const int at = b * ACT_BLOCK;
+    UNROLL
+    for (int i = 0; i < n_x; i++)
+        s[i] = f.is_signed ? _mm256_madd_epi16(_mm256_set1_epi32((int)u32_at(sum[i] + 2 * b)),
+                                               _mm256_set1_epi16(-128))
+                           : _mm256_setzero_si256();
+    UNROLL
+    for (int e = 0; e < 8; e++) {
+        const __m256i code = load8(w->code[e]);
+        UNROLL
+        for (int i = 0; i < n_x; i++)
+            s[i] = I8_DOT(s[i], code, _mm256_set1_epi32((int)u32_at(q[i] + at + 4 * e)));
+    }
+}
+#else
+INLINE void multiply(const Format8 f, const int n_x, Sums s[I8_X], const Block8 *w,
+                     const int8_t *const q[I8_X], const int16_t *const sum[I8_X], int b)
+{
+    const int at = b * ACT_BLOCK;
+    (void)sum;
     UNROLL
     for (int k = 0; k < 8; k += f.steps) {
         __m256i part[I8_X];
@@ -288,11 +378,12 @@ INLINE void multiply(const Format8 f, const int n_x, Sums s[I8_X], const Block8 
         const __m256i by = f.has_sub ? load8(w->of.sub[k / 4]) : _mm256_set1_epi16(1);
         UNROLL
         for (int i = 0; i < n_x; i++) {
-            const __m256i sum = _mm256_madd_epi16(part[i], by);
-            s[i] = k == 0 ? sum : _mm256_add_epi32(s[i], sum);
+            const __m256i four = _mm256_madd_epi16(part[i], by);
+            s[i] = k == 0 ? four : _mm256_add_epi32(s[i], four);
         }
     }
 }
+#endif
 
 INLINE void tiles8(const Format8 f, const Place *p, const Block8 *w, int n_x)
 {
@@ -300,6 +391,10 @@ INLINE void tiles8(const Format8 f, const Place *p, const Block8 *w, int n_x)
     case 1: tile8(f, 1, p, w); break;
     case 2: tile8(f, 2, p, w); break;
     case 3: tile8(f, 3, p, w); break;
+#ifdef I8_DOT
+    case 4: tile8(f, 4, p, w); break;
+    case 5: tile8(f, 5, p, w); break;
+#endif
     default: tile8(f, I8_X, p, w); break;
     }
 }

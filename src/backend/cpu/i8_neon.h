@@ -262,9 +262,10 @@ INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_t ahead, int n
 }
 
 INLINE void multiply(const Format8 f, const int n_x, Sums s[I8_X], const Block8 *w,
-                     const int8_t *const q[I8_X], int at)
+                     const int8_t *const q[I8_X], const int16_t *const sums[I8_X], int b)
 {
-    (void)f; /* all codes are signed here */
+    const int at = b * ACT_BLOCK;
+    (void)f, (void)sums; /* all codes are signed here */
     Sum4 sum[I8_X][2];
     UNROLL
     for (int k = 0; k < 8; k += 4) {

@@ -41,9 +41,9 @@ INLINE Eight gemv8(const Format8 f, const void *w, size_t ldw, int n_w, const vo
 /* n blocks of 32 columns of 8 rows. The bytes `ahead` of them are fetched. */
 INLINE void expand8(const Format8 f, Block8 *to, Rows8 rows, size_t ahead, int n);
 
-/* Sums of 32 columns of 8 weight rows with n_x rows of x. */
+/* Sums of 32 columns of 8 weight rows with blocks b of n_x rows of x, codes and their sums by 16. */
 INLINE void multiply(const Format8 f, const int n_x, Sums s[I8_X], const Block8 *w,
-                     const int8_t *const q[I8_X], int at);
+                     const int8_t *const q[I8_X], const int16_t *const sum[I8_X], int b);
 
 /* The block's part of 8 outputs: sums of code * q in s, the sums of x by 16 at sum. */
 INLINE Eight finish(const Format8 f, const Factors *by, const Sums s, const int16_t *sum,
@@ -84,7 +84,7 @@ INLINE void tile8(const Format8 f, const int n_x, const Place *p, const Block8 *
     }
     for (int b = 0; b < p->n; b++, w++) {
         Sums s[I8_X];
-        multiply(f, n_x, s, w, q, b * ACT_BLOCK);
+        multiply(f, n_x, s, w, q, sum, b);
         UNROLL
         for (int i = 0; i < n_x; i++)
             out[i] = finish(f, &w->of, s[i], sum[i] + 2 * b, scale[i][b], out[i]);

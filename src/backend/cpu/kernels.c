@@ -26,6 +26,9 @@ static const struct {
     { &kernels_avx512_acts, AVX512 },
     { &kernels_avx512, AVX512 },
     { &kernels_avx2_index, AVX2 },
+#ifndef NO_AVX_VNNI /* a compiler that does not know it */
+    { &kernels_avx_vnni, AVX2 | HAS_AVX_VNNI },
+#endif
     { &kernels_avx2_i8, AVX2 },
     { &kernels_avx2, AVX2 },
 #elif defined(__aarch64__)
@@ -40,11 +43,17 @@ static const struct {
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-/* Not every compiler's __builtin_cpu_supports knows "f16c". */
+/* Not every compiler's __builtin_cpu_supports knows "f16c" and "avxvnni". */
 static bool has_f16c(void)
 {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+static bool has_avx_vnni(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
 }
 
 static bool has_avx512(void)
@@ -60,7 +69,7 @@ unsigned kernels_features(void)
            (__builtin_cpu_supports("bmi2") ? HAS_BMI2 : 0u) | (has_avx512() ? HAS_AVX512 : 0u) |
            (__builtin_cpu_supports("avx512vnni") ? HAS_VNNI : 0u) |
            (__builtin_cpu_supports("avx512vbmi") ? HAS_VBMI : 0u) |
-           (__builtin_cpu_supports("gfni") ? HAS_GFNI : 0u);
+           (__builtin_cpu_supports("gfni") ? HAS_GFNI : 0u) | (has_avx_vnni() ? HAS_AVX_VNNI : 0u);
 }
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>

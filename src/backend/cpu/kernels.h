@@ -101,7 +101,8 @@ enum {
     HAS_VNNI = 1 << 5,
     HAS_VBMI = 1 << 6,
     HAS_GFNI = 1 << 7,
-    HAS_DOTPROD = 1 << 8, /* ARM's */
+    HAS_AVX_VNNI = 1 << 8, /* VNNI for CPUs without AVX-512 */
+    HAS_DOTPROD = 1 << 9,  /* ARM's */
 };
 /* Those of this CPU. */
 unsigned kernels_features(void);
@@ -111,7 +112,7 @@ bool kernels_make(Kernels *k, const char *isa, unsigned features, ds4_err *err);
 
 /* What each file has, NULL for the rest; only those of the architecture exist. */
 extern const Kernels kernels_scalar, kernels_neon, kernels_dotprod;
-extern const Kernels kernels_avx2, kernels_avx2_i8, kernels_avx2_index;
+extern const Kernels kernels_avx2, kernels_avx2_i8, kernels_avx2_index, kernels_avx_vnni;
 extern const Kernels kernels_avx512, kernels_avx512_acts, kernels_avx512_vbmi;
 extern const Kernels kernels_avx512_vnni, kernels_avx512_q2k, kernels_avx512_iq2;
 extern const Kernels kernels_avx512_index;

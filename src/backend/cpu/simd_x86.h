@@ -2,7 +2,7 @@
  *
  * The x86 kernels that need nothing but loads, products and sums are written
  * once over Vec; a file compiled for AVX-512 gets 16 lanes, one compiled for
- * AVX2 gets 8. Tails are masked: what lies behind them is neither read nor
+ * AVX2, or asking for EIGHT_LANES, gets 8. Tails are masked: what lies behind them is neither read nor
  * written, and reads as zero. */
 #ifndef SIMD_X86_H
 #define SIMD_X86_H
@@ -66,7 +66,7 @@ static ALWAYS_INLINE size_t lead_from(Lead l, size_t at)
     return l.far + (at < l.row ? at : at - l.row + l.ahead);
 }
 
-#ifdef __AVX512F__
+#if defined(__AVX512F__) && !defined(EIGHT_LANES)
 enum { LANES = 16 };
 typedef __m512 Vec;
 typedef __m512i VecI;
