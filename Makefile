@@ -90,10 +90,10 @@ kernel_files_x86_64  := k_avx2 k_avx2_i8 k_avx2_index k_avx512 k_avx512_acts k_a
                         k_avx512_index
 # Compilers know AVX-VNNI since gcc 11 and clang 12.
 knows_avx_vnni := $(shell echo | $(CC) -mavxvnni -E - >/dev/null 2>&1 && echo yes)
-kernel_files_x86_64  += $(if $(knows_avx_vnni),k_avx_vnni)
+kernel_files_x86_64  += $(if $(knows_avx_vnni),k_avx_vnni k_avx_vnni_index)
 kernel_files_aarch64 := k_neon k_neon_i8 k_neon_dot
 kernel_files_arm64   := $(kernel_files_aarch64)
-all_kernels := $(kernel_files_x86_64) $(kernel_files_aarch64) k_avx_vnni
+all_kernels := $(kernel_files_x86_64) $(kernel_files_aarch64) k_avx_vnni k_avx_vnni_index
 other_kernels := $(filter-out $(kernel_files_$(ARCH)),$(all_kernels))
 
 layer_src = $(filter-out $(foreach k,$(other_kernels),src/backend/cpu/$k.c),$(wildcard src/$(1)/*.c))
@@ -141,7 +141,7 @@ $(B)/obj/model/sampler.o: CFLAGS += -fno-trapping-math
 AVX2 = -mavx2 -mfma -mf16c -mbmi2
 CPU_OBJ := $(B)/obj/backend/cpu
 $(CPU_OBJ)/k_avx2.o $(CPU_OBJ)/k_avx2_i8.o $(CPU_OBJ)/k_avx2_index.o: ISA = $(AVX2)
-$(CPU_OBJ)/k_avx_vnni.o: ISA = $(AVX2) -mavxvnni
+$(CPU_OBJ)/k_avx_vnni.o $(CPU_OBJ)/k_avx_vnni_index.o: ISA = $(AVX2) -mavxvnni
 $(CPU_OBJ)/kernels.o: CFLAGS += $(if $(knows_avx_vnni),,-DNO_AVX_VNNI)
 AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl $(AVX2)
 $(CPU_OBJ)/k_avx512.o $(CPU_OBJ)/k_avx512_acts.o: ISA = $(AVX512)
@@ -242,12 +242,14 @@ $(foreach t,$(UNIT),$(eval $(call test_rule,$t,$(call test_layers,$t))))
 $(foreach t,$(WHOLE) $(GPU),$(eval $(call test_rule,$t,$(WHOLE_LAYERS))))
 # The kernels of AVX-VNNI with the same instruction as AVX-512 has it, which more CPUs run.
 ifeq ($(ARCH)$(knows_avx_vnni),x86_64yes)
-$(B)/obj/tests/unit/cpu-kernels-i8.o: CFLAGS += -DHAS_VNNI_TWIN
-$(B)/tests/unit/cpu-kernels-i8: $(B)/obj/tests/k_avx_vnni_twin.o
-$(B)/obj/tests/k_avx_vnni_twin.o: ISA = $(AVX512) -mavx512vnni -DEIGHT_LANES
-$(B)/obj/tests/k_avx_vnni_twin.o: src/backend/cpu/k_avx_vnni.c $(B)/flags
+VNNI_TWINS := $(B)/obj/tests/k_avx_vnni_twin.o $(B)/obj/tests/k_avx_vnni_index_twin.o
+$(B)/obj/tests/unit/cpu-kernels-i8.o $(B)/obj/tests/unit/cpu-kernels-index.o: CFLAGS += -DHAS_VNNI_TWIN
+$(B)/tests/unit/cpu-kernels-i8 $(B)/tests/unit/cpu-kernels-index: $(VNNI_TWINS)
+$(VNNI_TWINS): ISA = $(AVX512) -mavx512vnni -DEIGHT_LANES
+$(VNNI_TWINS): $(B)/obj/tests/%_twin.o: src/backend/cpu/%.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ISA) $(KERNEL_SAN) -Dkernels_avx_vnni=kernels_avx_vnni_twin -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) $(ISA) $(KERNEL_SAN) -Dkernels_avx_vnni=kernels_avx_vnni_twin \
+	    -Dkernels_avx_vnni_index=kernels_avx_vnni_index_twin -c -o $@ $<
 endif
 # Fuzz targets, as programs that replay their corpus (any compiler).
 $(foreach t,$(FUZZ),$(eval $(call test_rule,$t,$(WHOLE_LAYERS),$(B)/obj/tests/fuzz/replay.o)))

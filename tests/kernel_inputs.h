@@ -48,6 +48,42 @@ static inline const Kernels *const *tables(void)
     return list;
 }
 
+/* Besides those of CPUs the one of AVX-VNNI with its instruction in AVX-512's coding, where
+ * there is that only (the Makefile compiles k_avx_vnni*.c once more). */
+#ifdef HAS_VNNI_TWIN
+extern const Kernels kernels_avx_vnni_twin, kernels_avx_vnni_index_twin;
+
+static inline bool make_twin(Kernels *k)
+{
+    const unsigned needs = HAS_AVX512 | HAS_VNNI;
+    if (needs & ~kernels_features())
+        return false;
+    assert_true(kernels_make(k, "avx2", kernels_features(), NULL));
+    memcpy(k->gemm_i8, kernels_avx_vnni_twin.gemm_i8, sizeof k->gemm_i8);
+    k->idx_query = kernels_avx_vnni_index_twin.idx_query;
+    k->idx_scores = kernels_avx_vnni_index_twin.idx_scores;
+    k->name = "avx2, VNNI as AVX-512 has it";
+    return true;
+}
+#else
+static inline bool make_twin(Kernels *k) { return (void)k, false; }
+#endif
+
+static inline const Kernels *const *all_tables(void)
+{
+    static const Kernels *list[MOST_TABLES + 2];
+    static Kernels twin;
+    size_t n = 0;
+
+    if (list[0])
+        return list;
+    for (const Kernels *const *k = tables(); *k; k++)
+        list[n++] = *k;
+    if (make_twin(&twin))
+        list[n] = &twin;
+    return list;
+}
+
 /* ---- memory between two pages that must not be touched ---------------------- */
 
 enum { ROOM = 2 << 20 }; /* bytes of one region */

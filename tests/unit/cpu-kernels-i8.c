@@ -18,33 +18,6 @@ static const double allowed_loss = 6e-3;
 
 static const Kernels *scalar(void) { return kernels_find("scalar", NULL); }
 
-/* Besides those of CPUs the one of AVX-VNNI with its instruction in AVX-512's coding, where
- * there is that only (the Makefile compiles k_avx_vnni.c once more). */
-#ifdef HAS_VNNI_TWIN
-extern const Kernels kernels_avx_vnni_twin;
-static const unsigned twin_needs = HAS_AVX512 | HAS_VNNI;
-#else
-static const Kernels kernels_avx_vnni_twin;
-static const unsigned twin_needs = ~0u;
-#endif
-
-static const Kernels *const *all_tables(void)
-{
-    static const Kernels *list[MOST_TABLES + 2];
-    static Kernels twin;
-    size_t n = 0;
-
-    for (const Kernels *const *k = tables(); *k; k++)
-        list[n++] = *k;
-    if (twin.name || (twin_needs & ~kernels_features()))
-        return list;
-    assert_true(kernels_make(&twin, "avx2", kernels_features(), NULL));
-    memcpy(twin.gemm_i8, kernels_avx_vnni_twin.gemm_i8, sizeof twin.gemm_i8);
-    twin.name = "avx2, VNNI as AVX-512 has it";
-    list[n++] = &twin;
-    return list;
-}
-
 /* NaN is NaN, whatever its bits. */
 static bool same_bits(float a, float b)
 {

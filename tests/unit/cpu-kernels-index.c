@@ -96,7 +96,7 @@ static void check(const Kernels *k, const Case *c, bool end)
 static void for_each_table(void (*test)(const Kernels *k))
 {
     int n = 0;
-    for (const Kernels *const *k = tables(); *k; k++) {
+    for (const Kernels *const *k = all_tables(); *k; k++) {
         if (!(*k)->idx_scores)
             continue;
         test(*k);

@@ -32,13 +32,6 @@
 
 #define INLINE static ALWAYS_INLINE
 
-/* s + the sums of four products each of unsigned and of signed bytes, where there is vpdpbusd. */
-#if defined(__AVXVNNI__)
-#define I8_DOT(s, u, x) _mm256_dpbusd_avx_epi32(s, u, x)
-#elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
-#define I8_DOT(s, u, x) _mm256_dpbusd_epi32(s, u, x)
-#endif
-
 /* I8_X: rows of x at a time. Each has a sum and an output; with what they need
  * besides these are 16 registers. vpdpbusd needs many sums, since each waits for
  * the one before. */

@@ -18,7 +18,7 @@ enum {
     BLOCK = IDX_BLOCK
 };
 
-#ifdef __AVX512F__
+#ifdef SIXTEEN_LANES
 static ALWAYS_INLINE VecI i_load(const void *p) { return _mm512_loadu_si512(p); }
 static ALWAYS_INLINE void i_store(void *p, VecI a) { _mm512_storeu_si512(p, a); }
 static ALWAYS_INLINE VecI i_set(int a) { return _mm512_set1_epi32(a); }
@@ -62,6 +62,15 @@ static ALWAYS_INLINE VecI i_low32(VecI a, VecI b) { return _mm256_unpacklo_epi32
 static ALWAYS_INLINE VecI i_high32(VecI a, VecI b) { return _mm256_unpackhi_epi32(a, b); }
 static ALWAYS_INLINE VecI i_low64(VecI a, VecI b) { return _mm256_unpacklo_epi64(a, b); }
 static ALWAYS_INLINE VecI i_high64(VecI a, VecI b) { return _mm256_unpackhi_epi64(a, b); }
+#ifdef I8_DOT
+static ALWAYS_INLINE VecI i_start(int from) { return i_set(from); }
+static ALWAYS_INLINE VecI i_dot(VecI acc, VecI u, VecI s) { return I8_DOT(acc, u, s); }
+static ALWAYS_INLINE VecI i_close(VecI acc, int from)
+{
+    (void)from;
+    return acc;
+}
+#else
 /* Sums of 16 bits while a block lasts: at most 8 x 2 x 24 x 12. */
 static ALWAYS_INLINE VecI i_start(int from)
 {
@@ -76,6 +85,7 @@ static ALWAYS_INLINE VecI i_close(VecI acc, int from)
 {
     return i_add(_mm256_madd_epi16(acc, _mm256_set1_epi16(1)), i_set(from));
 }
+#endif
 static ALWAYS_INLINE VecI i_rows(const uint8_t *const *row, size_t at)
 {
     __m128i a = _mm_loadu_si128((const __m128i *)(row[0] + at));
@@ -215,7 +225,7 @@ static void idx_scores(const IdxRowFormat *f, float *score, size_t lds, const vo
 /* ---- queries ------------------------------------------------------------------------- */
 
 /* a with lanes `half` apart in place of each other, and minus on the upper of the two. */
-#ifdef __AVX512F__
+#ifdef SIXTEEN_LANES
 static ALWAYS_INLINE Vec v_cross(Vec a, const int half)
 {
     return half == 1   ? _mm512_permute_ps(a, 0xb1)

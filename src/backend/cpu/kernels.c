@@ -25,10 +25,11 @@ static const struct {
     { &kernels_avx512_vbmi, AVX512 | HAS_VBMI },
     { &kernels_avx512_acts, AVX512 },
     { &kernels_avx512, AVX512 },
-    { &kernels_avx2_index, AVX2 },
 #ifndef NO_AVX_VNNI /* a compiler that does not know it */
     { &kernels_avx_vnni, AVX2 | HAS_AVX_VNNI },
+    { &kernels_avx_vnni_index, AVX2 | HAS_AVX_VNNI },
 #endif
+    { &kernels_avx2_index, AVX2 },
     { &kernels_avx2_i8, AVX2 },
     { &kernels_avx2, AVX2 },
 #elif defined(__aarch64__)

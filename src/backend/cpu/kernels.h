@@ -112,7 +112,8 @@ bool kernels_make(Kernels *k, const char *isa, unsigned features, ds4_err *err);
 
 /* What each file has, NULL for the rest; only those of the architecture exist. */
 extern const Kernels kernels_scalar, kernels_neon, kernels_dotprod;
-extern const Kernels kernels_avx2, kernels_avx2_i8, kernels_avx2_index, kernels_avx_vnni;
+extern const Kernels kernels_avx2, kernels_avx2_i8, kernels_avx2_index;
+extern const Kernels kernels_avx_vnni, kernels_avx_vnni_index;
 extern const Kernels kernels_avx512, kernels_avx512_acts, kernels_avx512_vbmi;
 extern const Kernels kernels_avx512_vnni, kernels_avx512_q2k, kernels_avx512_iq2;
 extern const Kernels kernels_avx512_index;

@@ -66,7 +66,16 @@ static ALWAYS_INLINE size_t lead_from(Lead l, size_t at)
     return l.far + (at < l.row ? at : at - l.row + l.ahead);
 }
 
+/* s + the sums of four products each of unsigned and of signed bytes, for 8 lanes, where there
+ * is vpdpbusd: AVX-VNNI's, or AVX-512's. */
+#if defined(__AVXVNNI__)
+#define I8_DOT(s, u, x) _mm256_dpbusd_avx_epi32(s, u, x)
+#elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#define I8_DOT(s, u, x) _mm256_dpbusd_epi32(s, u, x)
+#endif
+
 #if defined(__AVX512F__) && !defined(EIGHT_LANES)
+#define SIXTEEN_LANES 1
 enum { LANES = 16 };
 typedef __m512 Vec;
 typedef __m512i VecI;
