@@ -101,6 +101,23 @@ static inline void kit_release(Kit *k)
     vocab_free(k->v);
 }
 
+/* The kit of a whole group of tests. */
+static Kit kit;
+
+static inline int kit_set_up(void **state)
+{
+    (void)state;
+    kit_init(&kit);
+    return 0;
+}
+
+static inline int kit_tear_down(void **state)
+{
+    (void)state;
+    kit_release(&kit);
+    return 0;
+}
+
 static inline Grammar *kit_compile(Kit *k, const GrammarSpec *spec)
 {
     Grammar *g = grammar_compile(spec, k->trie, k->v, &k->err);

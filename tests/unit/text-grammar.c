@@ -3,22 +3,6 @@
 #include "../v4_vocab.h"
 #include <dirent.h>
 
-static Kit kit;
-
-static int set_up(void **state)
-{
-    (void)state;
-    kit_init(&kit);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    kit_release(&kit);
-    return 0;
-}
-
 /* ---- calls ------------------------------------------------------------------------------ */
 
 #define D          "｜DSML｜"
@@ -846,5 +830,5 @@ int main(void)
         cmocka_unit_test(every_tool_of_the_clients_compiles),
         cmocka_unit_test(a_token_takes_less_than_a_millisecond),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, kit_set_up, kit_tear_down);
 }

@@ -16,22 +16,6 @@
 #include "../grammar_check.h"
 #include <json-c/json.h>
 
-static Kit kit;
-
-static int set_up(void **state)
-{
-    (void)state;
-    kit_init(&kit);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    kit_release(&kit);
-    return 0;
-}
-
 /* Each of its requests refused, but of many some and the last ones only: the others are those
  * of the many numbers that any schema may have. */
 static void compile_without(const GrammarSpec *spec)
@@ -125,5 +109,5 @@ int main(void)
         cmocka_unit_test(a_grammar_that_lacks_memory_is_not_called_wrong),
         cmocka_unit_test(a_mask_that_lacks_memory_lacks_no_tokens_in_silence),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, kit_set_up, kit_tear_down);
 }

@@ -7,22 +7,6 @@
 #include <math.h>
 #include <pcre2.h>
 
-static Kit kit;
-
-static int set_up(void **state)
-{
-    (void)state;
-    kit_init(&kit);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    kit_release(&kit);
-    return 0;
-}
-
 static Grammar *of_schema(Json *schema)
 {
     return kit_compile(&kit, &(GrammarSpec){ .schema = schema });
@@ -521,5 +505,5 @@ int main(void)
         cmocka_unit_test(depth_has_an_end_that_is_no_blind_alley),
         cmocka_unit_test(long_strings_are_counted),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, kit_set_up, kit_tear_down);
 }
