@@ -649,7 +649,7 @@ def claim_lines_are_drawn_again_only_where_they_fit():
     c = Chat("run", "-m", MODEL, "-c", "20000", "--prompt-file", str(long), "-n", "1", columns=30)
     seen = c.expect(r"prompt tokens")
     bars = re.findall(r"\r(prefill[^\r]*)\x1b\[K", seen)
-    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", bar)) < 30 for bar in bars), bars
+    assert bars and all(len(re.sub(r"\x1b\[[0-9;]*m", "", bar)) < 30 for bar in bars), bars
     assert c.end() == 0
 
 
